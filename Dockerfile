@@ -3,11 +3,11 @@
 FROM python:3.13-slim AS build
 WORKDIR /build
 COPY requirements/base.txt requirements/docs.txt requirements/redis.txt ./
-# Only wheels, as locked: nothing is compiled on any architecture. The lock is complete, and
-# --no-deps keeps pip from asking for what requirements/overrides.txt leaves out.
+# Only locked wheels, so nothing is compiled on any architecture. The lock files are complete, and
+# --no-deps keeps pip from requiring the packages that requirements/overrides.txt leaves out.
 #
-# The last step removes what no running service needs: tests, C sources, types, source maps, and
-# all of Swagger UI but the two files that /docs shows.
+# The last step removes files that a running service does not need: tests, C sources, type stubs,
+# source maps, and all of Swagger UI except the two files that /docs uses.
 RUN python -m pip install --no-cache-dir --no-deps --only-binary=:all: --require-hashes \
         --prefix=/install --requirement=base.txt --requirement=docs.txt --requirement=redis.txt \
     && find /install -depth \( \
@@ -17,8 +17,8 @@ RUN python -m pip install --no-cache-dir --no-deps --only-binary=:all: --require
     \) -exec rm -r {} +
 COPY scrapper /app/scrapper
 COPY middlewares /app/middlewares
-# The root file system is read-only later on. A new volume takes owner and mode from the folder, and
-# may be used by any user that the container runs as.
+# The root file system is read-only at run time, so bytecode is compiled now. A new volume takes its
+# owner and mode from the folder, so the container may run as any user.
 RUN python -m compileall -q /app \
     && install --directory --owner=10001 --group=10001 --mode=0777 /data /data/instaloader
 
@@ -38,7 +38,7 @@ COPY --from=build /app /app
 COPY --from=build /data /data
 COPY LICENSE /app/
 WORKDIR /app
-# The base has the standard library without bytecode: each start, and each health check, would compile it.
+# The base image has no bytecode of the standard library, so each start and each health check would compile it.
 RUN PYTHONDONTWRITEBYTECODE='' python -c "import http.client, scrapper.commands.serve, scrapper.commands.worker"
 USER 10001:10001
 VOLUME ["/data"]
@@ -51,10 +51,10 @@ HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 CMD ["pyt
     if os.environ.get('TLS_CERT_FILE') else h.HTTPConnection(**at); \
     c.request('GET', '/health'); \
     sys.exit(c.getresponse().status != 200)"]
-# Docker has no option for the mode of new files.
+# Docker has no option for the umask.
 ENTRYPOINT ["sh", "-c", "umask \"${UMASK:-022}\" && exec python -m scrapper \"$@\"", "sh"]
 
-# One package of the plugin notify has no wheel for arm/v7: it is left out there.
+# One package of the plugin notify has no wheel for arm/v7, so the plugin is left out there.
 FROM build AS plugins
 ARG TARGETARCH
 COPY requirements/notify.txt requirements/s3.txt ./
@@ -62,10 +62,10 @@ RUN if [ "$TARGETARCH" = arm ]; then : >notify.txt; fi \
     && python -m pip install --no-cache-dir --no-deps --only-binary=:all: --require-hashes \
         --prefix=/plugins --requirement=s3.txt --requirement=notify.txt
 
-# With what the plugins need: docker build --target full .
+# The image with ffmpeg and the plugins' packages: docker build --target full .
 FROM slim AS full
 USER 0:0
-# A rebuild gets the fixes of Debian's ffmpeg.
+# ffmpeg is not pinned, so that a rebuild gets Debian's fixes.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ffmpeg \
@@ -73,5 +73,5 @@ RUN apt-get update \
 COPY --from=plugins /plugins /usr/local
 USER 10001:10001
 
-# What is built unless a target is named.
+# The default target.
 FROM slim

@@ -1,13 +1,13 @@
-# Each target sets up what it needs: a virtual environment with the locked requirements.
+# Each target installs what it needs: a virtual environment with the locked requirements.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 IMAGE ?= instagram-scrapper
 SERVICE := $(VENV)/base.txt $(VENV)/docs.txt $(if $(REDIS_URL),$(VENV)/redis.txt)
 IMAGE_PYTHON = $(shell sed -n 's/^FROM python:\([0-9.]*\).*/\1/p' Dockerfile | head -1)
-# Where it is installed, no test waits for the disk: a test cannot see whether a file was synced.
+# If it is installed, tests do not wait for the disk: no test can see whether a file was synced.
 EATMYDATA := $(shell command -v eatmydata || :)
-# The first of the versions $(1) that is here, on the PATH or pyenv's; else $(PYTHON).
+# The first of the Python versions $(1) that is installed, on the PATH or in pyenv; else $(PYTHON).
 find = $(or $(shell for python in $(foreach it,$(1),python$(it) ~/.pyenv/versions/$(it).*/bin/python); do \
     "$$python" -c "" 2>/dev/null && echo "$$python" && break; done),$(PYTHON))
 # Saves memory: see docs/deploy.md.
@@ -23,7 +23,7 @@ run: $(SERVICE)
 worker: $(VENV)/base.txt $(VENV)/redis.txt
 	@exec $(BIN)/python -m scrapper worker
 
-# For each change: all checks that need neither a socket nor a process, in less than half a minute.
+# Run this for each change: format, style, types and unit tests, in less than half a minute.
 check: style unit
 
 unit: $(VENV)/dev.txt
@@ -37,7 +37,7 @@ style: $(VENV)/lint.txt
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 
-# Tests wait for half of their time, so two run for each core.
+# Tests spend half of their time waiting, so two run per core.
 test: $(VENV)/dev.txt
 	@workers=$$($(BIN)/python -c "import os; print(2 * os.cpu_count())"); \
 	    $(EATMYDATA) $(BIN)/python -m pytest --numprocesses $$workers --dist worksteal
@@ -50,19 +50,19 @@ lint: style
 	@if command -v promtool >/dev/null; then \
 	    promtool check rules deploy/prometheus/alerts.yml \
 	        && promtool test rules deploy/prometheus/alerts.test.yml; \
-	else echo "Alert rules left unchecked: on Debian, apt install prometheus" >&2; fi
+	else echo "Alert rules not checked: on Debian, apt install prometheus" >&2; fi
 
-# The page and the API with a stand-in for Instagram, until Ctrl-C. With CHECK=1 it ends by itself.
+# Serves the page and the API with a stand-in for Instagram, until Ctrl-C. With CHECK=1 it ends by itself.
 demo: $(VENV)/dev.txt
 	@$(BIN)/python -m tests.demo $(if $(CHECK),--check)
 
-# With the image's Python, if it is here. Takes about 20 minutes; needs wrk, ab, redis-server and chromium.
-# Only some groups of rows: make bench ONLY="posts clients"
+# Uses the image's Python version, if installed. Takes about 20 minutes; needs wrk, ab, redis-server and
+# chromium. To measure only some groups of rows: make bench ONLY="posts clients"
 bench:
 	@$(MAKE) --silent VENV=.venv-bench PYTHON=$(call find,$(IMAGE_PYTHON)) .venv-bench/bench.txt
 	@.venv-bench/bin/python -m tests.bench $(ONLY)
 
-# Ten minutes of mixed load, faults and kills. Needs slowhttptest.
+# Runs ten minutes of mixed load, faults and kills. Needs slowhttptest.
 soak: $(VENV)/dev.txt
 	@$(BIN)/python -m tests.soak
 
@@ -70,16 +70,16 @@ soak: $(VENV)/dev.txt
 package: $(VENV)/dev.txt
 	@$(BIN)/uv build --quiet --build-constraints requirements/build.txt --require-hashes
 
-# Builds with Docker, Podman or buildah, whichever is there. Another platform: make image PLATFORM=linux/arm64
+# Builds with Docker, Podman or buildah, whichever is installed. For another platform: make image PLATFORM=linux/arm64
 # With ffmpeg: make image TARGET=full
 image:
 	@$(PYTHON) -m tests.image.build $(IMAGE) $(if $(TARGET),--target $(TARGET)) $(if $(PLATFORM),--platform $(PLATFORM))
 
-# Starts the image as a user would, and tries it out. With buildah, run it as root. Needs redis-server.
+# Starts the image as a user would, and tests it. With buildah, run it as root. Needs redis-server.
 smoke: $(VENV)/dev.txt $(filter image,$(MAKECMDGOALS))
 	@IMAGE=$(IMAGE) $(BIN)/python -m pytest tests/image/checks.py
 
-# Runs the service on the processors of Raspberry Pis, without an engine. Needs root on Debian, with
+# Runs the service on the processors of Raspberry Pis, without a container engine. Needs root on Debian,
 # debootstrap and qemu-user-static.
 arm: $(VENV)/dev.txt
 	@$(BIN)/python -m pytest tests/image/arm.py

@@ -1,6 +1,7 @@
-"""See that every locked requirement has a wheel for each architecture of the image.
+"""Check that every locked requirement has a wheel for each architecture of the image.
 
-``python requirements/check_wheels.py``: 0 if so, else 1, after pip listed what is missing.
+``python requirements/check_wheels.py`` exits with 0 if so, else with 1, and pip's errors name the
+missing wheels.
 """
 
 import subprocess
@@ -15,12 +16,12 @@ ARCHITECTURES = {
     "linux/arm64": "aarch64",
     "linux/arm/v7": "armv7l",
 }
-"""The image's platforms, and what wheels call each."""
+"""The image's platforms, and the name of each in the tags of wheels."""
 
 _LOCKS = ("base.txt", "redis.txt", "docs.txt", "s3.txt")
 _PYTHON = "3.13"
-# pip takes the tags that it is given and no older ones: all that Debian 13, the base of the image,
-# with its glibc 2.41 can load.
+# pip accepts only the given tags, not older ones. These are all tags that the image's base,
+# Debian 13 with glibc 2.41, can load.
 _TAGS = (
     "manylinux1",
     "manylinux2010",
@@ -37,7 +38,10 @@ def main() -> int:
 
 
 def wheel_options(architecture: str, folder: Path) -> list[str]:
-    """Options of ``pip install`` for the wheels of the image's Python, into *folder*."""
+    """Return the options that make ``pip install`` put wheels for the image's Python into *folder*.
+
+    *architecture* is one of the values of :data:`ARCHITECTURES`.
+    """
     return [
         "--disable-pip-version-check",
         "--ignore-installed",

@@ -1,8 +1,8 @@
 """``make demo``: the page and the API on port 5633, with a stand-in for Instagram, until Ctrl-C.
 
-There are posts of every kind, and jobs whose posts are done, failed, running and waiting. The
-commands of docs/recipes.md can be pasted against it. ``--check`` ends it once all of that is there,
-and takes any port.
+It has posts of every kind, and jobs whose posts are done, failed, running and waiting. The commands
+of docs/recipes.md work with it. With ``--check`` it listens on any free port, and ends once all
+these posts and jobs exist.
 """
 
 import argparse
@@ -22,10 +22,10 @@ _PORT = 5633
 _SECRET = "whsec_aW5zdGFncmFtLXNjcmFwcGVyIGRlbW8h"
 _DAY = str(24 * 60 * 60)
 _SETTINGS = {
-    # The post that takes an hour has as long as it needs.
+    # The post that takes an hour must not reach its deadline.
     "SCRAPE_TIMEOUT_SECONDS": _DAY,
     "JOB_PATIENCE_SECONDS": _DAY,
-    # How long the post that meets a limit holds up other jobs.
+    # The time for which the post that hits a limit delays other jobs.
     "INSTAGRAM_COOLDOWN_SECONDS": "20",
     "INSTAGRAM_MAX_QUERIES": "0",
     "WEBHOOK_HOSTS": "localhost, 127.0.0.0/8, ::1",
@@ -54,17 +54,17 @@ _RUNNING, _WAITING = "reel/hour-demo", "reel/wait-demo"
 _WELCOME = f"""
 The page:        http://localhost:{_PORT}/
 Stored:          curl localhost:{_PORT}/posts/reel-demo
-A new post:      https://www.instagram.com/reel/reel-ANYTHING/, and so with /p/photo-... and
-                 /p/carousel-...; these links exist here alone
-The recipes:     docs/recipes.md, as they stand
+A new post:      https://www.instagram.com/reel/reel-ANYTHING/, also with /p/photo-... and
+                 /p/carousel-...; these links exist only in this demo
+The recipes:     docs/recipes.md, unchanged
 Webhooks:        to localhost, signed with {_SECRET}
 
-It uses no Instagram, and keeps nothing. Ctrl-C ends it."""
+It does not contact Instagram, and keeps no files. Ctrl-C ends it."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="end once everything is there")
+    parser.add_argument("--check", action="store_true", help="end once all posts and jobs exist")
     only_check = parser.parse_args().check
     port = {} if only_check else {"PORT": str(_PORT)}
     if port and _is_taken():
@@ -98,8 +98,8 @@ def _is_taken() -> bool:
 
 
 def _fill(service: Service) -> bool:
-    """Have a post in every state; print them; return whether each is as it should be."""
-    # One by one, so that the newest is always the same.
+    """Create posts in every state, and print them; return whether each has the expected state."""
+    # One by one, so that their order is always the same.
     jobs = [_job(service, [path], state="done") for path in _STORED]
     jobs.append(_job(service, list(_FAILING), state="failed"))
     jobs.append(_job(service, [_RUNNING], state="running"))
@@ -113,7 +113,7 @@ def _fill(service: Service) -> bool:
 
 
 def _job(service: Service, paths: Sequence[str], *, state: str) -> str:
-    """A job of the posts at *paths*, once all of them are in this *state*."""
+    """Submit the posts at *paths*, wait until all are in *state*, and return the job's path."""
     urls = [f"https://www.instagram.com/{path}/" for path in paths]
     job = service.post("/jobs", {"urls": urls}).headers["Location"]
     wait_for(lambda: {post["state"] for post in _posts(service, job)} == {state})

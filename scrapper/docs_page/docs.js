@@ -1,5 +1,5 @@
-/* Swagger UI leaves parts without a name or a level for screen readers, and boxes that the keyboard cannot scroll. */
-function mendParts() {
+/** Adds the names, levels and keyboard access that Swagger UI lacks. */
+function fixAccessibility() {
   document.getElementById("servers")?.setAttribute("aria-label", "Server");
   document.querySelector("section.models > h4")?.setAttribute("aria-level", "3");
   for (const table of document.querySelectorAll("table.responses-table:not([aria-label])")) {
@@ -13,11 +13,11 @@ function mendParts() {
   }
 }
 
-new MutationObserver(mendParts).observe(document.getElementById("api"), { childList: true, subtree: true });
+new MutationObserver(fixAccessibility).observe(document.getElementById("api"), { childList: true, subtree: true });
 window.SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#api",
-  // A link inside of each operation's button would be out of reach for the keyboard.
+  // Deep links would be inside each operation's button, where the keyboard cannot reach them.
   deepLinking: false,
   validatorUrl: null,
 });

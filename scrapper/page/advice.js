@@ -1,4 +1,4 @@
-/** What a failure means to the person in front of the page, and what to do about it. */
+/** Messages that explain failures to the user, and what to do about them. */
 
 import { Failure } from "./api.js";
 import { TEXTS } from "./texts.js";
@@ -6,8 +6,8 @@ import { toast } from "./toast.js";
 
 export function advice(failure) {
   const later = TEXTS.later(failure.retryAfter && duration(failure.retryAfter));
-  const words = TEXTS.advice[failure.away ? "unreachable" : failure.code] ?? TEXTS.otherAdvice;
-  return words(failure, later);
+  const describe = TEXTS.advice[failure.unreachable ? "unreachable" : failure.code] ?? TEXTS.otherAdvice;
+  return describe(failure, later);
 }
 
 function duration(seconds) {
@@ -18,20 +18,20 @@ function duration(seconds) {
   return minutes < 100 ? TEXTS.minutes(minutes) : TEXTS.hours(Math.ceil(minutes / 60));
 }
 
-// A new post, a login or another link is needed first: the same request would fail the same way.
+// The same request would fail in the same way until there is another link or a login.
 const FINAL = new Set(["invalid_url", "unsupported_link", "post_not_found", "media_too_large", "login_required"]);
 
-/** Whether the same link can succeed at another time. */
-export const canHelp = (code) => !FINAL.has(code);
+/** Whether a retry with the same link can succeed. */
+export const isRetryable = (code) => !FINAL.has(code);
 
-/** Show a failed request as a message. Anything else is a fault, and is raised again. */
+/** Show a failed request as a message. Any other error is a bug, and is thrown again. */
 export function report(failure) {
   if (!(failure instanceof Failure)) {
     throw failure;
   }
   // The sign-in screen shows a 401.
   if (failure.status !== 401) {
-    toast(advice(failure), { bad: true });
+    toast(advice(failure), { error: true });
   }
 }
 
@@ -44,12 +44,12 @@ export async function guarded(work) {
   }
 }
 
-/** Like `guarded`, for background work: if the server is away, the top of the page says so. */
+/** Like `guarded`, for background work: shows no message if the server is unreachable, because the top of the page does. */
 export async function quietly(work) {
   try {
     await work();
   } catch (failure) {
-    if (!failure.away) {
+    if (!failure.unreachable) {
       report(failure);
     }
   }

@@ -1,10 +1,10 @@
 /** Requests to the server. */
 
-const LONGEST_WAIT = 10;
+const LONGEST_WAIT_SECONDS = 10;
 
 export const wait = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
-/** A request that failed: its code says why, and its status is 0 if no response came. */
+/** A failed request: its code says why, and its status is 0 if there was no response. */
 export class Failure extends Error {
   constructor(status, code, message, retryAfter = null) {
     super(message);
@@ -13,8 +13,8 @@ export class Failure extends Error {
     this.retryAfter = retryAfter;
   }
 
-  /** Whether the server may simply be away: it does not answer, or a proxy in front says so. */
-  get away() {
+  /** Whether the server is unreachable: it does not answer, or a proxy in front reports that. */
+  get unreachable() {
     return this.status === 0 || (this.code === "unknown" && this.status >= 500);
   }
 }
@@ -32,7 +32,7 @@ export async function request(path, options = {}) {
   if (response.ok) {
     return response;
   }
-  // A proxy in front has errors of its own, which have no code.
+  // A proxy's own errors have no code.
   const body = await response.json().catch(() => ({}));
   if (response.status === 401) {
     document.dispatchEvent(new Event("signed-out"));
@@ -41,13 +41,13 @@ export async function request(path, options = {}) {
   throw new Failure(response.status, body.code ?? "unknown", body.error ?? response.statusText, seconds);
 }
 
-/** A request that only reads: if the rate limit asks for a short wait, it waits and tries again. */
+/** Send a request that only reads; if the rate limit requires a short wait, wait and retry. */
 export async function read(path, options) {
   for (;;) {
     try {
       return await request(path, options);
     } catch (failure) {
-      const short = failure.retryAfter && failure.retryAfter <= LONGEST_WAIT;
+      const short = failure.retryAfter && failure.retryAfter <= LONGEST_WAIT_SECONDS;
       if (failure.code !== "too_many_requests" || !short) {
         throw failure;
       }

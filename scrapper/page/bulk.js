@@ -2,19 +2,19 @@
 
 import { send } from "./api.js";
 
-const MOST_AT_ONCE = 500;
+const MAX_POSTS = 500;
 
-/** The items in lists of at most *most*. */
-export function parts(many, most) {
-  return Array.from({ length: Math.ceil(many.length / most) }, (_, part) => many.slice(part * most, (part + 1) * most));
+/** Split *items* into lists of at most *size*. */
+export function chunks(items, size) {
+  return Array.from({ length: Math.ceil(items.length / size) }, (_, index) => items.slice(index * size, (index + 1) * size));
 }
 
-/** Do *action* (`keep`, `release` or `delete`) to the posts; returns those for which it failed. */
+/** Apply *action* (`keep`, `release` or `delete`) to the posts; returns the shortcodes for which it failed. */
 export async function bulk(shortcodes, action) {
   const failed = [];
-  for (const part of parts(shortcodes, MOST_AT_ONCE)) {
-    const { posts } = await (await send("posts/bulk", "POST", { shortcodes: part, action })).json();
-    // A post that somebody else deleted meanwhile is not a failure.
+  for (const chunk of chunks(shortcodes, MAX_POSTS)) {
+    const { posts } = await (await send("posts/bulk", "POST", { shortcodes: chunk, action })).json();
+    // A post that another client has deleted is not a failure.
     failed.push(...posts.filter((post) => post.status >= 400 && post.code !== "not_stored"));
   }
   return failed.map((post) => post.shortcode);

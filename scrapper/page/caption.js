@@ -1,13 +1,13 @@
-/** A caption with links for its addresses, user names and tags. */
+/** Turns the URLs, user names and hashtags of a caption into links. */
 
-// The punctuation of a sentence, or a parenthesis around a link, is not part of it.
+// Punctuation after a URL, or parentheses around it, are not part of the URL.
 const PARTS = /(https?:\/\/(?:\([^\s<>"()]*\)|[^\s<>".,;:!?()\]]|[.,;:!?\]]+(?=[^\s<>".,;:!?)\]]))+)|(?<![\p{L}\p{N}_&/])(?:@([A-Za-z0-9._]{0,29}[A-Za-z0-9_])|#([\p{L}\p{N}\p{M}_]{1,100}))/gu;
 
 function targetOf([, link, user, tag]) {
   return link ?? `https://www.instagram.com/${user ? `${user}/` : `explore/tags/${encodeURIComponent(tag)}/`}`;
 }
 
-/** The text as nodes of the document. */
+/** Convert the text to text nodes and links. */
 export function nodesOf(text) {
   const nodes = [];
   let end = 0;

@@ -1,4 +1,4 @@
-/** The clipboard exists only on https and localhost; elsewhere the old way still works. */
+/** The clipboard API exists only on https and localhost; elsewhere execCommand still works. */
 
 export async function copyText(text) {
   if (navigator.clipboard) {
@@ -6,12 +6,12 @@ export async function copyText(text) {
       await navigator.clipboard.writeText(text);
       return;
     } catch {
-      // Not allowed: the other way needs no permission.
+      // Not allowed: execCommand needs no permission.
     }
   }
   const area = document.createElement("textarea");
   area.value = text;
-  // While a dialog is open, nothing outside of it can be selected.
+  // While a dialog is open, nothing outside it can be selected.
   (document.querySelector("dialog[open]") ?? document.body).append(area);
   area.select();
   document.execCommand("copy");

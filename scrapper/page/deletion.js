@@ -1,4 +1,4 @@
-/** Deletion with an undo: nothing is deleted before the time for an undo is over, or after the page was left. */
+/** Deletion with an undo: posts are deleted when the time for an undo is over, unless the user has left the page. */
 
 import { guarded } from "./advice.js";
 import { bulk } from "./bulk.js";
@@ -6,31 +6,31 @@ import { drop, hide, unhide } from "./gallery.js";
 import { TEXTS } from "./texts.js";
 import { toast } from "./toast.js";
 
-const SECONDS = 8;
+const UNDO_SECONDS = 8;
 
 const pending = new Set();
 
-/** Delete posts, unless that is undone in time. */
+/** Delete posts, unless the user undoes it in time. */
 export function remove(shortcodes) {
   hide(shortcodes);
   const undo = () => {
-    pending.delete(leave);
+    pending.delete(cancel);
     unhide(shortcodes);
   };
-  const takeAway = toast(TEXTS.deleted(shortcodes.length), {
+  const dismiss = toast(TEXTS.deleted(shortcodes.length), {
     action: TEXTS.undo,
     act: undo,
     ended: () => {
-      pending.delete(leave);
+      pending.delete(cancel);
       perform(shortcodes);
     },
-    seconds: SECONDS,
+    seconds: UNDO_SECONDS,
   });
-  const leave = () => {
-    takeAway();
+  const cancel = () => {
+    dismiss();
     undo();
   };
-  pending.add(leave);
+  pending.add(cancel);
 }
 
 async function perform(shortcodes) {
@@ -39,11 +39,11 @@ async function perform(shortcodes) {
     failed = await bulk(shortcodes, "delete");
     drop(shortcodes.filter((shortcode) => !failed.includes(shortcode)));
     if (failed.length) {
-      toast(TEXTS.notDeleted(failed.length), { bad: true });
+      toast(TEXTS.notDeleted(failed.length), { error: true });
     }
   });
   unhide(failed);
 }
 
-// A page that the browser restores from memory continues where it was left.
-addEventListener("pagehide", () => pending.forEach((leave) => leave()));
+// If the browser restores the page from memory, the posts must be visible again.
+addEventListener("pagehide", () => pending.forEach((cancel) => cancel()));

@@ -1,30 +1,30 @@
-/** Small helpers around the document. */
+/** DOM helpers. */
 
-export const at = (id) => document.getElementById(id);
+export const byId = (id) => document.getElementById(id);
 
-export function copyOf(template) {
-  return at(template).content.firstElementChild.cloneNode(true);
+export function cloneTemplate(template) {
+  return byId(template).content.firstElementChild.cloneNode(true);
 }
 
-/** A new element with these *properties* and *children*. */
-export function make(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children.filter((child) => child !== null));
-  return made;
+/** Create an element with these *properties* and *children*; null children are skipped. */
+export function createElement(tag, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children.filter((child) => child !== null));
+  return element;
 }
 
-/** One of the symbols at the top of the document. */
-export function icon(name, more = "") {
+/** Create an icon from one of the symbols at the top of the document. */
+export function icon(name, className = "") {
   const [svg, use] = ["svg", "use"].map((tag) => document.createElementNS("http://www.w3.org/2000/svg", tag));
-  svg.setAttribute("class", `icon ${more}`);
+  svg.setAttribute("class", `icon ${className}`);
   svg.setAttribute("aria-hidden", "true");
   use.setAttribute("href", `#i-${name}`);
   svg.append(use);
   return svg;
 }
 
-/** Returns a function that runs *work* once, soon, however often it is called meanwhile. */
-export function soon(work, milliseconds) {
+/** Returns a function that runs *work* once after *milliseconds*, even if it is called again before that. */
+export function throttle(work, milliseconds) {
   let timer = 0;
   return () => {
     timer ||= setTimeout(() => {

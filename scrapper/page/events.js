@@ -1,55 +1,55 @@
-/** The server's events, read by fetch(), which can say why a stream does not begin. */
+/** The server's events, read with fetch(), because EventSource does not report why a stream fails. */
 
 import { Failure, request, wait } from "./api.js";
 
-const LONGEST_PAUSE = 30;
+const MAX_PAUSE_SECONDS = 30;
 // The server sends at least a comment every 15 s.
 const SILENCE_MS = 60_000;
 
-let last = "";
+let lastEventId = "";
 
 /**
- * Call *happened* with the name and the data of each event, until *signal* is aborted. A stream that
- * breaks resumes after the last event seen. *changed* is called with the failure when there is no
+ * Call *onEvent* with the name and the data of each event, until *signal* is aborted. A stream that
+ * breaks resumes after the last event received. *onStatus* is called with the failure when there is no
  * stream, and with null when there is one.
  */
-export async function follow(signal, happened, changed) {
-  for (let pause = 1; !signal.aborted; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
+export async function follow(signal, onEvent, onStatus) {
+  for (let pause = 1; !signal.aborted; pause = Math.min(2 * pause, MAX_PAUSE_SECONDS)) {
     let seconds = pause;
-    const silence = new AbortController();
+    const timeout = new AbortController();
     try {
       const response = await request("events", {
-        headers: last ? { "Last-Event-ID": last } : {},
-        signal: AbortSignal.any([signal, silence.signal]),
+        headers: lastEventId ? { "Last-Event-ID": lastEventId } : {},
+        signal: AbortSignal.any([signal, timeout.signal]),
       });
-      changed(null);
-      for await (const event of parse(response.body, silence)) {
-        last = event.id ?? last;
+      onStatus(null);
+      for await (const event of parse(response.body, timeout)) {
+        lastEventId = event.id ?? lastEventId;
         pause = 1;
-        happened(event.event, JSON.parse(event.data));
+        onEvent(event.event, JSON.parse(event.data));
       }
       seconds = 0.2;
     } catch (failure) {
       if (signal.aborted) {
         return;
       }
-      const known = failure instanceof Failure ? failure : new Failure(0, "unreachable", "");
-      if (known.status === 401) {
-        last = "";
+      const error = failure instanceof Failure ? failure : new Failure(0, "unreachable", "");
+      if (error.status === 401) {
+        lastEventId = "";
         return;
       }
-      changed(known);
-      seconds = known.retryAfter ?? pause;
+      onStatus(error);
+      seconds = error.retryAfter ?? pause;
     }
     await wait(seconds);
   }
 }
 
-async function* parse(stream, silence) {
+async function* parse(stream, timeout) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
-    const timer = setTimeout(() => silence.abort(), SILENCE_MS);
+    const timer = setTimeout(() => timeout.abort(), SILENCE_MS);
     const { done, value } = await reader.read().finally(() => clearTimeout(timer));
     if (done) {
       return;

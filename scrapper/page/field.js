@@ -1,100 +1,100 @@
-/** The field for links: pasting starts at once, Enter sends, and shared links wait in it. */
+/** The field for links: pasted links are sent immediately, typed links on Enter, and shared links wait for Enter. */
 
-import { at } from "./dom.js";
+import { byId } from "./dom.js";
 import { hasLink, linksIn } from "./links.js";
-import { hurry, put } from "./outbox.js";
+import { enqueue, sendNow } from "./outbox.js";
 import { recall, remember } from "./storage.js";
 import { TEXTS } from "./texts.js";
 import { toast } from "./toast.js";
 
-const KEEP = "keep-new";
+const KEEP_KEY = "keep-new";
 const UNDO_SECONDS = 5;
 
-function grow() {
-  const field = at("links");
+function fitHeight() {
+  const field = byId("links");
   field.style.height = "auto";
   field.style.height = `${field.scrollHeight + field.offsetHeight - field.clientHeight}px`;
 }
 
-function fillIn(text) {
-  at("links").value = text;
-  grow();
+function setText(text) {
+  byId("links").value = text;
+  fitHeight();
 }
 
-/** Put *links* back, in front of what was typed meanwhile. */
-export const putBack = (links) => fillIn([...links, at("links").value].filter(Boolean).join("\n"));
+/** Put *links* back into the field, before any text typed since. */
+export const restore = (links) => setText([...links, byId("links").value].filter(Boolean).join("\n"));
 
-const keeps = () => at("keep-new").checked;
+const isKeepOn = () => byId("keep-new").checked;
 
 function submit() {
-  const links = linksIn(at("links").value);
-  at("links").focus();
+  const links = linksIn(byId("links").value);
+  byId("links").focus();
   if (!links.length) {
     return;
   }
   if (!links.some((link) => /[./]/.test(link))) {
-    // No link at all: the text stays in the field, to be corrected.
-    toast(TEXTS.advice.invalid_url(), { bad: true });
+    // Not a link: leave the text in the field, so that it can be corrected.
+    toast(TEXTS.advice.invalid_url(), { error: true });
     return;
   }
-  fillIn("");
-  put(links, keeps());
+  setText("");
+  enqueue(links, isKeepOn());
 }
 
-/** Start with the links of a text that was pasted; they can be taken back for a while. */
+/** Send the links of a pasted text; for a few seconds, this can be undone. */
 function start(text) {
   const links = linksIn(text);
-  const takeBack = put(links, keeps(), UNDO_SECONDS);
+  const cancel = enqueue(links, isKeepOn(), UNDO_SECONDS);
   const hide = toast(TEXTS.starting(links.length), {
     action: TEXTS.undo,
     act: () => {
       document.removeEventListener("visibilitychange", leave);
-      takeBack();
-      fillIn(text.trim());
-      at("links").focus();
+      cancel();
+      setText(text.trim());
+      byId("links").focus();
     },
     ended: () => document.removeEventListener("visibilitychange", leave),
     seconds: UNDO_SECONDS,
   });
-  // A visitor who goes back to Instagram meanwhile still wants them.
+  // A visitor who switches back to Instagram still wants the posts: send the links at once.
   const leave = () => {
     document.removeEventListener("visibilitychange", leave);
     hide();
-    hurry();
+    sendNow();
   };
   document.addEventListener("visibilitychange", leave);
 }
 
-/** Take the links in the address, where the share sheet and the bookmarklet put them. Nothing is sent: any page may link here. */
-function takeShared() {
+/** Read the links that the share sheet or the bookmarklet put into the address. They are not sent, because any page may link here. */
+function readSharedLinks() {
   const query = new URLSearchParams(location.search);
   const parts = ["url", "text", "title"].map((name) => query.get(name));
   let fragment = location.hash.slice(1);
   try {
     fragment = decodeURIComponent(fragment);
   } catch {
-    // The text is not percent-encoded, but may be a link as it is.
+    // The text is not percent-encoded, but may still be a link.
   }
   const texts = [...parts, fragment].filter((text) => text && hasLink(text));
   if (texts.length) {
-    fillIn([...new Set(texts.flatMap(linksIn).filter(hasLink))].join("\n"));
-    // Otherwise a reload would bring the links back.
+    setText([...new Set(texts.flatMap(linksIn).filter(hasLink))].join("\n"));
+    // Otherwise a reload would fill in the links again.
     history.replaceState(null, "", location.pathname);
   }
 }
 
-/** Put the focus where the next key is wanted. */
-export const focusField = () => at(at("links").value ? "send" : "links").focus({ preventScroll: true });
+/** Focus the send button if there are links, else the field. */
+export const focusField = () => byId(byId("links").value ? "send" : "links").focus({ preventScroll: true });
 
 export function watchField() {
-  at("keep-new").checked = recall(KEEP) !== null;
-  at("keep-new").addEventListener("change", () => remember(KEEP, keeps() ? "yes" : ""));
-  at("form").addEventListener("submit", (event) => {
+  byId("keep-new").checked = recall(KEEP_KEY) !== null;
+  byId("keep-new").addEventListener("change", () => remember(KEEP_KEY, isKeepOn() ? "yes" : ""));
+  byId("form").addEventListener("submit", (event) => {
     event.preventDefault();
     submit();
   });
-  const field = at("links");
-  field.addEventListener("input", grow);
+  const field = byId("links");
+  field.addEventListener("input", fitHeight);
   field.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
       event.preventDefault();
@@ -105,28 +105,28 @@ export function watchField() {
     const text = event.clipboardData?.getData("text/plain") ?? "";
     if (!field.value.trim() && hasLink(text)) {
       event.preventDefault();
-      fillIn("");
+      setText("");
       start(text);
     }
   });
-  // Only https and localhost have a clipboard to read.
-  at("paste").hidden = !navigator.clipboard?.readText;
-  at("paste").addEventListener("click", async () => {
+  // The clipboard can be read only on https and localhost.
+  byId("paste").hidden = !navigator.clipboard?.readText;
+  byId("paste").addEventListener("click", async () => {
     let text;
     try {
       text = await navigator.clipboard.readText();
     } catch {
-      toast(TEXTS.noClipboard, { bad: true });
+      toast(TEXTS.noClipboard, { error: true });
       return;
     }
     if (!field.value.trim() && hasLink(text)) {
       start(text);
     } else {
-      putBack([text.trim()]);
+      restore([text.trim()]);
       field.focus();
     }
   });
-  takeShared();
+  readSharedLinks();
   if (!document.querySelector("dialog[open]")) {
     focusField();
   }

@@ -1,28 +1,28 @@
-/** Which posts are listed, and which one is open: the address has both. */
+/** The filters of the listing and the open post, both kept in the page's address. */
 
-import { at } from "./dom.js";
+import { byId } from "./dom.js";
 import { hasLink, linksIn } from "./links.js";
 
-const PAUSE_MS = 300;
+const DEBOUNCE_MS = 300;
 const NAMES = ["q", "sort", "type", "owner", "kept"];
 const DEFAULTS = { q: "", sort: "stored", type: "", owner: "", kept: "" };
 
 let listeners = { listed: () => {}, shown: () => {} };
 let listed = "";
 
-const address = () => new URLSearchParams(location.search);
+const parameters = () => new URLSearchParams(location.search);
 
-/** The search: if the text has a link, that link. */
-function searched() {
-  const text = address().get("q")?.trim();
+/** The text to search for; if it contains a link, only the link. */
+function searchText() {
+  const text = parameters().get("q")?.trim();
   return text && hasLink(text) ? linksIn(text).find(hasLink) : text;
 }
 
-/** The query of a listing, as the server takes it. */
+/** The query parameters of a listing. */
 export function query() {
   const found = new URLSearchParams();
   for (const name of NAMES) {
-    const value = name === "q" ? searched() : address().get(name)?.trim();
+    const value = name === "q" ? searchText() : parameters().get(name)?.trim();
     if (value && value !== DEFAULTS[name]) {
       found.set(name, value);
     }
@@ -30,13 +30,13 @@ export function query() {
   return found;
 }
 
-/** Whether the listing leaves posts out. */
-export const chooses = () => NAMES.some((name) => name !== "sort" && query().has(name));
+/** Whether the filters exclude posts. */
+export const isFiltered = () => NAMES.some((name) => name !== "sort" && query().has(name));
 
-export const opened = () => ({ shortcode: address().get("post"), slide: Number(address().get("slide")) || 1 });
+export const openedPost = () => ({ shortcode: parameters().get("post"), slide: Number(parameters().get("slide")) || 1 });
 
-function go(changes, anew) {
-  const now = address();
+function navigate(changes, push) {
+  const now = parameters();
   for (const [name, value] of Object.entries(changes)) {
     if (value && value !== DEFAULTS[name]) {
       now.set(name, value);
@@ -46,8 +46,8 @@ function go(changes, anew) {
   }
   const text = now.toString();
   const place = text ? `?${text}` : location.pathname;
-  // The state says that there is a page of ours to go back to.
-  if (anew) {
+  // The state records that Back leads to this page.
+  if (push) {
     history.pushState({ ours: true }, "", place);
   } else {
     history.replaceState(history.state, "", place);
@@ -55,63 +55,63 @@ function go(changes, anew) {
   sync();
 }
 
-/** Change the filters; with *anew*, Back undoes the change. */
-export const choose = (changes, anew = true) => go(changes, anew);
+/** Change the filters; with *push*, Back undoes the change. */
+export const setFilters = (changes, push = true) => navigate(changes, push);
 
 export function openAt(shortcode, slide = 1) {
-  go({ post: shortcode, slide: slide > 1 ? String(slide) : "" }, !opened().shortcode);
+  navigate({ post: shortcode, slide: slide > 1 ? String(slide) : "" }, !openedPost().shortcode);
 }
 
 export function close() {
-  if (!opened().shortcode) {
+  if (!openedPost().shortcode) {
     return;
   }
   if (history.state?.ours) {
     history.back();
   } else {
-    go({ post: "", slide: "" }, false);
+    navigate({ post: "", slide: "" }, false);
   }
 }
 
-/** Update the controls and the lists from the address. */
+/** Update the controls and the listing from the address. */
 function sync() {
-  const chosen = query();
+  const current = query();
   for (const name of NAMES) {
-    const control = at(name === "q" ? "search" : name);
-    const value = (name === "q" ? address().get(name)?.trim() : chosen.get(name)) ?? DEFAULTS[name];
+    const control = byId(name === "q" ? "search" : name);
+    const value = (name === "q" ? parameters().get(name)?.trim() : current.get(name)) ?? DEFAULTS[name];
     if (control.type === "checkbox") {
       control.checked = value === "true";
     } else if (control.value.trim() !== value) {
       control.value = value;
     }
   }
-  at("no-filters").hidden = !chooses();
-  if (listed !== chosen.toString()) {
-    listed = chosen.toString();
+  byId("clear-filters").hidden = !isFiltered();
+  if (listed !== current.toString()) {
+    listed = current.toString();
     listeners.listed();
   }
   listeners.shown();
 }
 
-/** *changed.listed* is called when the listing changes, *changed.shown* when one is opened or closed. */
+/** *changed.listed* is called when the listing changes, *changed.shown* when a post is opened or closed. */
 export function watchFilters(changed) {
   listeners = changed;
   listed = query().toString();
-  let pause = 0;
-  at("filters").addEventListener("submit", (event) => event.preventDefault());
-  const typed = () => ({ q: at("search").value.trim(), owner: at("owner").value.trim().replace(/^@/, "") });
+  let timer = 0;
+  byId("filters").addEventListener("submit", (event) => event.preventDefault());
+  const typedFilters = () => ({ q: byId("search").value.trim(), owner: byId("owner").value.trim().replace(/^@/, "") });
   for (const id of ["search", "owner"]) {
-    at(id).addEventListener("input", () => {
-      clearTimeout(pause);
-      pause = setTimeout(() => choose(typed(), false), PAUSE_MS);
+    byId(id).addEventListener("input", () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => setFilters(typedFilters(), false), DEBOUNCE_MS);
     });
   }
-  // Text that was typed just before counts, too.
+  // Include text that was typed just before.
   for (const name of ["sort", "type"]) {
-    at(name).addEventListener("change", () => choose({ ...typed(), [name]: at(name).value }));
+    byId(name).addEventListener("change", () => setFilters({ ...typedFilters(), [name]: byId(name).value }));
   }
-  at("kept").addEventListener("change", () => choose({ ...typed(), kept: at("kept").checked ? "true" : "" }));
-  at("no-filters").addEventListener("click", () => choose({ q: "", type: "", owner: "", kept: "" }));
+  byId("kept").addEventListener("change", () => setFilters({ ...typedFilters(), kept: byId("kept").checked ? "true" : "" }));
+  byId("clear-filters").addEventListener("click", () => setFilters({ q: "", type: "", owner: "", kept: "" }));
   addEventListener("popstate", sync);
   sync();
 }

@@ -1,33 +1,33 @@
-/** The stored posts as a grid; only tiles in view are in the document. */
+/** The stored posts as a grid; only visible tiles are in the document. */
 
 import { quietly } from "./advice.js";
 import { readJSON } from "./api.js";
-import { at, soon } from "./dom.js";
-import { chooses, query } from "./filters.js";
+import { byId, throttle } from "./dom.js";
+import { isFiltered, query } from "./filters.js";
 import { TEXTS } from "./texts.js";
 import { draw } from "./tile.js";
 
-const AT_ONCE = 100;
+const PAGE_SIZE = 100;
 const GAP = 6;
 const SMALLEST_TILE = 116;
 const LARGEST_TILE = 250;
 
-/** The posts in the order of the listing; each has only what its tile shows. */
+/** The posts in the order of the listing; each has only the data of its tile. */
 let posts = [];
 /** Posts that are about to be deleted. */
 const hidden = new Set();
 const tiles = new Map();
 let cursor = null;
-let listing = 0;
+let currentListing = 0;
 let loading = null;
 let stale = false;
 let loaded = false;
 let shape = { columns: 2, size: 0 };
-/** Rows beyond the window, so that scrolling and the keyboard meet no holes; none for the first view. */
-let beyond = 0;
+/** Rows rendered above and below the window, so that scrolling and the keyboard find no gaps; none at first. */
+let overscan = 0;
 
-/** What the tile of a post needs: a few hundred bytes, so even 5,000 posts fit. */
-function slim(post) {
+/** The data of a post's tile: a few hundred bytes, so even 5,000 posts fit in memory. */
+function summaryOf(post) {
   const { shortcode, owner, kept, media, missing, thumbnail_url: thumbnail } = post;
   const files = media.filter((item) => item.type !== "audio");
   return {
@@ -41,58 +41,58 @@ function slim(post) {
   };
 }
 
-/** The posts that are shown, in order. */
+/** The visible posts, in order. */
 export const listed = () => (hidden.size ? posts.filter((post) => !hidden.has(post.shortcode)) : posts);
 
-async function page(limit, after) {
-  const asked = query();
-  asked.set("limit", limit);
+async function fetchPage(limit, after) {
+  const parameters = query();
+  parameters.set("limit", limit);
   if (after) {
-    asked.set("cursor", after);
+    parameters.set("cursor", after);
   }
-  return readJSON(`posts?${asked}`);
+  return readJSON(`posts?${parameters}`);
 }
 
-/** As many posts as fill the window, and a row or two more. */
-function windowful() {
+/** The number of posts that fill the window, and one row more. */
+function windowSize() {
   measure();
   const rows = Math.ceil(innerHeight / (shape.size + GAP)) + 1;
-  return Math.min(AT_ONCE, shape.columns * rows);
+  return Math.min(PAGE_SIZE, shape.columns * rows);
 }
 
-/** List anew, from the start. */
-export async function list() {
-  listing += 1;
-  const mine = listing;
+/** Reload the listing from the start. */
+export async function reload() {
+  currentListing += 1;
+  const generation = currentListing;
   loading = null;
   stale = false;
-  at("new-posts").hidden = true;
-  const found = await page(windowful(), null);
-  if (mine !== listing) {
+  byId("new-posts").hidden = true;
+  const found = await fetchPage(windowSize(), null);
+  if (generation !== currentListing) {
     return;
   }
-  posts = found.posts.map(slim);
+  posts = found.posts.map(summaryOf);
   cursor = found.next_cursor;
   loaded = true;
   render();
 }
 
-/** The next posts of the listing, if there are any. */
-export function more() {
+/** Load the next page of the listing, if there is one. */
+export function loadMore() {
   if (!cursor) {
     return null;
   }
   loading ??= (async () => {
-    const mine = listing;
+    const generation = currentListing;
     try {
-      const found = await page(AT_ONCE, cursor);
-      if (mine === listing) {
+      const found = await fetchPage(PAGE_SIZE, cursor);
+      if (generation === currentListing) {
         const known = new Set(posts.map((post) => post.shortcode));
-        posts = [...posts, ...found.posts.map(slim).filter((post) => !known.has(post.shortcode))];
+        posts = [...posts, ...found.posts.map(summaryOf).filter((post) => !known.has(post.shortcode))];
         cursor = found.next_cursor;
       }
     } finally {
-      if (mine === listing) {
+      if (generation === currentListing) {
         loading = null;
       }
     }
@@ -103,42 +103,42 @@ export function more() {
 
 export async function loadAll() {
   while (cursor) {
-    await more();
+    await loadMore();
   }
 }
 
-const isAtTop = () => at("grid").getBoundingClientRect().top > -shape.size;
+const isAtTop = () => byId("grid").getBoundingClientRect().top > -shape.size;
 
 /** Insert new posts of the first page in the server's order. */
 async function refresh() {
   if (!isAtTop()) {
-    // Posts in view must not move away.
+    // Visible posts must not move.
     stale = true;
-    at("new-posts").hidden = false;
+    byId("new-posts").hidden = false;
     return;
   }
-  const mine = listing;
-  const found = await page(windowful(), null);
-  if (mine !== listing) {
+  const generation = currentListing;
+  const found = await fetchPage(windowSize(), null);
+  if (generation !== currentListing) {
     return;
   }
-  const first = found.posts.map(slim);
-  const fresh = new Set(first.map((post) => post.shortcode));
-  const knows = posts.some((post) => fresh.has(post.shortcode));
-  if (!found.next_cursor || !knows) {
+  const first = found.posts.map(summaryOf);
+  const firstShortcodes = new Set(first.map((post) => post.shortcode));
+  const overlaps = posts.some((post) => firstShortcodes.has(post.shortcode));
+  if (!found.next_cursor || !overlaps) {
     posts = first;
     cursor = found.next_cursor;
   } else {
-    posts = [...first, ...posts.filter((post) => !fresh.has(post.shortcode))];
+    posts = [...first, ...posts.filter((post) => !firstShortcodes.has(post.shortcode))];
   }
   stale = false;
-  at("new-posts").hidden = true;
+  byId("new-posts").hidden = true;
   render();
 }
 
-const refreshSoon = soon(() => quietly(refresh), 300);
+const refreshSoon = throttle(() => quietly(refresh), 300);
 
-/** Drop posts that are gone; if they come back, they are shown. */
+/** Remove deleted posts; if they are stored again, they are shown again. */
 export function drop(shortcodes) {
   const gone = new Set(shortcodes);
   posts = posts.filter((post) => !gone.has(post.shortcode));
@@ -146,8 +146,8 @@ export function drop(shortcodes) {
   render();
 }
 
-/** Update a post with the server's state of it. */
-export function takePost({ shortcode, change }) {
+/** Apply a `post` event of the server. */
+export function applyPostEvent({ shortcode, change }) {
   if (change === "removed") {
     drop([shortcode]);
   } else if (change === "changed" && posts.some((post) => post.shortcode === shortcode)) {
@@ -162,17 +162,17 @@ export function takePost({ shortcode, change }) {
   }
 }
 
-/** Show the present state of a listed post. */
+/** Update a listed post. */
 export function update(post) {
   if (post) {
-    posts = posts.map((known) => (known.shortcode === post.shortcode ? slim(post) : known));
+    posts = posts.map((known) => (known.shortcode === post.shortcode ? summaryOf(post) : known));
     render();
   }
 }
 
-export function keepListed(shortcodes, kept) {
-  const chosen = new Set(shortcodes);
-  posts = posts.map((post) => (chosen.has(post.shortcode) ? { ...post, kept } : post));
+export function setKept(shortcodes, kept) {
+  const changed = new Set(shortcodes);
+  posts = posts.map((post) => (changed.has(post.shortcode) ? { ...post, kept } : post));
   render();
 }
 
@@ -187,51 +187,51 @@ export function unhide(shortcodes) {
   render();
 }
 
-/** The posts before and after a post in the listing. */
+/** The posts before and after a post in the listing; null where there is none. */
 export function neighbours(shortcode) {
   const shown = listed();
   const index = shown.findIndex((post) => post.shortcode === shortcode);
   if (index > shown.length - 3) {
-    more();
+    loadMore();
   }
   return index < 0 ? [null, null] : [shown[index - 1] ?? null, shown[index + 1] ?? null];
 }
 
-/** Bring a post's tile into view, and focus it. */
+/** Scroll a post's tile into view, and focus it. */
 export function focusOn(shortcode) {
   const index = listed().findIndex((post) => post.shortcode === shortcode);
   if (index < 0) {
-    at("gallery-title").focus();
+    byId("gallery-title").focus();
     return;
   }
   const row = Math.floor(index / shape.columns);
-  const top = at("grid").getBoundingClientRect().top + row * (shape.size + GAP);
+  const top = byId("grid").getBoundingClientRect().top + row * (shape.size + GAP);
   if (top < 0 || top + shape.size > innerHeight) {
     scrollBy(0, top - innerHeight / 2);
-    place();
+    placeTiles();
   }
   tiles.get(shortcode)?.querySelector("a").focus({ preventScroll: true });
 }
 
 function measure() {
-  const width = at("grid").clientWidth;
+  const width = byId("grid").clientWidth;
   const wanted = Math.min(LARGEST_TILE, Math.max(SMALLEST_TILE, width / 8));
   const columns = Math.max(2, Math.floor((width + GAP) / (wanted + GAP)));
   shape = { columns, size: (width - GAP * (columns - 1)) / columns };
 }
 
-/** Put the tiles in view into the document, and remove the others. */
-function place() {
+/** Add visible tiles to the document, and remove the others. */
+function placeTiles() {
   const shown = listed();
   const { columns, size } = shape;
   const step = size + GAP;
-  const grid = at("grid");
+  const grid = byId("grid");
   const rows = Math.ceil(shown.length / columns);
   grid.style.height = `${Math.max(0, rows * step - GAP)}px`;
   const top = -grid.getBoundingClientRect().top;
-  const first = Math.max(0, Math.floor(top / step) - beyond);
-  // The first row is there even if it is below the window: the keyboard comes from above.
-  const last = Math.max(0, Math.floor((top + innerHeight) / step) + beyond);
+  const first = Math.max(0, Math.floor(top / step) - overscan);
+  // The first row is rendered even if it is below the window, so that the keyboard can reach it.
+  const last = Math.max(0, Math.floor((top + innerHeight) / step) + overscan);
   const wanted = new Set();
   let before = null;
   for (let index = first * columns; index < Math.min(shown.length, (last + 1) * columns); index += 1) {
@@ -241,7 +241,7 @@ function place() {
     tiles.set(post.shortcode, tile);
     tile.style.width = tile.style.height = `${size}px`;
     tile.style.translate = `${(index % columns) * step}px ${Math.floor(index / columns) * step}px`;
-    // In the order of the listing, for the keyboard.
+    // Keep the order of the listing, for the keyboard.
     const next = before ? before.nextElementSibling : grid.firstElementChild;
     if (tile !== next) {
       grid.insertBefore(tile, next);
@@ -249,62 +249,62 @@ function place() {
     before = tile;
   }
   for (const [shortcode, tile] of tiles) {
-    // The focus would fall to the top of the page.
+    // Keep the focused tile, or the focus would move to the top of the page.
     if (!wanted.has(shortcode) && !(tile.contains(document.activeElement) && shown.some((post) => post.shortcode === shortcode))) {
       tiles.delete(shortcode);
       tile.remove();
-      // Otherwise pictures that scrolled past still load, before those in view.
+      // Otherwise the browser would load pictures that scrolled past before the visible ones.
       tile.querySelector("img")?.removeAttribute("src");
     }
   }
   if (cursor && !loading && last >= rows - 2) {
-    quietly(more);
+    quietly(loadMore);
   }
   if (stale && isAtTop()) {
     refreshSoon();
   }
 }
 
-/** Show the grid as it is now. */
+/** Redraw the grid. */
 export function render() {
   measure();
-  place();
+  placeTiles();
   const empty = loaded && !listed().length && !cursor;
-  at("first-step").hidden = !empty || chooses();
-  at("nothing").hidden = !empty || !chooses();
-  at("filters").hidden = empty && !chooses();
-  at("owners").replaceChildren(
+  byId("first-step").hidden = !empty || isFiltered();
+  byId("nothing").hidden = !empty || !isFiltered();
+  byId("filters").hidden = empty && !isFiltered();
+  byId("owners").replaceChildren(
     ...[...new Set(posts.map((post) => post.owner).filter(Boolean))].slice(0, 100).map((name) => new Option(name)),
   );
 }
 
 export function watchGallery() {
-  let asked = false;
+  let scheduled = false;
   const onScroll = () => {
-    if (!asked) {
-      asked = true;
+    if (!scheduled) {
+      scheduled = true;
       requestAnimationFrame(() => {
-        asked = false;
-        place();
+        scheduled = false;
+        placeTiles();
       });
     }
   };
-  const goOn = () => {
-    beyond = 2;
+  const renderAhead = () => {
+    overscan = 2;
     onScroll();
   };
-  addEventListener("scroll", goOn, { passive: true });
-  at("gallery").addEventListener("focusin", goOn);
+  addEventListener("scroll", renderAhead, { passive: true });
+  byId("gallery").addEventListener("focusin", renderAhead);
   new ResizeObserver(() => {
     measure();
     onScroll();
-  }).observe(at("grid"));
-  // What is above the grid may grow.
+  }).observe(byId("grid"));
+  // The content above the grid may grow.
   new ResizeObserver(onScroll).observe(document.body);
-  at("new-posts").textContent = TEXTS.newPosts;
-  at("new-posts").addEventListener("click", () => {
-    at("gallery").scrollIntoView();
-    place();
-    at("gallery-title").focus({ preventScroll: true });
+  byId("new-posts").textContent = TEXTS.newPosts;
+  byId("new-posts").addEventListener("click", () => {
+    byId("gallery").scrollIntoView();
+    placeTiles();
+    byId("gallery-title").focus({ preventScroll: true });
   });
 }

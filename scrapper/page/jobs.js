@@ -1,21 +1,21 @@
-/** The downloads: all jobs that this visitor may see, with a line for each post or group of posts. */
+/** The downloads: all jobs that this visitor may see, with one line per post or group of posts. */
 
-import { advice, canHelp, guarded } from "./advice.js";
+import { advice, guarded, isRetryable } from "./advice.js";
 import { Failure, readJSON, send } from "./api.js";
-import { at, copyOf, icon, soon } from "./dom.js";
-import { drop, put, unsent } from "./outbox.js";
+import { byId, cloneTemplate, icon, throttle } from "./dom.js";
+import { drop, enqueue, unsent } from "./outbox.js";
 import { openSettings } from "./settings.js";
 import { TEXTS } from "./texts.js";
 import { toast } from "./toast.js";
 
-const JOBS_AT_ONCE = 50;
-const MOST_JOBS = 200;
-const SHOWN = 6;
+const PAGE_SIZE = 50;
+const MAX_JOBS = 200;
+const MAX_LINES = 6;
 
 const jobs = new Map();
-/** The jobs that this page sent, until it reported their outcome. */
+/** IDs of the jobs that this page sent, until it has reported their outcome. */
 const own = new Set();
-/** A carousel's total grows with each of its files; a bar that goes backwards is useless. */
+/** Progress by line. A carousel's total grows with each of its files, but its progress bar must not go back. */
 const shares = new Map();
 const lines = new Map();
 
@@ -25,26 +25,26 @@ let expanded = false;
 
 const canBeCancelled = (post) => post.state === "queued" || post.state === "waiting";
 const keyOf = (post) => post.shortcode ?? post.url;
-const mayRetry = (post) => canHelp(post.code) || (post.code === "login_required" && loggedIn);
+const mayRetry = (post) => isRetryable(post.code) || (post.code === "login_required" && loggedIn);
 
-/** Load the list; drop what the server forgot. */
+/** Reload the list of jobs. */
 export async function loadJobs() {
   const found = [];
   let cursor = null;
   do {
-    const query = new URLSearchParams({ limit: JOBS_AT_ONCE, ...(cursor && { cursor }) });
+    const query = new URLSearchParams({ limit: PAGE_SIZE, ...(cursor && { cursor }) });
     const page = await readJSON(`jobs?${query}`);
     found.push(...page.jobs);
     cursor = page.next_cursor;
-  } while (cursor && found.length < MOST_JOBS);
+  } while (cursor && found.length < MAX_JOBS);
   jobs.clear();
   found.reverse().forEach((job) => jobs.set(job.id, job));
   own.forEach(finish);
   show();
 }
 
-/** Update by an event of the stream, or a new job; *mine* if this page sent it. */
-export function takeJob(change, mine = false) {
+/** Apply a `job` event, or a new job; *mine* if this page sent the job. */
+export function applyJob(change, mine = false) {
   if (change.forgotten) {
     jobs.delete(change.id);
     own.delete(change.id);
@@ -53,7 +53,7 @@ export function takeJob(change, mine = false) {
     if (mine) {
       own.add(change.id);
     }
-    // Events may arrive before the response that began the job.
+    // Events may arrive before the response to the request that created the job.
     if (!mine || !known) {
       const posts = known?.posts ?? [];
       for (const [place, { index = place, ...post }] of change.posts.entries()) {
@@ -66,7 +66,7 @@ export function takeJob(change, mine = false) {
   show();
 }
 
-/** Report the outcome of a job that this page sent, once it is over. */
+/** Report the outcome of a job that this page sent, once the job has ended. */
 function finish(id) {
   const job = jobs.get(id);
   if (!job || job.state === "running" || !own.delete(id)) {
@@ -76,7 +76,7 @@ function finish(id) {
   const failed = job.posts.filter((post) => post.state === "failed");
   if (failed.length) {
     const reason = failed.length === 1 ? advice(failureOf(failed[0])) : "";
-    toast(TEXTS.failedOf(failed.length, job.posts.length, reason), { bad: true });
+    toast(TEXTS.failedOf(failed.length, job.posts.length, reason), { error: true });
   }
   if (done.length) {
     toast(TEXTS.ready(done.length), {
@@ -88,7 +88,7 @@ function finish(id) {
 
 const failureOf = (post) => new Failure(post.status, post.code, post.error, post.retry_after);
 
-/** Newest first, even within one second: a map has the latest last. */
+/** Newest first, even within the same second, because a map keeps its insertion order. */
 const newestFirst = () =>
   [...jobs.values()].reverse().sort((one, other) => other.created_at.localeCompare(one.created_at));
 
@@ -111,9 +111,9 @@ function linesOf() {
   return found.sort((one, other) => one.rank - other.rank);
 }
 
-function helpFor(post, keep) {
+function actionsFor(post, keep) {
   if (mayRetry(post)) {
-    return [[TEXTS.retry, () => void put([post.url], keep)]];
+    return [[TEXTS.retry, () => void enqueue([post.url], keep)]];
   }
   return post.code === "login_required" ? [[TEXTS.logIn, openSettings]] : [];
 }
@@ -130,7 +130,7 @@ function* linesOfJob(job, posts) {
       shares.delete(line.key);
     }
     if (post.state === "failed") {
-      yield { ...line, rank: 0, text: advice(failureOf(post)), actions: helpFor(post, job.keep) };
+      yield { ...line, rank: 0, text: advice(failureOf(post)), actions: actionsFor(post, job.keep) };
     }
   }
   const waiting = posts.filter(canBeCancelled);
@@ -153,7 +153,7 @@ function* linesOfJob(job, posts) {
       state: "cancelled",
       name: TEXTS.group(cancelled.map((post) => TEXTS.nameOfLink(post.url))),
       text: TEXTS.cancelled,
-      actions: [[TEXTS.retry, () => void put(cancelled.map((post) => post.url), job.keep)]],
+      actions: [[TEXTS.retry, () => void enqueue(cancelled.map((post) => post.url), job.keep)]],
     };
   }
 }
@@ -161,7 +161,7 @@ function* linesOfJob(job, posts) {
 const SYMBOLS = { failed: "alert", waiting: "clock", running: "down", queued: "dots", unsent: "dots", cancelled: "close" };
 
 function draw(line) {
-  const row = lines.get(line.key) ?? copyOf("line-template");
+  const row = lines.get(line.key) ?? cloneTemplate("line-template");
   lines.set(line.key, row);
   const { version } = row;
   row.version = JSON.stringify(line);
@@ -184,7 +184,7 @@ function draw(line) {
   bar.setAttribute("aria-label", TEXTS.downloadOf(line.name));
   const wanted = line.actions ?? [];
   const actions = row.querySelector(".line-actions");
-  row.acts = wanted.map(([, act]) => act);
+  row.handlers = wanted.map(([, act]) => act);
   if (wanted.map(([label]) => label).join() !== [...actions.children].map((button) => button.textContent).join()) {
     actions.replaceChildren(...wanted.map(([label], index) => {
       const button = document.createElement("button");
@@ -192,7 +192,7 @@ function draw(line) {
       button.className = "quiet";
       button.textContent = label;
       button.setAttribute("aria-label", `${label}: ${line.name}`);
-      button.addEventListener("click", () => guarded(() => row.acts[index]()));
+      button.addEventListener("click", () => guarded(() => row.handlers[index]()));
       return button;
     }));
   }
@@ -208,44 +208,44 @@ function render() {
       const focused = row.contains(document.activeElement);
       row.remove();
       if (focused) {
-        at("running-title").focus();
+        byId("running-title").focus();
       }
     }
   }
-  const shown = expanded ? all : all.slice(0, SHOWN);
+  const shown = expanded ? all : all.slice(0, MAX_LINES);
   const rows = shown.map(draw);
-  const list = at("lines");
+  const list = byId("lines");
   rows.forEach((row, index) => {
     if (list.children[index] !== row) {
       list.insertBefore(row, list.children[index] ?? null);
     }
   });
   [...list.children].slice(rows.length).forEach((row) => row.remove());
-  at("running").hidden = !all.length;
-  at("more-lines").hidden = all.length <= SHOWN;
-  at("more-lines").textContent = expanded ? TEXTS.fewerLines : TEXTS.moreLines(all.length - SHOWN);
-  at("more-lines").setAttribute("aria-expanded", String(expanded));
+  byId("running").hidden = !all.length;
+  byId("more-lines").hidden = all.length <= MAX_LINES;
+  byId("more-lines").textContent = expanded ? TEXTS.fewerLines : TEXTS.moreLines(all.length - MAX_LINES);
+  byId("more-lines").setAttribute("aria-expanded", String(expanded));
   const posts = [...jobs.values()].filter((job) => job.state === "running").flatMap((job) => job.posts);
   const count = (state) => posts.filter((post) => post.state === state).length;
   const failures = all.filter((line) => line.state === "failed").length;
-  at("summary").textContent = TEXTS.summary({
+  byId("summary").textContent = TEXTS.summary({
     unsent: unsent().reduce((sum, { urls }) => sum + urls.length, 0),
     done: count("done"),
     all: posts.length,
     waiting: count("waiting"),
     failed: failures,
   });
-  at("retry-all").hidden = retries().length < 2;
-  const chances = cancellable().length + unsent().length;
+  byId("retry-all").hidden = retries().length < 2;
+  const cancellableCount = cancellable().length + unsent().length;
   // A single post has its own button, if its line is shown.
-  at("cancel-all").hidden = chances < (all.length > SHOWN ? 1 : 2);
-  at("clear").hidden = !all.some((line) => line.state === "failed" || line.state === "cancelled");
+  byId("cancel-all").hidden = cancellableCount < (all.length > MAX_LINES ? 1 : 2);
+  byId("clear").hidden = !all.some((line) => line.state === "failed" || line.state === "cancelled");
 }
 
-/** Redraw the list soon: many events come at once. */
-export const show = soon(render, 100);
+/** Redraw the list soon; throttled, because many events arrive at once. */
+export const show = throttle(render, 100);
 
-export function knowLogin({ state }) {
+export function setLogin({ state }) {
   loggedIn = state === "active";
   show();
 }
@@ -254,11 +254,11 @@ const cancellable = () => [...jobs.values()].filter((job) => job.posts.some(canB
 
 async function cancel(which) {
   for (const job of which) {
-    takeJob(await (await send(`jobs/${job.id}`, "DELETE")).json());
+    applyJob(await (await send(`jobs/${job.id}`, "DELETE")).json());
   }
 }
 
-/** The links of what failed and can succeed, each with whether to keep it. */
+/** The links of failed posts that may succeed on a retry, each with its job's `keep`. */
 function retries() {
   const seen = new Set();
   const found = [];
@@ -273,38 +273,38 @@ function retries() {
   return found;
 }
 
-/** Send again everything that failed and can succeed. */
+/** Retry all failed posts that may succeed. */
 function retryAll() {
   for (const kept of [true, false]) {
-    put(retries().filter(({ keep }) => keep === kept).map(({ url }) => url), kept);
+    enqueue(retries().filter(({ keep }) => keep === kept).map(({ url }) => url), kept);
   }
 }
 
-/** Make the server forget finished jobs. */
+/** Remove finished jobs from the server's list. */
 async function clear() {
   for (const job of [...jobs.values()].filter((one) => one.state !== "running")) {
     try {
       await send(`jobs/${job.id}?forget=1`, "DELETE");
     } catch (failure) {
-      // Somebody else was faster, with the same result.
+      // Another client has already removed the job.
       if (failure.code !== "not_found") {
         throw failure;
       }
     }
-    takeJob({ id: job.id, forgotten: true });
+    applyJob({ id: job.id, forgotten: true });
   }
 }
 
 /** Connect the buttons; *open* shows a stored post. */
 export function watchJobs(open) {
   openPost = open;
-  at("retry-all").addEventListener("click", retryAll);
-  at("cancel-all").addEventListener("click", () => guarded(async () => {
+  byId("retry-all").addEventListener("click", retryAll);
+  byId("cancel-all").addEventListener("click", () => guarded(async () => {
     unsent().map(({ id }) => id).forEach(drop);
     await cancel(cancellable());
   }));
-  at("clear").addEventListener("click", () => guarded(clear));
-  at("more-lines").addEventListener("click", () => {
+  byId("clear").addEventListener("click", () => guarded(clear));
+  byId("more-lines").addEventListener("click", () => {
     expanded = !expanded;
     render();
   });

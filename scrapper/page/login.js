@@ -2,29 +2,29 @@
 
 import { advice } from "./advice.js";
 import { Failure, readJSON, request } from "./api.js";
-import { at } from "./dom.js";
+import { byId } from "./dom.js";
 import { recall, remember } from "./storage.js";
 import { TEXTS } from "./texts.js";
 
-// The server answers 403 for as long as it has no key: one answer is enough.
+// The server returns 403 as long as it has no key, so the answer is remembered.
 const KEYLESS = "keyless";
-const TROUBLE = new Set(["expired", "challenged"]);
+const UNUSABLE = new Set(["expired", "challenged"]);
 
-let known = () => {};
+let onState = () => {};
 
-/** Show a login's state, as GET /login gives it. */
+/** Show the login state that GET /login returned. */
 export function showLogin({ state, username, since }) {
   const who = username ? TEXTS.as(username) : "";
   const text = TEXTS.loginStates[state](who, since ? TEXTS.moment(since) : "");
-  at("login-state").textContent = text;
-  at("login-form").hidden = false;
-  at("forget").hidden = state === "none";
-  at("login-trouble").hidden = !TROUBLE.has(state);
-  at("login-trouble-text").textContent = TROUBLE.has(state) ? text : "";
-  known({ state });
+  byId("login-state").textContent = text;
+  byId("login-form").hidden = false;
+  byId("forget").hidden = state === "none";
+  byId("login-problem").hidden = !UNUSABLE.has(state);
+  byId("login-problem-text").textContent = UNUSABLE.has(state) ? text : "";
+  onState({ state });
 }
 
-/** Show the login's state; without a key, how to set one. */
+/** Show the login state, or how to set a key if the server has none. */
 export async function loadLogin() {
   try {
     const login = await readJSON("login");
@@ -35,19 +35,19 @@ export async function loadLogin() {
       throw failure;
     }
     remember(KEYLESS, "yes");
-    at("login-state").textContent = TEXTS.loginNeedsKey;
-    at("login-form").hidden = true;
-    at("login-trouble").hidden = true;
+    byId("login-state").textContent = TEXTS.loginNeedsKey;
+    byId("login-form").hidden = true;
+    byId("login-problem").hidden = true;
   }
 }
 
-/** Like `loadLogin`, unless this browser knows that the server has no key. */
+/** Like `loadLogin`, but does nothing if the server is known to have no key. */
 export const loadKnownLogin = async () => recall(KEYLESS) ?? loadLogin();
 
 async function attempt(work) {
-  const place = at("login-notice");
-  place.hidden = true;
-  const buttons = at("login-form").querySelectorAll("button");
+  const notice = byId("login-error");
+  notice.hidden = true;
+  const buttons = byId("login-form").querySelectorAll("button");
   buttons.forEach((button) => (button.disabled = true));
   try {
     await work();
@@ -55,22 +55,22 @@ async function attempt(work) {
     if (!(failure instanceof Failure)) {
       throw failure;
     }
-    place.hidden = false;
-    // The advice for a post that needs a login would lead here.
-    place.textContent = failure.status === 403 ? `${failure.message}.` : advice(failure);
+    notice.hidden = false;
+    // The usual advice for a 403 would lead to this form.
+    notice.textContent = failure.status === 403 ? `${failure.message}.` : advice(failure);
   } finally {
     buttons.forEach((button) => (button.disabled = false));
   }
 }
 
 async function replace() {
-  const text = at("cookies").value;
+  const text = byId("cookies").value;
   if (!text.trim()) {
-    at("cookies").focus();
+    byId("cookies").focus();
     return;
   }
   const response = await request("login", { method: "PUT", body: text });
-  at("cookies").value = "";
+  byId("cookies").value = "";
   showLogin(await response.json());
 }
 
@@ -79,14 +79,14 @@ async function forget() {
   await loadLogin();
 }
 
-/** *changed* is called with each state that becomes known. */
+/** *changed* is called with each new login state. */
 export function watchLogin(changed) {
-  known = changed;
-  // A server that asks for a key has one.
+  onState = changed;
+  // The server asked for a key, so it has one.
   document.addEventListener("signed-out", () => remember(KEYLESS, ""));
-  at("login-form").addEventListener("submit", (event) => {
+  byId("login-form").addEventListener("submit", (event) => {
     event.preventDefault();
     attempt(replace);
   });
-  at("forget").addEventListener("click", () => attempt(forget));
+  byId("forget").addEventListener("click", () => attempt(forget));
 }

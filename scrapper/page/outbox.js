@@ -1,60 +1,60 @@
-/** Links on their way to the server: in jobs of at most 100, as fast as its limit allows. */
+/** Sends links to the server in jobs of at most 100, as fast as its rate limit allows. */
 
 import { report } from "./advice.js";
 import { Failure, send } from "./api.js";
 import { recall, remember } from "./storage.js";
 
-const MOST_LINKS = 100;
-const PLACE = "to-send";
-// With these codes the server asks to try again later, and perhaps says when.
-const LATER = new Set(["too_many_requests", "jobs_full", "jobs_unreachable", "server_full", "busy"]);
+const MAX_LINKS = 100;
+const STORAGE_KEY = "to-send";
+// The request can be retried after an error with one of these codes.
+const RETRYABLE = new Set(["too_many_requests", "jobs_full", "jobs_unreachable", "server_full", "busy"]);
 const PAUSE_MS = 5_000;
 
 let entries = read();
-let next = entries.length;
+let counter = entries.length;
 let timer = 0;
 let sending = false;
 let listeners = { changed: () => {}, accepted: () => {}, refused: () => {} };
 
-// Only in this tab: two tabs must not send the same links.
+// The session storage belongs to one tab, so two tabs never send the same links.
 function read() {
   try {
-    return JSON.parse(recall(PLACE, "sessionStorage")) ?? [];
+    return JSON.parse(recall(STORAGE_KEY, "sessionStorage")) ?? [];
   } catch {
     return [];
   }
 }
 
 function save() {
-  remember(PLACE, entries.length ? JSON.stringify(entries) : "", "sessionStorage");
+  remember(STORAGE_KEY, entries.length ? JSON.stringify(entries) : "", "sessionStorage");
   listeners.changed();
 }
 
-/** Unsent links in order, when they will be sent, and why not sooner. */
+/** Unsent links in order, when they are due, and the reason for the delay. */
 export const unsent = () => entries;
 
 /**
- * *changed* is called when :func:`unsent` changes; *accepted* with each job that the server took;
- * *refused* with links that it did not accept.
+ * *changed* is called when `unsent()` changes, *accepted* with each job that the server accepted, and
+ * *refused* with links that it refused.
  */
 export function watchOutbox(watchers) {
   listeners = watchers;
   listeners.changed();
-  pump();
+  flush();
 }
 
-/** Send *urls*, after *delay* seconds; returns a function that takes back the unsent ones. */
-export function put(urls, keep, delay = 0) {
-  const at = Date.now() + delay * 1000;
-  const mine = [];
-  for (let start = 0; start < urls.length; start += MOST_LINKS) {
-    next += 1;
-    mine.push({ id: `${Date.now()}-${next}`, urls: urls.slice(start, start + MOST_LINKS), keep, at, why: "", chosen: delay > 0 });
+/** Send *urls* after *delay* seconds; returns a function that cancels those not sent yet. */
+export function enqueue(urls, keep, delay = 0) {
+  const dueAt = Date.now() + delay * 1000;
+  const added = [];
+  for (let start = 0; start < urls.length; start += MAX_LINKS) {
+    counter += 1;
+    added.push({ id: `${Date.now()}-${counter}`, urls: urls.slice(start, start + MAX_LINKS), keep, dueAt, reason: "", undoable: delay > 0 });
   }
-  entries = [...entries, ...mine];
+  entries = [...entries, ...added];
   save();
-  pump();
-  return () => mine.forEach(({ id }) => drop(id));
+  flush();
+  return () => added.forEach(({ id }) => drop(id));
 }
 
 export function drop(id) {
@@ -62,28 +62,28 @@ export function drop(id) {
   save();
 }
 
-/** Send at once what waits only for a possible "Undo". */
-export function hurry() {
-  for (const entry of entries.filter((one) => one.chosen)) {
-    Object.assign(entry, { at: 0, chosen: false });
+/** Send the links that wait only for an undo. */
+export function sendNow() {
+  for (const entry of entries.filter((one) => one.undoable)) {
+    Object.assign(entry, { dueAt: 0, undoable: false });
   }
-  pump();
+  flush();
 }
 
-/** Send what may be sent now, and the rest later. */
-export async function pump() {
+/** Send the entries that are due, and schedule the rest. */
+export async function flush() {
   clearTimeout(timer);
   const entry = entries[0];
   if (!entry || sending) {
     return;
   }
-  const left = entry.at - Date.now();
-  if (left > 0) {
-    timer = setTimeout(pump, Math.min(left, 60_000));
+  const remaining = entry.dueAt - Date.now();
+  if (remaining > 0) {
+    timer = setTimeout(flush, Math.min(remaining, 60_000));
     return;
   }
   sending = true;
-  entry.chosen = false;
+  entry.undoable = false;
   let refusal = null;
   try {
     const response = await send("jobs", "POST", { urls: entry.urls, keep: entry.keep });
@@ -97,20 +97,20 @@ export async function pump() {
   if (refusal) {
     postpone(entry, refusal);
   } else {
-    pump();
+    flush();
   }
 }
 
 function postpone(entry, failure) {
   if (failure.status === 401) {
-    // The links are sent once somebody signs in.
+    // The links are sent once the visitor signs in.
     return;
   }
-  if (failure instanceof Failure && (LATER.has(failure.code) || failure.away)) {
-    const at = Date.now() + (failure.retryAfter ? failure.retryAfter * 1000 : PAUSE_MS);
-    entries.forEach((one) => Object.assign(one, { at: Math.max(at, one.at), why: failure.away ? "" : failure.code }));
+  if (failure instanceof Failure && (RETRYABLE.has(failure.code) || failure.unreachable)) {
+    const dueAt = Date.now() + (failure.retryAfter ? failure.retryAfter * 1000 : PAUSE_MS);
+    entries.forEach((one) => Object.assign(one, { dueAt: Math.max(dueAt, one.dueAt), reason: failure.unreachable ? "" : failure.code }));
     save();
-    pump();
+    flush();
     return;
   }
   drop(entry.id);

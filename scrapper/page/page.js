@@ -1,68 +1,68 @@
-/** The page: how its parts work together, and the server's events that keep them up to date. */
+/** Connects the parts of the page, and keeps them up to date with the server's events. */
 
 import { guarded, quietly } from "./advice.js";
-import { at, soon } from "./dom.js";
+import { byId, throttle } from "./dom.js";
 import { follow } from "./events.js";
-import { focusField, putBack, watchField } from "./field.js";
+import { focusField, restore, watchField } from "./field.js";
 import { openAt, watchFilters } from "./filters.js";
-import { list, takePost, watchGallery } from "./gallery.js";
-import { knowLogin, loadJobs, show, takeJob, watchJobs } from "./jobs.js";
+import { applyPostEvent, reload, watchGallery } from "./gallery.js";
+import { applyJob, loadJobs, setLogin, show, watchJobs } from "./jobs.js";
 import { loadKnownLogin, loadLogin, showLogin, watchLogin } from "./login.js";
-import { pump, watchOutbox } from "./outbox.js";
+import { flush, watchOutbox } from "./outbox.js";
 import { clearSelection, deselect, watchSelection } from "./selection.js";
 import { watchSession } from "./session.js";
 import { watchSettings } from "./settings.js";
-import { showAway, showStorage } from "./standing.js";
+import { showConnection, showStorage } from "./status.js";
 import { fill } from "./texts.js";
-import { showOpened, takeShownPost, watchViewer } from "./viewer.js";
+import { refreshShownPost, showOpened, watchViewer } from "./viewer.js";
 
 const STORAGE_PAUSE_MS = 1_000;
-const PATIENCE_MS = 3_000;
+const STREAM_TIMEOUT_MS = 3_000;
 
 let stream = null;
 let loaded = false;
 
 function loadAll() {
   loaded = true;
-  return Promise.all([list, loadJobs, showStorage, loadKnownLogin].map(quietly));
+  return Promise.all([reload, loadJobs, showStorage, loadKnownLogin].map(quietly));
 }
 
-const storageSoon = soon(() => quietly(showStorage), STORAGE_PAUSE_MS);
+const storageSoon = throttle(() => quietly(showStorage), STORAGE_PAUSE_MS);
 
 const EVENTS = {
   reset: loadAll,
-  job: (change) => takeJob(change),
+  job: (change) => applyJob(change),
   post: (change) => {
-    takePost(change);
+    applyPostEvent(change);
     if (change.change === "removed") {
       deselect(change.shortcode);
     }
-    takeShownPost(change);
+    refreshShownPost(change);
     storageSoon();
   },
   login: showLogin,
 };
 
-function begin() {
+function connect() {
   if (stream || document.hidden) {
     return;
   }
   stream = new AbortController();
-  // A proxy may buffer the stream.
-  setTimeout(() => loaded || at("app").hidden || loadAll(), PATIENCE_MS);
+  // Load without the stream if a proxy buffers it.
+  setTimeout(() => loaded || byId("app").hidden || loadAll(), STREAM_TIMEOUT_MS);
   follow(stream.signal, (name, data) => EVENTS[name]?.(data), (failure) => {
-    showAway(Boolean(failure?.away));
+    showConnection(Boolean(failure?.unreachable));
     // Without a stream the page polls.
-    if (failure && !failure.away) {
+    if (failure && !failure.unreachable) {
       loadAll();
     }
     if (!failure) {
-      pump();
+      flush();
     }
   });
 }
 
-function end() {
+function disconnect() {
   stream?.abort();
   stream = null;
 }
@@ -70,28 +70,28 @@ function end() {
 fill(document);
 watchSession(() => {
   loaded = false;
-  begin();
+  connect();
   focusField();
   showOpened();
-}, end);
+}, disconnect);
 watchGallery();
 watchFilters({
   listed: () => {
     clearSelection();
-    guarded(list);
+    guarded(reload);
   },
   shown: showOpened,
 });
 watchJobs(openAt);
-watchLogin(knowLogin);
-watchOutbox({ changed: show, accepted: (job) => takeJob(job, true), refused: putBack });
+watchLogin(setLogin);
+watchOutbox({ changed: show, accepted: (job) => applyJob(job, true), refused: restore });
 watchSelection(openAt);
 watchSettings(() => quietly(loadLogin));
 watchViewer();
 watchField();
-// A browser allows six connections to a server: hidden windows must not occupy them.
-document.addEventListener("visibilitychange", () => (document.hidden ? end() : begin()));
-begin();
+// A browser allows six connections per server, so hidden windows must not occupy them.
+document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
+connect();
 navigator.serviceWorker?.register("worker.js").catch(() => {
-  // Private windows, for example, forbid the worker; the page needs it only to start without the server.
+  // Private windows, for example, do not allow a service worker. The page needs it only to open offline.
 });

@@ -1,4 +1,4 @@
-/** Files on their way to the visitor's own device. */
+/** Saves files to the visitor's device. */
 
 const MOST_BYTES = 50_000_000;
 
@@ -11,12 +11,12 @@ export function saveFile(path) {
 
 const isPhone = () => matchMedia("(pointer: coarse)").matches && Boolean(navigator.canShare);
 
-/** A file of a post that can be saved; on a phone through the share sheet, which leads to its photos. */
+/** Saves one file of a post; on a phone through the share sheet, which can save it to the photos. */
 export class Saving {
   #file = null;
   #stop = new AbortController();
 
-  /** *path* is what downloads the file, *item* its media object. */
+  /** *path* is the file's download URL, *item* its media object. */
   constructor(path, item) {
     this.path = path;
     if (isPhone() && item.size <= MOST_BYTES) {
@@ -24,7 +24,7 @@ export class Saving {
     }
   }
 
-  // A share must follow its tap at once: then the file has to be there.
+  // Browsers allow sharing only right after a tap, so the file must be loaded by then.
   async #fetch(item) {
     try {
       const response = await fetch(item.url, { signal: this.#stop.signal });
@@ -37,7 +37,7 @@ export class Saving {
         this.#file = file;
       }
     } catch {
-      // The viewer was closed, or the connection broke: the plain download remains.
+      // The viewer was closed, or the connection broke: save() then downloads the file.
     }
   }
 

@@ -1,74 +1,74 @@
-/** Many posts at once: chosen by a long press, Shift and click, or Ctrl+A; then saved, kept or deleted. */
+/** Selection of many posts by a long press, Shift and click, or Ctrl+A, to save, keep or delete them. */
 
 import { guarded } from "./advice.js";
-import { bulk, parts } from "./bulk.js";
-import { chosen } from "./chosen.js";
+import { bulk, chunks } from "./bulk.js";
+import { selectedPosts } from "./selected.js";
 import { remove } from "./deletion.js";
-import { at } from "./dom.js";
-import { keepListed, listed, loadAll, render } from "./gallery.js";
+import { byId } from "./dom.js";
+import { listed, loadAll, render, setKept } from "./gallery.js";
 import { saveFile } from "./saving.js";
 import { TEXTS } from "./texts.js";
 import { toast } from "./toast.js";
 
 const MOST_IN_ARCHIVE = 100;
 const LONG_PRESS_MS = 450;
-const FAR = 10;
+const MAX_MOVEMENT = 10;
 
 let last = null;
 
-const shortcodes = () => listed().map((post) => post.shortcode).filter((shortcode) => chosen.has(shortcode));
+const shortcodes = () => listed().map((post) => post.shortcode).filter((shortcode) => selectedPosts.has(shortcode));
 
 function show() {
-  const many = shortcodes();
-  at("selection").hidden = !many.length;
-  document.body.classList.toggle("selecting", many.length > 0);
-  at("selected").textContent = TEXTS.selected(many.length);
-  const kept = many.length > 0 && listed().every((post) => post.kept || !chosen.has(post.shortcode));
-  at("keep-selected").querySelector("span").textContent = kept ? TEXTS.release : TEXTS.keep;
-  at("keep-selected").dataset.action = kept ? "release" : "keep";
+  const selected = shortcodes();
+  byId("selection").hidden = !selected.length;
+  document.body.classList.toggle("selecting", selected.length > 0);
+  byId("selected").textContent = TEXTS.selected(selected.length);
+  const kept = selected.length > 0 && listed().every((post) => post.kept || !selectedPosts.has(post.shortcode));
+  byId("keep-selected").querySelector("span").textContent = kept ? TEXTS.release : TEXTS.keep;
+  byId("keep-selected").dataset.action = kept ? "release" : "keep";
   render();
 }
 
 export function clearSelection() {
-  chosen.clear();
+  selectedPosts.clear();
   last = null;
   show();
 }
 
-/** Deselect a post that is gone. */
+/** Deselect a removed post. */
 export function deselect(shortcode) {
-  if (chosen.delete(shortcode)) {
+  if (selectedPosts.delete(shortcode)) {
     show();
   }
 }
 
-/** Select or deselect a post; with *range*, everything from the last selected one to it. */
+/** Select or deselect a post; with *range*, select all posts from the last selected one to this one. */
 function toggle(shortcode, range) {
   const all = listed().map((post) => post.shortcode);
   const from = range && last ? all.indexOf(last) : -1;
   if (from >= 0) {
     const ends = [from, all.indexOf(shortcode)].sort((one, other) => one - other);
-    all.slice(ends[0], ends[1] + 1).forEach((each) => chosen.add(each));
-  } else if (!chosen.delete(shortcode)) {
-    chosen.add(shortcode);
+    all.slice(ends[0], ends[1] + 1).forEach((each) => selectedPosts.add(each));
+  } else if (!selectedPosts.delete(shortcode)) {
+    selectedPosts.add(shortcode);
   }
   last = shortcode;
   show();
 }
 
 async function keep() {
-  const { action } = at("keep-selected").dataset;
-  const many = shortcodes();
-  const failed = await bulk(many, action);
-  keepListed(many.filter((shortcode) => !failed.includes(shortcode)), action === "keep");
-  toast(failed.length ? TEXTS.notKept(failed.length) : TEXTS.keptMany(many.length, action === "keep"), { bad: failed.length > 0 });
+  const { action } = byId("keep-selected").dataset;
+  const selected = shortcodes();
+  const failed = await bulk(selected, action);
+  setKept(selected.filter((shortcode) => !failed.includes(shortcode)), action === "keep");
+  toast(failed.length ? TEXTS.notKept(failed.length) : TEXTS.keptMany(selected.length, action === "keep"), { error: failed.length > 0 });
   clearSelection();
 }
 
 function saveArchives() {
-  const archives = parts(shortcodes(), MOST_IN_ARCHIVE);
+  const archives = chunks(shortcodes(), MOST_IN_ARCHIVE);
   archives.forEach((part, index) => {
-    // Browsers drop downloads that begin at the same moment.
+    // Browsers drop downloads that start at the same moment.
     setTimeout(() => saveFile(`download?shortcodes=${part.join(",")}&archive=zip`), index * 1000);
   });
   toast(TEXTS.archives(archives.length));
@@ -76,15 +76,15 @@ function saveArchives() {
 
 async function selectAll() {
   await guarded(loadAll);
-  listed().forEach((post) => chosen.add(post.shortcode));
+  listed().forEach((post) => selectedPosts.add(post.shortcode));
   show();
 }
 
 const isTyping = (element) => element.closest("textarea, select, dialog[open], input:not([type=checkbox])") !== null;
 
-/** *open* shows the post of a tile that was pressed. */
+/** *open* is called to show the post of a clicked tile. */
 export function watchSelection(open) {
-  const grid = at("grid");
+  const grid = byId("grid");
   let press = 0;
   let pressed = false;
   let start = null;
@@ -94,8 +94,8 @@ export function watchSelection(open) {
       return;
     }
     const { shortcode } = tile.dataset;
-    if (event.target.closest(".choose")) {
-      // The label sends a second click, to its box.
+    if (event.target.closest(".checkbox")) {
+      // The label triggers a second click, on its checkbox.
       if (event.target.matches("input")) {
         toggle(shortcode, event.shiftKey);
       }
@@ -104,17 +104,17 @@ export function watchSelection(open) {
     event.preventDefault();
     if (pressed) {
       pressed = false;
-    } else if (event.shiftKey || event.ctrlKey || event.metaKey || chosen.size) {
+    } else if (event.shiftKey || event.ctrlKey || event.metaKey || selectedPosts.size) {
       toggle(shortcode, event.shiftKey);
     } else {
       open(shortcode);
     }
   });
-  const letGo = () => clearTimeout(press);
+  const cancelPress = () => clearTimeout(press);
   grid.addEventListener("pointerdown", (event) => {
     const tile = event.target.closest("[data-shortcode]");
     pressed = false;
-    if (tile && event.pointerType !== "mouse" && !event.target.closest(".choose")) {
+    if (tile && event.pointerType !== "mouse" && !event.target.closest(".checkbox")) {
       start = [event.clientX, event.clientY];
       press = setTimeout(() => {
         pressed = true;
@@ -123,12 +123,12 @@ export function watchSelection(open) {
     }
   });
   grid.addEventListener("pointermove", (event) => {
-    if (start && Math.hypot(event.clientX - start[0], event.clientY - start[1]) > FAR) {
-      letGo();
+    if (start && Math.hypot(event.clientX - start[0], event.clientY - start[1]) > MAX_MOVEMENT) {
+      cancelPress();
     }
   });
   for (const name of ["pointerup", "pointercancel", "pointerleave"]) {
-    grid.addEventListener(name, letGo);
+    grid.addEventListener(name, cancelPress);
   }
   grid.addEventListener("contextmenu", (event) => {
     if (pressed) {
@@ -142,19 +142,19 @@ export function watchSelection(open) {
     if (event.key === "a" && (event.ctrlKey || event.metaKey) && listed().length) {
       event.preventDefault();
       selectAll();
-    } else if (event.key === "Escape" && chosen.size) {
+    } else if (event.key === "Escape" && selectedPosts.size) {
       clearSelection();
-    } else if (event.key === "Delete" && chosen.size) {
-      removeChosen();
+    } else if (event.key === "Delete" && selectedPosts.size) {
+      removeSelected();
     }
   });
-  const removeChosen = () => {
-    const many = shortcodes();
+  const removeSelected = () => {
+    const selected = shortcodes();
     clearSelection();
-    remove(many);
+    remove(selected);
   };
-  at("save-selected").addEventListener("click", saveArchives);
-  at("keep-selected").addEventListener("click", () => guarded(keep));
-  at("delete-selected").addEventListener("click", removeChosen);
-  at("select-none").addEventListener("click", clearSelection);
+  byId("save-selected").addEventListener("click", saveArchives);
+  byId("keep-selected").addEventListener("click", () => guarded(keep));
+  byId("delete-selected").addEventListener("click", removeSelected);
+  byId("clear-selection").addEventListener("click", clearSelection);
 }

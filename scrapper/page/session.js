@@ -1,77 +1,77 @@
-/** The visitor's API key: it becomes a cookie that no script can read. */
+/** Exchanges the visitor's API key for a cookie that scripts cannot read. */
 
 import { advice, guarded } from "./advice.js";
 import { Failure, request, send } from "./api.js";
-import { at } from "./dom.js";
+import { byId } from "./dom.js";
 import { recall, remember } from "./storage.js";
 import { TEXTS } from "./texts.js";
 
-// Only a mark, so that the page knows what to show. The cookie itself is out of the page's reach.
-const MARK = "signed-in";
+// A flag for the page, which cannot read the cookie itself.
+const SIGNED_IN = "signed-in";
 
-function mark(signedIn) {
-  remember(MARK, signedIn ? "yes" : "");
-  at("sign-out").hidden = !signedIn;
+function setSignedIn(signedIn) {
+  remember(SIGNED_IN, signedIn ? "yes" : "");
+  byId("sign-out").hidden = !signedIn;
 }
 
 function showSignIn(needed) {
-  const focus = needed && at("sign-in").hidden;
-  at("sign-in").hidden = !needed;
-  at("app").hidden = needed;
-  at("open-settings").hidden = needed;
+  const focus = needed && byId("sign-in").hidden;
+  byId("sign-in").hidden = !needed;
+  byId("app").hidden = needed;
+  byId("open-settings").hidden = needed;
   if (focus) {
     document.querySelectorAll("dialog[open]").forEach((dialog) => dialog.close());
-    at("key").focus();
+    byId("key").focus();
   }
 }
 
 async function signIn() {
-  const typed = at("key").value.trim();
-  at("key-error").hidden = true;
+  const typed = byId("key").value.trim();
+  byId("key-error").hidden = true;
   if (!typed) {
-    at("key").focus();
+    byId("key").focus();
     return;
   }
-  const body = JSON.stringify({ keep: at("stay").checked });
+  const body = JSON.stringify({ keep: byId("stay").checked });
   await request("session", { method: "POST", headers: { "X-API-Key": typed }, body });
-  at("key").value = "";
-  mark(true);
+  byId("key").value = "";
+  setSignedIn(true);
   showSignIn(false);
 }
 
 async function signOut() {
-  mark(false);
+  setSignedIn(false);
   await send("session", "DELETE");
   location.reload();
 }
 
-/** *signedIn* is called when somebody signed in, *signedOut* when the server asks for a key. */
+/** *signedIn* is called after a sign-in, *signedOut* when the server asks for a key. */
 export function watchSession(signedIn, signedOut) {
-  at("sign-out").hidden = recall(MARK) === null;
+  byId("sign-out").hidden = recall(SIGNED_IN) === null;
   document.addEventListener("signed-out", () => {
-    mark(false);
+    setSignedIn(false);
     showSignIn(true);
     signedOut();
   });
-  at("sign-in-form").addEventListener("submit", async (event) => {
+  byId("sign-in-form").addEventListener("submit", async (event) => {
     event.preventDefault();
-    const button = at("sign-in-form").querySelector("[type=submit]");
+    const button = byId("sign-in-form").querySelector("[type=submit]");
     button.disabled = true;
     try {
       await signIn();
-      if (at("sign-in").hidden) {
+      if (byId("sign-in").hidden) {
         signedIn();
       }
     } catch (failure) {
       if (!(failure instanceof Failure)) {
         throw failure;
       }
-      at("key-error").textContent = failure.status === 401 ? TEXTS.wrongKey : advice(failure);
-      at("key-error").hidden = false;
-      at("key").select();
+      byId("key-error").textContent = failure.status === 401 ? TEXTS.wrongKey : advice(failure);
+      byId("key-error").hidden = false;
+      byId("key").select();
     } finally {
       button.disabled = false;
     }
   });
-  at("sign-out").addEventListener("click", () => guarded(signOut));
+  byId("sign-out").addEventListener("click", () => guarded(signOut));
 }

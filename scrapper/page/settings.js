@@ -1,33 +1,33 @@
-/** The panel behind the gear: the Instagram login, and how links get here from elsewhere. */
+/** The settings panel: the Instagram login, and help on sending links from other apps. */
 
-import { at } from "./dom.js";
-import { place } from "./toast.js";
+import { byId } from "./dom.js";
+import { placeToasts } from "./toast.js";
 
-let opened = () => {};
+let onOpen = () => {};
 
 export function openSettings() {
-  at("settings").showModal();
-  place();
-  opened();
+  byId("settings").showModal();
+  placeToasts();
+  onOpen();
 }
 
 /** *whenOpen* is called each time the panel opens. */
 export function watchSettings(whenOpen) {
-  const dialog = at("settings");
-  opened = whenOpen;
-  at("open-settings").addEventListener("click", openSettings);
-  at("mend-login").addEventListener("click", openSettings);
-  at("close-settings").addEventListener("click", () => dialog.close());
+  const dialog = byId("settings");
+  onOpen = whenOpen;
+  byId("open-settings").addEventListener("click", openSettings);
+  byId("fix-login").addEventListener("click", openSettings);
+  byId("close-settings").addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (event) => {
-    // A click on the dialog itself is outside of its content.
+    // A click whose target is the dialog itself is outside its content.
     if (event.target === dialog) {
       dialog.close();
     }
   });
-  dialog.addEventListener("close", place);
+  dialog.addEventListener("close", placeToasts);
   const here = new URL(".", location.href).href;
-  at("bookmarklet").href =
+  byId("bookmarklet").href =
     `javascript:window.open(${JSON.stringify(`${here}?url=`)}+encodeURIComponent(location.href))`;
-  at("bookmarklet").addEventListener("click", (event) => event.preventDefault());
-  at("shortcut-address").value = `${here}download?url=`;
+  byId("bookmarklet").addEventListener("click", (event) => event.preventDefault());
+  byId("shortcut-address").value = `${here}download?url=`;
 }

@@ -1,6 +1,6 @@
-/** What this browser remembers of the page; without storage it remembers nothing. */
+/** Values stored in the browser; if its storage is unavailable, nothing is stored. */
 
-/** *kind* is `localStorage`, or `sessionStorage` for what belongs to one tab. */
+/** *kind* is `localStorage`, or `sessionStorage` for values of this tab only. */
 export function recall(name, kind = "localStorage") {
   try {
     return window[kind].getItem(name);
@@ -17,6 +17,6 @@ export function remember(name, text, kind = "localStorage") {
       window[kind].removeItem(name);
     }
   } catch {
-    // The page shows less, which is no reason to fail.
+    // Storage is optional.
   }
 }

@@ -2,13 +2,13 @@
 
 const LOCALE = "en-GB";
 const NAMES = { video: "Video", image: "Picture", audio: "Sound" };
-const MANY = new Intl.NumberFormat("en");
+const NUMBER = new Intl.NumberFormat("en");
 const DAY = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "long" });
 const DATE = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "long", year: "numeric" });
 const TIME = new Intl.DateTimeFormat(LOCALE, { hour: "2-digit", minute: "2-digit" });
 
 const moment = (when) => `${DATE.format(new Date(when))}, ${TIME.format(new Date(when))}`;
-const some = (number, one, many = `${one}s`) => `${MANY.format(number)} ${number === 1 ? one : many}`;
+const plural = (number, one, many = `${one}s`) => `${NUMBER.format(number)} ${number === 1 ? one : many}`;
 
 function size(bytes) {
   const units = ["B", "kB", "MB", "GB", "TB"];
@@ -22,7 +22,7 @@ function length(seconds) {
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
 }
 
-/** "14:05", or with the day if it is not today. */
+/** The time, such as "14:05", with the day if it is not today. */
 function clock(when) {
   const date = new Date(when);
   const today = date.toDateString() === new Date().toDateString();
@@ -31,7 +31,7 @@ function clock(when) {
 
 const KINDS = { reel: "Reel", reels: "Reel", tv: "Video", p: "Post", share: "Shared link", stories: "Story", s: "Highlight" };
 
-/** A short name for what a link leads to. */
+/** A short name for the target of a link. */
 function nameOfLink(link) {
   const path = /instagram\.com\/(.*?)\/?(?:[?#].*)?$/.exec(link)?.[1];
   if (!path) {
@@ -59,14 +59,14 @@ export const TEXTS = {
   getPosts: "Get posts",
   get: "Get",
   keepNew: "Don't auto-delete",
-  starting: (number) => (number === 1 ? "Getting the post…" : `Getting ${MANY.format(number)} posts…`),
+  starting: (number) => (number === 1 ? "Getting the post…" : `Getting ${NUMBER.format(number)} posts…`),
   undo: "Undo",
   noClipboard: "The browser does not let this page read the clipboard: paste into the field instead.",
   close: "Close",
   open: "Open",
 
   signInTitle: "Sign in",
-  signInHint: "This server asks for its API key. Whoever runs it can give you one.",
+  signInHint: "This server requires an API key. Its operator can give you one.",
   key: "API key",
   stay: "Stay signed in for 30 days",
   signIn: "Sign in",
@@ -75,7 +75,7 @@ export const TEXTS = {
 
   settings: "Settings and help",
   loginTitle: "Instagram login",
-  loginMend: "Fix the login",
+  loginFix: "Fix the login",
   loginNeedsKey:
     "Public posts can be downloaded. For private ones this server can use an Instagram login, but only once it has an API key: set API_KEY, restart the server, and sign in here.",
   loginCookies: "Cookies of instagram.com",
@@ -89,7 +89,7 @@ export const TEXTS = {
     expired: (who, when) =>
       `Instagram ended the session${who} on ${when}. Public posts still work; for others, paste new cookies.`,
     challenged: (who, when) =>
-      `Logged in${who}, but since ${when} Instagram asks you to look at the account. Do that in a browser, then paste new cookies.`,
+      `Logged in${who}, but since ${when} Instagram wants you to check the account. Do that in a browser, then paste new cookies.`,
   },
   as: (username) => ` as ${username}`,
 
@@ -98,28 +98,28 @@ export const TEXTS = {
   downloadOf: (name) => `Download of ${name}`,
   nameOfLink,
   nameOf: (shortcode) => `Post ${shortcode}`,
-  group: (names) => (names.length === 1 ? names[0] : `${names[0]} and ${MANY.format(names.length - 1)} more`),
-  unsent: ({ why, at }) => {
-    if (!why) {
+  group: (names) => (names.length === 1 ? names[0] : `${names[0]} and ${NUMBER.format(names.length - 1)} more`),
+  unsent: ({ reason, dueAt }) => {
+    if (!reason) {
       return "To be sent";
     }
-    return `To be sent at ${clock(at)}: ${LIMITS[why]}`;
+    return `To be sent at ${clock(dueAt)}: ${LIMITS[reason]}`;
   },
   next: (posts) => {
     const waiting = posts.filter((post) => post.state === "waiting");
     const times = waiting.map((post) => post.next_try_at).filter((at) => at && new Date(at) > new Date()).sort();
     if (!waiting.length) {
-      return "In line";
+      return "Queued";
     }
     return times.length ? `Waiting until ${clock(times[0])}: a limit was reached` : "Waiting for its turn";
   },
   cancelled: "Cancelled",
   summary: ({ unsent, done, all, waiting, failed }) =>
     [
-      unsent ? `${MANY.format(unsent)} to be sent` : "",
-      all ? `${MANY.format(done)} of ${MANY.format(all)} done` : "",
-      waiting ? `${MANY.format(waiting)} waiting` : "",
-      failed ? `${MANY.format(failed)} failed` : "",
+      unsent ? `${NUMBER.format(unsent)} to be sent` : "",
+      all ? `${NUMBER.format(done)} of ${NUMBER.format(all)} done` : "",
+      waiting ? `${NUMBER.format(waiting)} waiting` : "",
+      failed ? `${NUMBER.format(failed)} failed` : "",
     ].filter(Boolean).join(" · "),
   retry: "Retry",
   logIn: "Add a login",
@@ -127,19 +127,19 @@ export const TEXTS = {
   cancel: "Cancel",
   cancelAll: "Cancel all",
   clear: "Clear finished",
-  moreLines: (number) => `Show ${MANY.format(number)} more`,
+  moreLines: (number) => `Show ${NUMBER.format(number)} more`,
   fewerLines: "Show fewer",
-  ready: (number) => (number === 1 ? "The post is ready." : `${MANY.format(number)} posts are ready.`),
+  ready: (number) => (number === 1 ? "The post is ready." : `${NUMBER.format(number)} posts are ready.`),
   failedOf: (failed, all, reason) =>
-    reason || `${MANY.format(failed)} of ${some(all, "post")} failed: the list of downloads says why.`,
+    reason || `${NUMBER.format(failed)} of ${plural(all, "post")} failed: the list of downloads says why.`,
   copied: "Copied",
 
   stored: "Stored posts",
   storage: ({ posts, bytes, free_bytes: free, max_age_days: days }) =>
     [
-      posts ? `${some(posts, "post")}, ${size(bytes)}` : "",
+      posts ? `${plural(posts, "post")}, ${size(bytes)}` : "",
       `${size(free)} free`,
-      days ? `removed after ${some(days, "day")} unless kept` : "kept until deleted",
+      days ? `removed after ${plural(days, "day")} unless kept` : "kept until deleted",
     ].filter(Boolean).join(" · "),
   reconnecting: "Reconnecting…",
   search: "Search, or paste a link",
@@ -153,7 +153,7 @@ export const TEXTS = {
   carousels: "Carousels",
   owner: "Person",
   kept: "Kept",
-  noFilters: "Clear filters",
+  clearFilters: "Clear filters",
   newPosts: "New posts",
   firstStepTitle: "Nothing is here yet",
   firstStep: "In Instagram, open a post, tap Share, then Copy link. Paste it above: the post appears here.",
@@ -163,15 +163,15 @@ export const TEXTS = {
     return `${what} by ${owner ?? "unknown"}, ${caption || shortcode}${kept ? ", kept" : ""}`;
   },
   select: ({ shortcode, owner }) => `Select ${owner ? `${owner}, ` : ""}${shortcode}`,
-  selected: (number) => `${MANY.format(number)} selected`,
+  selected: (number) => `${NUMBER.format(number)} selected`,
   selection: "Selected posts",
-  selectNone: "Clear the selection",
+  clearSelection: "Clear the selection",
   saveArchive: "ZIP",
-  archives: (number) => (number === 1 ? "The archive is on its way." : `${number} archives are on their way.`),
-  deleted: (number) => `${some(number, "post")} deleted`,
-  notDeleted: (number) => `${some(number, "post")} could not be deleted: try again later.`,
-  keptMany: (number, kept) => (kept ? `${some(number, "post")} kept` : `${some(number, "post")} no longer kept`),
-  notKept: (number) => `${some(number, "post")} could not be changed: try again later.`,
+  archives: (number) => (number === 1 ? "Downloading the archive…" : `Downloading ${number} archives…`),
+  deleted: (number) => `${plural(number, "post")} deleted`,
+  notDeleted: (number) => `${plural(number, "post")} could not be deleted: try again later.`,
+  keptMany: (number, kept) => (kept ? `${plural(number, "post")} kept` : `${plural(number, "post")} no longer kept`),
+  notKept: (number) => `${plural(number, "post")} could not be changed: try again later.`,
 
   previous: "Previous",
   nextOne: "Next",
@@ -211,40 +211,40 @@ export const TEXTS = {
   },
   reactions: ({ likes, comments, views }) =>
     [
-      likes === null ? "" : some(likes, "like"),
-      comments === null ? "" : some(comments, "comment"),
-      views === null ? "" : some(views, "view"),
+      likes === null ? "" : plural(likes, "like"),
+      comments === null ? "" : plural(comments, "comment"),
+      views === null ? "" : plural(views, "view"),
     ].filter(Boolean).join(" · "),
   music: ({ title, artist }) => [title, artist].filter(Boolean).join(", "),
   moment,
 
-  help: "From your phone or another page",
+  help: "Download from other apps and pages",
   helpAndroid:
     "Android: choose Add to home screen in the browser's menu. Then every app's share sheet offers this server. This needs https.",
   helpIOS:
     "iPhone: make a shortcut that takes URLs from the share sheet, with three actions: URL Encode its input; Get Contents of URL, of the address below followed by the encoded text; Save to Photo Album. With a key, add the header X-API-Key.",
   helpIOSAddress: "Address for the shortcut",
-  helpBookmarklet: "Elsewhere: drag this link to your bookmarks, and click it on a post's page.",
+  helpBookmarklet: "In other browsers: drag this link to your bookmarks, and click it on a post's page.",
   bookmarklet: "Get this post",
   helpKeys:
-    "To select several posts, hold a finger on one and tap others. With a keyboard: Shift and click selects up to a post, Ctrl+A all, Delete deletes them. Arrow keys move through posts, Esc closes.",
+    "To select several posts, press and hold one, then tap others. With a mouse and a keyboard, Shift+click selects a range, Ctrl+A selects all, and Delete deletes the selection. Arrow keys move through posts, and Esc closes a post.",
   api: "The API",
 
   advice: {
-    unreachable: () => "The server does not answer: check that it runs, then try again.",
+    unreachable: () => "The server does not answer: check that it is running, then try again.",
     unauthorized: () => "The API key is missing or wrong: sign in again.",
-    invalid_url: () => "This is not the link of an Instagram post: copy it from the post's share menu.",
+    invalid_url: () => "This is not a link to an Instagram post: copy the link from the post's share menu.",
     unsupported_link: ({ message }) => `${message}.`,
     login_required: ({ message }) => `${message}. Add an Instagram login in the settings of this page.`,
     challenge_required: ({ message }) => `${message}.`,
     post_not_found: () => "This post does not exist, or was removed: check the link.",
-    not_stored: () => "This post is no longer stored: get it again by its link.",
-    media_folder_gone: () => "The media folder is gone: check that its disk is there.",
+    not_stored: () => "This post is no longer stored: download it again with its link.",
+    media_folder_gone: () => "The media folder is missing: check that its disk is connected.",
     media_too_large: ({ message }) => `${message}.`,
     body_too_large: () => "Too many links at once: send fewer.",
     too_many_requests: (_, later) => `You have reached this server's limit of requests: ${later}.`,
-    instagram_rate_limited: (_, later) => `Instagram asks to wait: ${later}.`,
-    cooling_down: (_, later) => `Instagram asks to wait: ${later}.`,
+    instagram_rate_limited: (_, later) => `Instagram asks this server to wait: ${later}.`,
+    cooling_down: (_, later) => `Instagram asks this server to wait: ${later}.`,
     pace_exceeded: (_, later) => `This server slows its requests to Instagram to avoid being blocked: ${later}.`,
     instagram_changed: ({ message }) => `${message}. Try again; if that does not help, this server may need an update.`,
   },
@@ -257,7 +257,7 @@ export const TEXTS = {
 
 const ATTRIBUTES = { label: "aria-label", placeholder: "placeholder" };
 
-/** Put the texts where the document, or a template of it, names them. */
+/** Fill in the texts that the document and its templates name in data attributes. */
 export function fill(root) {
   for (const place of root.querySelectorAll("[data-text]")) {
     place.textContent = TEXTS[place.dataset.text];

@@ -1,15 +1,15 @@
-/** One post of the grid: its picture, its marks, and the box that selects it. */
+/** The tile of a post in the grid: its picture, its badges, and its checkbox. */
 
-import { chosen } from "./chosen.js";
-import { copyOf, icon, make } from "./dom.js";
+import { selectedPosts } from "./selected.js";
+import { cloneTemplate, createElement, icon } from "./dom.js";
 import { TEXTS } from "./texts.js";
 
-/** The tile of a post, new or updated. */
+/** Create or update the tile of a post. */
 export function draw(known, post, index, all) {
-  const tile = known ?? copyOf("tile-template");
+  const tile = known ?? cloneTemplate("tile-template");
   const link = tile.querySelector("a");
   const box = tile.querySelector("input");
-  const selected = chosen.has(post.shortcode);
+  const selected = selectedPosts.has(post.shortcode);
   tile.setAttribute("aria-posinset", index + 1);
   tile.setAttribute("aria-setsize", all);
   tile.classList.toggle("selected", selected);
@@ -22,12 +22,12 @@ export function draw(known, post, index, all) {
   link.href = `?post=${encodeURIComponent(post.shortcode)}`;
   link.setAttribute("aria-label", TEXTS.tile(post));
   box.setAttribute("aria-label", TEXTS.select(post));
-  tile.querySelector(".by").textContent = post.owner ?? post.shortcode;
+  tile.querySelector(".tile-owner").textContent = post.owner ?? post.shortcode;
   const picture = tile.querySelector(".picture");
   if (picture.firstElementChild?.getAttribute("src") !== post.thumbnail) {
     const none = icon(post.video ? "play" : "picture");
     if (post.thumbnail) {
-      const image = make("img", { alt: "", decoding: "async", draggable: false });
+      const image = createElement("img", { alt: "", decoding: "async", draggable: false });
       image.addEventListener("error", () => image.replaceWith(none));
       image.src = post.thumbnail;
       picture.replaceChildren(image);
@@ -35,15 +35,15 @@ export function draw(known, post, index, all) {
       picture.replaceChildren(none);
     }
   }
-  const marks = [];
+  const badges = [];
   if (post.kept) {
-    marks.push(icon("star", "solid"));
+    badges.push(icon("star", "solid"));
   }
   if (post.slides > 1) {
-    marks.push(make("span", { textContent: post.slides }), icon("slides"));
+    badges.push(createElement("span", { textContent: post.slides }), icon("slides"));
   } else if (post.video) {
-    marks.push(icon("play", "solid"));
+    badges.push(icon("play", "solid"));
   }
-  tile.querySelector(".marks").replaceChildren(...marks);
+  tile.querySelector(".badges").replaceChildren(...badges);
   return tile;
 }

@@ -1,80 +1,80 @@
-/** Short messages in view, each with at most one action. */
+/** Short messages at the bottom of the window, each with at most one action. */
 
-import { at, icon, make } from "./dom.js";
+import { byId, createElement, icon } from "./dom.js";
 import { TEXTS } from "./texts.js";
 
-const MOST = 3;
+const MAX_TOASTS = 3;
 const SECONDS = 6;
 
 const close = new WeakMap();
 
 /**
- * Show *text*. After *seconds* it goes away, and *ended* is called; not if *action* was pressed, which
- * calls *act*. It stays while the pointer or the focus is on it. A *bad* one stays until it is closed.
- * Returns a function that removes it without calling either.
+ * Show *text*, with a button *action* that calls *act*. After *seconds* the message disappears, and *ended*
+ * is called unless the button was pressed. The message stays while it is hovered or focused, and an
+ * *error* stays until it is closed. Returns a function that removes the message without calling either.
  */
-export function toast(text, { action = "", act = null, ended = null, seconds = SECONDS, bad = false } = {}) {
-  // Several requests that fail alike show one message.
-  const same = [...at("toasts").children].find((other) => bad && other.dataset.text === text);
-  if (same) {
-    return close.get(same);
+export function toast(text, { action = "", act = null, ended = null, seconds = SECONDS, error = false } = {}) {
+  // Several requests that fail in the same way show one message.
+  const duplicate = [...byId("toasts").children].find((other) => error && other.dataset.text === text);
+  if (duplicate) {
+    return close.get(duplicate);
   }
-  const made = make("div", { className: bad ? "toast bad" : "toast" }, make("p", { textContent: text }));
-  made.dataset.text = text;
-  if (bad) {
-    made.setAttribute("role", "alert");
+  const element = createElement("div", { className: error ? "toast error" : "toast" }, createElement("p", { textContent: text }));
+  element.dataset.text = text;
+  if (error) {
+    element.setAttribute("role", "alert");
   }
   let timer = 0;
-  const leave = (then) => {
+  const dismiss = (then) => {
     clearTimeout(timer);
-    if (close.delete(made)) {
-      const focused = made.contains(document.activeElement);
-      made.remove();
-      place();
+    if (close.delete(element)) {
+      const focused = element.contains(document.activeElement);
+      element.remove();
+      placeToasts();
       if (focused) {
-        (document.querySelector("dialog[open]") ?? at("main")).focus();
+        (document.querySelector("dialog[open]") ?? byId("main")).focus();
       }
       then?.();
     }
   };
-  close.set(made, () => leave(ended));
+  close.set(element, () => dismiss(ended));
   if (action) {
-    const button = make("button", { type: "button", className: "quiet", textContent: action });
-    button.addEventListener("click", () => leave(act));
-    made.append(button);
+    const button = createElement("button", { type: "button", className: "quiet", textContent: action });
+    button.addEventListener("click", () => dismiss(act));
+    element.append(button);
   }
-  if (bad || !ended) {
-    const button = make("button", { type: "button", className: "round", title: TEXTS.close }, icon("close"));
+  if (error || !ended) {
+    const button = createElement("button", { type: "button", className: "round", title: TEXTS.close }, icon("close"));
     button.setAttribute("aria-label", TEXTS.close);
-    button.addEventListener("click", () => leave(ended));
-    made.append(button);
+    button.addEventListener("click", () => dismiss(ended));
+    element.append(button);
   }
-  const count = () => {
+  const restart = () => {
     clearTimeout(timer);
-    if (!bad) {
-      timer = setTimeout(() => leave(ended), seconds * 1000);
+    if (!error) {
+      timer = setTimeout(() => dismiss(ended), seconds * 1000);
     }
   };
   for (const [begins, ends] of [["pointerenter", "pointerleave"], ["focusin", "focusout"]]) {
-    made.addEventListener(begins, () => clearTimeout(timer));
-    made.addEventListener(ends, count);
+    element.addEventListener(begins, () => clearTimeout(timer));
+    element.addEventListener(ends, restart);
   }
-  const toasts = at("toasts");
-  // Other messages do not push out a message that waits for an answer.
+  const toasts = byId("toasts");
+  // A new message does not replace one that has an action.
   const others = [...toasts.children].filter((other) => !other.querySelector(".quiet"));
-  if (others.length >= MOST) {
+  if (others.length >= MAX_TOASTS) {
     close.get(others[0])();
   }
-  toasts.append(made);
-  place();
-  count();
-  return () => leave(null);
+  toasts.append(element);
+  placeToasts();
+  restart();
+  return () => dismiss(null);
 }
 
-/** Nothing outside of an open dialog can be reached, so the toasts move into it. */
-export function place() {
+/** Move the toasts into the open dialog, if there is one, because nothing outside it can be clicked. */
+export function placeToasts() {
   const home = document.querySelector("dialog[open]") ?? document.body;
-  if (at("toasts").parentElement !== home) {
-    home.append(at("toasts"));
+  if (byId("toasts").parentElement !== home) {
+    home.append(byId("toasts"));
   }
 }

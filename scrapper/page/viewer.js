@@ -1,4 +1,4 @@
-/** One post, large: its slides, its details, and its actions. */
+/** The viewer of one post: its slides, its details, and its actions. */
 
 import { guarded } from "./advice.js";
 import { readJSON, send } from "./api.js";
@@ -6,23 +6,23 @@ import { bulk } from "./bulk.js";
 import { nodesOf } from "./caption.js";
 import { copyText } from "./clipboard.js";
 import { remove } from "./deletion.js";
-import { at, icon, make } from "./dom.js";
-import { choose, close, openAt, opened } from "./filters.js";
-import { focusOn, keepListed, neighbours, update } from "./gallery.js";
+import { byId, createElement, icon } from "./dom.js";
+import { close, openAt, openedPost, setFilters } from "./filters.js";
+import { focusOn, neighbours, setKept, update } from "./gallery.js";
 import { Saving, saveFile } from "./saving.js";
 import { TEXTS } from "./texts.js";
-import { place, toast } from "./toast.js";
+import { placeToasts, toast } from "./toast.js";
 
-const FAR = 50;
-const CONTROLS = 90;
+const SWIPE_DISTANCE = 50;
+const CONTROLS_HEIGHT = 90;
 
-const dialog = at("viewer");
+const dialog = byId("viewer");
 let post = null;
-/** The slides: the files, and the number of each in Instagram's order. */
+/** The slides: the files, each with its number in Instagram's order. */
 let slides = [];
 let shown = 0;
 let saving = null;
-let asked = "";
+let requested = "";
 
 function slidesOf({ media, missing }) {
   let number = 0;
@@ -41,39 +41,39 @@ function posterOf(item) {
   return item === cover ? post.thumbnail?.url : null;
 }
 
-function large({ item }, index) {
+function mediaElement({ item }, index) {
   const alt = item.alt_text || TEXTS.item(item.type, index + 1, slides.length, post.owner);
   if (isPicture(item)) {
-    return make("img", { alt, src: item.url, draggable: false });
+    return createElement("img", { alt, src: item.url, draggable: false });
   }
-  const made = make(item.type, { controls: true, playsInline: true, preload: "metadata", src: item.url });
-  made.setAttribute("aria-label", alt);
+  const element = createElement(item.type, { controls: true, playsInline: true, preload: "metadata", src: item.url });
+  element.setAttribute("aria-label", alt);
   const poster = posterOf(item);
   if (poster) {
-    made.poster = poster;
+    element.poster = poster;
   }
-  return made;
+  return element;
 }
 
-// Pictures of the strip are the files themselves: only those in view are loaded.
-const loadInView = new IntersectionObserver((entries) => {
+// The strip shows the full-size files, so only visible ones are loaded.
+const thumbnailObserver = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) {
     if (isIntersecting) {
-      loadInView.unobserve(target);
+      thumbnailObserver.unobserve(target);
       target.src = target.dataset.source;
     }
   }
-}, { root: at("strip"), rootMargin: "64px" });
+}, { root: byId("strip"), rootMargin: "64px" });
 
 function stripButton({ item, number }, index) {
-  const button = make("button", { type: "button" });
+  const button = createElement("button", { type: "button" });
   button.setAttribute("aria-label", TEXTS.item(item.type, index + 1, slides.length, null));
   const source = isPicture(item) ? item.url : posterOf(item);
   if (source) {
-    const image = make("img", { alt: "" });
+    const image = createElement("img", { alt: "" });
     image.dataset.source = source;
     button.append(image);
-    loadInView.observe(image);
+    thumbnailObserver.observe(image);
   }
   if (!isPicture(item)) {
     button.append(icon(item.type === "audio" ? "sound" : "play"));
@@ -84,13 +84,13 @@ function stripButton({ item, number }, index) {
 }
 
 function leaveMedia() {
-  const player = at("media").querySelector("video, audio");
+  const player = byId("media").querySelector("video, audio");
   if (player) {
-    // Otherwise the file may go on loading.
+    // Otherwise the browser may continue to load the file.
     player.removeAttribute("src");
     player.load();
   }
-  at("media").replaceChildren();
+  byId("media").replaceChildren();
   saving?.close();
   saving = null;
 }
@@ -99,36 +99,36 @@ function showSlide(slide) {
   shown = Math.min(Math.max(slide - 1, 0), slides.length - 1);
   const { item, number } = slides[shown];
   leaveMedia();
-  at("media").append(large(slides[shown], shown));
+  byId("media").append(mediaElement(slides[shown], shown));
   saving = new Saving(`download/${post.shortcode}?item=${number}`, item);
   const next = slides[shown + 1]?.item;
   if (next && isPicture(next)) {
     new Image().src = next.url;
   }
-  at("count").hidden = slides.length < 2;
-  at("count").textContent = TEXTS.count(shown + 1, slides.length);
-  for (const [index, button] of [...at("strip").children].entries()) {
+  byId("count").hidden = slides.length < 2;
+  byId("count").textContent = TEXTS.count(shown + 1, slides.length);
+  for (const [index, button] of [...byId("strip").children].entries()) {
     button.toggleAttribute("aria-current", index === shown);
     if (index === shown) {
-      at("strip").scrollTo({ left: button.offsetLeft - at("strip").clientWidth / 2 });
+      byId("strip").scrollTo({ left: button.offsetLeft - byId("strip").clientWidth / 2 });
     }
   }
-  at("file-facts").textContent = TEXTS.file(item);
+  byId("file-facts").textContent = TEXTS.file(item);
   const [before, after] = neighbours(post.shortcode);
-  at("previous").disabled = shown === 0 && !before;
-  at("next").disabled = shown === slides.length - 1 && !after;
+  byId("previous").disabled = shown === 0 && !before;
+  byId("next").disabled = shown === slides.length - 1 && !after;
 }
 
 function showPost() {
   const { details } = post;
   slides = slidesOf(post);
-  at("viewer-title").textContent = post.owner ?? TEXTS.nameOf(post.shortcode);
-  at("by-owner").hidden = !post.owner;
-  at("on-instagram").href = post.original_url;
-  at("caption").replaceChildren(...nodesOf(post.description));
-  at("caption").hidden = !post.description;
-  at("strip").replaceChildren(...(slides.length > 1 ? slides.map(stripButton) : []));
-  at("strip").hidden = slides.length < 2;
+  byId("viewer-title").textContent = post.owner ?? TEXTS.nameOf(post.shortcode);
+  byId("by-owner").hidden = !post.owner;
+  byId("on-instagram").href = post.original_url;
+  byId("caption").replaceChildren(...nodesOf(post.description));
+  byId("caption").hidden = !post.description;
+  byId("strip").replaceChildren(...(slides.length > 1 ? slides.map(stripButton) : []));
+  byId("strip").hidden = slides.length < 2;
   const facts = [
     [TEXTS.facts.taken, post.taken_at && TEXTS.moment(post.taken_at)],
     [TEXTS.facts.stored, TEXTS.moment(post.stored_at)],
@@ -138,21 +138,21 @@ function showPost() {
     [TEXTS.facts.music, details.music && TEXTS.music(details.music)],
     [TEXTS.facts.missing, post.missing.join(", ")],
   ];
-  at("facts").replaceChildren(...facts.filter(([, text]) => text).flatMap(([name, text]) => [
-    make("dt", { textContent: name }),
-    make("dd", { textContent: text }),
+  byId("facts").replaceChildren(...facts.filter(([, text]) => text).flatMap(([name, text]) => [
+    createElement("dt", { textContent: name }),
+    createElement("dd", { textContent: text }),
   ]));
-  at("stays").textContent = TEXTS.stays(post);
-  at("keep-post").querySelector("span").textContent = post.kept ? TEXTS.kept : TEXTS.keep;
-  at("keep-post").setAttribute("aria-pressed", String(post.kept));
-  at("save-all").hidden = slides.length < 2;
-  at("copy-caption").hidden = !post.description;
+  byId("stays").textContent = TEXTS.stays(post);
+  byId("keep-post").querySelector("span").textContent = post.kept ? TEXTS.kept : TEXTS.keep;
+  byId("keep-post").setAttribute("aria-pressed", String(post.kept));
+  byId("save-all").hidden = slides.length < 2;
+  byId("copy-caption").hidden = !post.description;
 }
 
-/** Show what the address opens. */
+/** Show the post that the address names, or close the viewer. */
 export async function showOpened() {
-  const { shortcode, slide } = opened();
-  asked = shortcode ?? "";
+  const { shortcode, slide } = openedPost();
+  requested = shortcode ?? "";
   if (!shortcode) {
     if (dialog.open) {
       dialog.close();
@@ -161,7 +161,7 @@ export async function showOpened() {
   }
   if (!dialog.open) {
     dialog.showModal();
-    place();
+    placeToasts();
   }
   if (post?.shortcode !== shortcode) {
     leaveMedia();
@@ -171,7 +171,7 @@ export async function showOpened() {
       found = await readJSON(`posts/${encodeURIComponent(shortcode)}`);
     } catch (failure) {
       // The post stays in the address until the visitor signs in.
-      if (asked === shortcode && failure.status !== 401) {
+      if (requested === shortcode && failure.status !== 401) {
         close();
         guarded(() => {
           throw failure;
@@ -179,7 +179,7 @@ export async function showOpened() {
       }
       return;
     }
-    if (asked !== shortcode) {
+    if (requested !== shortcode) {
       return;
     }
     dialog.classList.remove("loading");
@@ -190,7 +190,7 @@ export async function showOpened() {
   showSlide(slide);
 }
 
-/** Step through the slides, and on to the next post. */
+/** Show the next or previous slide, or the neighbouring post after the last one. */
 function step(by) {
   if (!post) {
     return;
@@ -205,8 +205,8 @@ function step(by) {
   }
 }
 
-/** Update with the server's state of a post. */
-export async function takeShownPost({ shortcode, change }) {
+/** Apply a `post` event of the server. */
+export async function refreshShownPost({ shortcode, change }) {
   if (post?.shortcode !== shortcode || !dialog.open) {
     return;
   }
@@ -225,21 +225,21 @@ export async function takeShownPost({ shortcode, change }) {
     if (!same) {
       showSlide(shown + 1);
     } else {
-      // A playing video goes on.
+      // Do not interrupt a playing video.
       showCurrent();
     }
   });
 }
 
 const showCurrent = () =>
-  [...at("strip").children].forEach((button, index) => button.toggleAttribute("aria-current", index === shown));
+  [...byId("strip").children].forEach((button, index) => button.toggleAttribute("aria-current", index === shown));
 
 async function keep() {
   const { shortcode, kept } = post;
   await bulk([shortcode], kept ? "release" : "keep");
-  keepListed([shortcode], !kept);
+  setKept([shortcode], !kept);
   toast(TEXTS.keptMany(1, !kept));
-  await takeShownPost({ shortcode, change: "changed" });
+  await refreshShownPost({ shortcode, change: "changed" });
 }
 
 async function fetchAgain() {
@@ -248,7 +248,7 @@ async function fetchAgain() {
   try {
     const found = await (await send("scrape", "POST", { url, refresh: true })).json();
     update(found);
-    await takeShownPost({ shortcode, change: "changed" });
+    await refreshShownPost({ shortcode, change: "changed" });
     toast(TEXTS.fetched);
   } finally {
     hide();
@@ -273,25 +273,25 @@ async function copy(text) {
 
 function watchSwipes() {
   let start = null;
-  const stage = at("stage");
+  const stage = byId("stage");
   stage.addEventListener("pointerdown", (event) => {
     const player = event.target.closest("video, audio");
-    // Moving along a video's time line, or zooming, is not a swipe.
-    const seeks = player && event.clientY > player.getBoundingClientRect().bottom - CONTROLS;
+    // Seeking in a video, or zooming, is not a swipe.
+    const seeks = player && event.clientY > player.getBoundingClientRect().bottom - CONTROLS_HEIGHT;
     const swipes = event.isPrimary && event.pointerType !== "mouse" && !seeks && !event.target.closest("button");
     start = swipes ? [event.clientX, event.clientY] : null;
   });
   stage.addEventListener("pointerup", (event) => {
     const [x, y] = start ? [event.clientX - start[0], event.clientY - start[1]] : [0, 0];
     start = null;
-    if (Math.abs(x) > FAR && Math.abs(x) > 2 * Math.abs(y)) {
+    if (Math.abs(x) > SWIPE_DISTANCE && Math.abs(x) > 2 * Math.abs(y)) {
       step(x < 0 ? 1 : -1);
     }
   });
 }
 
 export function watchViewer() {
-  const acts = {
+  const handlers = {
     previous: () => step(-1),
     next: () => step(1),
     save: () => saving?.save(),
@@ -302,15 +302,15 @@ export function watchViewer() {
     "fetch-again": fetchAgain,
     "delete-post": removeShown,
     "close-viewer": close,
-    "by-owner": () => choose({ q: "", type: "", kept: "", post: "", slide: "", owner: post.owner }),
+    "by-owner": () => setFilters({ q: "", type: "", kept: "", post: "", slide: "", owner: post.owner }),
   };
-  for (const [id, act] of Object.entries(acts)) {
-    at(id).addEventListener("click", () => {
-      at("post-menu").open = false;
+  for (const [id, act] of Object.entries(handlers)) {
+    byId(id).addEventListener("click", () => {
+      byId("post-menu").open = false;
       guarded(act);
     });
   }
-  // A button that disappears would take the focus out of the dialog.
+  // On the document, because the focus leaves the dialog when a focused button disappears.
   document.addEventListener("keydown", (event) => {
     if (!dialog.open || event.target.closest("video, audio") || event.altKey || event.ctrlKey || event.metaKey) {
       return;
@@ -319,25 +319,25 @@ export function watchViewer() {
     if (by) {
       event.preventDefault();
       step(by);
-    } else if (event.key === "Escape" && at("post-menu").open) {
+    } else if (event.key === "Escape" && byId("post-menu").open) {
       event.preventDefault();
-      at("post-menu").open = false;
-      at("post-menu").firstElementChild.focus();
+      byId("post-menu").open = false;
+      byId("post-menu").firstElementChild.focus();
     } else if (event.key === "Delete") {
       removeShown();
     }
   });
   dialog.addEventListener("click", (event) => {
     if (!event.target.closest("#post-menu")) {
-      at("post-menu").open = false;
+      byId("post-menu").open = false;
     }
   });
   dialog.addEventListener("close", () => {
     leaveMedia();
     const last = post?.shortcode;
     post = null;
-    place();
-    if (at("sign-in").hidden) {
+    placeToasts();
+    if (byId("sign-in").hidden) {
       close();
     }
     if (last) {

@@ -1,6 +1,6 @@
 /**
- * The service worker: the page starts even without its server. It keeps the page's own files, never
- * posts. The network comes first; kept files answer when the server is away.
+ * The service worker, which lets the page open without its server. It caches the page's own files, never
+ * posts. Requests go to the network first; the cache is used when the server is unreachable.
  */
 
 const CACHE = "shell";
@@ -10,7 +10,6 @@ const SHELL = [
   "api.js",
   "bulk.js",
   "caption.js",
-  "chosen.js",
   "clipboard.js",
   "deletion.js",
   "dom.js",
@@ -30,36 +29,37 @@ const SHELL = [
   "page.svg",
   "page.webmanifest",
   "saving.js",
+  "selected.js",
   "selection.js",
   "session.js",
   "settings.js",
-  "standing.js",
+  "status.js",
   "storage.js",
   "texts.js",
   "tile.js",
   "toast.js",
   "viewer.js",
 ].map((name) => new URL(name, self.registration.scope).href);
-// Statuses of a proxy in front while its server is away.
-const AWAY = new Set([502, 503, 504]);
+// Statuses that a proxy returns while the server is unreachable.
+const UNREACHABLE = new Set([502, 503, 504]);
 
-/** The kept file that answers a request; all addresses of the page share one. */
+/** The cache key of a request: its URL without query and fragment. */
 const keyOf = (url) => url.split(/[?#]/)[0];
 
-const isOurs = (response) => response.status === 200 && response.type === "basic" && !response.redirected;
+const isCacheable = (response) => response.status === 200 && response.type === "basic" && !response.redirected;
 
-async function keep(key, response) {
+async function store(key, response) {
   await (await caches.open(CACHE)).put(key, response);
 }
 
 async function install() {
   const answers = await Promise.all(SHELL.map(async (url) => [url, await fetch(url, { cache: "no-cache" })]));
-  await Promise.all(answers.filter(([, response]) => isOurs(response)).map(([url, response]) => keep(url, response)));
+  await Promise.all(answers.filter(([, response]) => isCacheable(response)).map(([url, response]) => store(url, response)));
   await self.skipWaiting();
 }
 
-/** If this worker's own file is gone, something else has the address: remove everything. */
-async function leaveIfGone() {
+/** If this worker's own file is gone, another application has the address: unregister, and delete the cache. */
+async function unregisterIfGone() {
   const answer = await fetch(self.location.href, { cache: "no-store" }).catch(() => null);
   if (answer?.status === 404 || answer?.status === 410) {
     await caches.delete(CACHE);
@@ -67,22 +67,22 @@ async function leaveIfGone() {
   }
 }
 
-async function answer(event) {
+async function respond(event) {
   const key = keyOf(event.request.url);
   let response;
   try {
     response = await fetch(event.request);
   } catch (error) {
-    const kept = await caches.match(key);
-    if (kept) {
-      return kept;
+    const cached = await caches.match(key);
+    if (cached) {
+      return cached;
     }
     throw error;
   }
-  if (isOurs(response)) {
-    event.waitUntil(keep(key, response.clone()));
+  if (isCacheable(response)) {
+    event.waitUntil(store(key, response.clone()));
   }
-  return (AWAY.has(response.status) && (await caches.match(key))) || response;
+  return (UNREACHABLE.has(response.status) && (await caches.match(key))) || response;
 }
 
 self.addEventListener("install", (event) => event.waitUntil(install()));
@@ -91,8 +91,8 @@ self.addEventListener("fetch", (event) => {
   if (method !== "GET" || !SHELL.includes(keyOf(url))) {
     return;
   }
-  event.respondWith(answer(event));
+  event.respondWith(respond(event));
   if (mode === "navigate") {
-    event.waitUntil(leaveIfGone());
+    event.waitUntil(unregisterIfGone());
   }
 });

@@ -1,4 +1,4 @@
-"""One browser for all tests of a process, and so one event loop; each test has pages of its own."""
+"""All tests of a process share one browser, and so one event loop; each test has its own pages."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -21,10 +21,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser(chromium: str) -> AsyncIterator[Browser]:
-    """A browser for which the name of an evil site leads to this machine."""
+    """A browser that resolves the name of an evil site to this machine."""
     arguments = (
         f"--host-resolver-rules=MAP {EVIL} 127.0.0.1",
-        # Not every browser has these protections, so the service must do without.
+        # Not every browser has these protections, so the service must not depend on them.
         "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests",
     )
     async with launched(chromium, *arguments) as browser:
@@ -33,9 +33,9 @@ async def browser(chromium: str) -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def new_page(browser: Browser) -> AsyncIterator[NewPage]:
-    """Make a page that shares nothing with others, with options of Playwright's for a context.
+    """A function that opens a page in a new context, with the given options of Playwright.
 
-    It shows no animations, so no test sees a colour or a position in the middle of one.
+    The page shows no animations, so no test sees a colour or a position in the middle of one.
     """
     async with AsyncExitStack() as contexts:
 
@@ -49,7 +49,7 @@ async def new_page(browser: Browser) -> AsyncIterator[NewPage]:
 
 @pytest.fixture
 def browse(new_page: NewPage) -> Browse:
-    """Open a service's page; at the end, fail on errors in it and requests to other hosts."""
+    """A function that opens a service's page, and fails on errors and requests to other hosts."""
     return browsing(new_page)
 
 

@@ -1,4 +1,4 @@
-"""The page in a real browser: Debian's Chromium."""
+"""Helpers to open the page in a real browser, Debian's Chromium, and to use it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -38,7 +38,7 @@ CLIPBOARD = ["clipboard-read", "clipboard-write"]
 
 @asynccontextmanager
 async def launched(chromium: str, *arguments: str) -> AsyncIterator[Browser]:
-    """The browser at the path *chromium*, started with *arguments*, while the block runs."""
+    """Start the browser at the path *chromium* with *arguments*, and close it after the block."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=chromium, args=["--no-sandbox", *arguments]
@@ -48,19 +48,22 @@ async def launched(chromium: str, *arguments: str) -> AsyncIterator[Browser]:
 
 
 def browsing(new_page: NewPage) -> Browse:
-    """A function that opens a service's page, and fails on errors and requests to other hosts."""
+    """Return a function that opens a service's page in a page of *new_page*.
+
+    After the block, it fails on errors in the page and on requests to other hosts.
+    """
 
     @asynccontextmanager
     async def opened(client: Client, path: str = "/", **options: Any) -> AsyncIterator[Page]:
         origin = str(client.make_url("/"))
-        wrong: list[str] = []
+        problems: list[str] = []
         page = await new_page(**{"viewport": {"width": 1280, "height": 900}, **options})
         page.set_default_timeout(PATIENCE_SECONDS * 1000)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("pageerror", lambda error: problems.append(str(error)))
         page.on(
             "console",
             lambda message: (
-                wrong.append(message.text)
+                problems.append(message.text)
                 if message.type == "error" and "Failed to load resource" not in message.text
                 else None
             ),
@@ -68,13 +71,13 @@ def browsing(new_page: NewPage) -> Browse:
         page.on(
             "request",
             lambda request: (
-                None if request.url.startswith((origin, "blob:")) else wrong.append(request.url)
+                None if request.url.startswith((origin, "blob:")) else problems.append(request.url)
             ),
         )
         await page.goto(str(client.make_url(path)))
         yield page
         await page.context.close()
-        assert wrong == []
+        assert problems == []
 
     return opened
 
@@ -87,26 +90,26 @@ async def get_posts(page: Page, *links: str) -> None:
 
 
 async def paste(page: Page, text: str) -> None:
-    """Paste *text* where the focus is; the context needs the permissions of the clipboard."""
+    """Paste *text* into the focused element; the context needs permission for the clipboard."""
     await page.evaluate("text => navigator.clipboard.writeText(text)", text)
     await page.keyboard.press("Control+V")
 
 
 async def stop_clock(page: Page) -> None:
-    """Let the page's time pass only as the test says: a busy machine may need it for a click."""
+    """Stop the page's clock until the test advances it, so that a slow click costs no time."""
     await page.clock.install()
     await page.clock.pause_at(await page.evaluate("Date.now() / 1000 + 10"))
 
 
 async def store(client: Client, *shortcodes: str) -> None:
-    """Have the service store reels, one after the other."""
+    """Make the service store reels, one after the other."""
     for shortcode in shortcodes:
         async with client.post("/scrape", json={"url": REEL.format(shortcode)}) as response:
             assert response.status == 200
 
 
 def tiles(page: Page) -> Locator:
-    """The gallery's tiles that are in the document."""
+    """Locate the gallery's tiles that are in the document."""
     return page.locator("#grid > li")
 
 
@@ -115,10 +118,10 @@ def tile(page: Page, shortcode: str) -> Locator:
 
 
 def lines(page: Page) -> Locator:
-    """The lines of the list of downloads."""
+    """Locate the lines of the list of downloads."""
     return page.locator("#lines > li")
 
 
 async def plays(player: Locator) -> None:
-    """Wait until the browser has read what it needs to play it."""
+    """Wait until the browser has loaded the metadata of the video or audio."""
     await expect(player).not_to_have_js_property("readyState", 0)

@@ -1,4 +1,4 @@
-"""A middleware for tests: what a browser asked of the service, and how each request ended."""
+"""A middleware for tests that records a browser's requests and their statuses."""
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -8,14 +8,14 @@ from scrapper.setting_types import OWN_MIDDLEWARES
 __all__ = ["MIDDLEWARES", "SEEN", "factory"]
 
 MIDDLEWARES = ",".join(("tests.browser.requests_seen:factory", *OWN_MIDDLEWARES))
-"""The service's own request path, inside of this middleware."""
+"""The service's own middlewares, inside this one."""
 
 SEEN: list[tuple[str, int]] = []
-"""The value of ``name`` in the query, and the status, oldest first."""
+"""The ``name`` in the query of each request, and the status of its response, oldest first."""
 
 
 def factory() -> Middleware:
-    """Note each request for which the query has a ``name``."""
+    """Return a middleware that records each request that has a ``name`` in its query."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:

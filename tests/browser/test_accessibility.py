@@ -1,4 +1,4 @@
-"""The page and the docs under axe, in their states, light and dark, down to 320 pixels."""
+"""The page and the docs pass axe, in all states, light and dark, down to 320 pixels."""
 
 from typing import Any
 
@@ -17,14 +17,14 @@ KEY = "a-key-of-the-tests"
 LOOKS = [(1280, "light"), (320, "dark")]
 
 
-async def opened(new_page: NewPage, client: Client, path: str, look: tuple[int, Any]) -> Page:
+async def open_page(new_page: NewPage, client: Client, path: str, look: tuple[int, Any]) -> Page:
     page = await new_page(bypass_csp=True)
-    await put_on(page, look)
+    await set_look(page, look)
     await page.goto(str(client.make_url(path)))
     return page
 
 
-async def put_on(page: Page, look: tuple[int, Any]) -> None:
+async def set_look(page: Page, look: tuple[int, Any]) -> None:
     width, scheme = look
     await page.set_viewport_size({"width": width, "height": 900})
     await page.emulate_media(color_scheme=scheme)
@@ -35,19 +35,19 @@ async def check(page: Page) -> None:
     assert results.violations_count == 0, results.generate_report()
 
 
-async def fits(page: Page) -> None:
-    """Check the page, that nothing of it is cut off, and that it follows the look."""
+async def check_layout(page: Page) -> None:
+    """Check the page, that nothing overflows, and that it follows the colour scheme."""
     await check(page)
-    room = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    assert await page.evaluate(room) == 0
-    ground = await page.evaluate("getComputedStyle(document.body).backgroundColor")
+    overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert await page.evaluate(overflow) == 0
+    background = await page.evaluate("getComputedStyle(document.body).backgroundColor")
     is_dark = await page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
-    assert (sum(map(int, ground[4:-1].split(","))) < 3 * 128) is is_dark
+    assert (sum(map(int, background[4:-1].split(","))) < 3 * 128) is is_dark
 
 
-async def test_the_docs_pass(start_service: StartService, new_page: NewPage) -> None:
+async def test_the_docs_pass_axe(start_service: StartService, new_page: NewPage) -> None:
     client = await start_service(API_KEY=KEY)
-    page = await opened(new_page, client, "/docs", LOOKS[0])
+    page = await open_page(new_page, client, "/docs", LOOKS[0])
     await page.add_style_tag(content="* { transition: none !important }")
     operations = page.locator(".opblock-summary-control")
     await expect(operations.first).to_be_visible()
@@ -55,29 +55,29 @@ async def test_the_docs_pass(start_service: StartService, new_page: NewPage) -> 
         await operations.nth(number).click()
     await expect(page.locator("table.responses-table")).to_have_count(3)
     for look in LOOKS:
-        await put_on(page, look)
+        await set_look(page, look)
         await check(page)
 
 
 @pytest.mark.parametrize("look", LOOKS)
-async def test_the_page_passes_in_its_states(
+async def test_the_page_passes_axe_in_all_states(
     instagram: StandIn, start_service: StartService, new_page: NewPage, look: tuple[int, Any]
 ) -> None:
     client = await start_service(API_KEY=KEY)
-    page = await opened(new_page, client, "/", look)
+    page = await open_page(new_page, client, "/", look)
     key = page.get_by_label("API key")
     await expect(key).to_be_focused()
     await key.fill("wrong")
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("alert")).to_be_visible()
-    await fits(page)
+    await check_layout(page)
     await key.fill(KEY)
     await page.keyboard.press("Enter")
     await expect(page.get_by_text("Nothing is here yet")).to_be_visible()
-    await fits(page)
+    await check_layout(page)
     await page.get_by_role("button", name="Settings and help").click()
     await expect(page.get_by_label("Cookies of instagram.com")).to_be_visible()
-    await fits(page)
+    await check_layout(page)
     await page.keyboard.press("Escape")
     instagram.hold()
     await get_posts(
@@ -87,31 +87,31 @@ async def test_the_page_passes_in_its_states(
         "https://example.com/" + "x" * 200,
     )
     await expect(page.locator("#summary")).to_have_text("0 of 11 done · 1 failed")
-    await fits(page)
+    await check_layout(page)
     instagram.release()
     await expect(tiles(page).first).to_have_attribute("aria-setsize", "10")
-    # Only what is in view is in the document.
+    # Only visible tiles are in the document.
     await page.evaluate("document.getElementById('gallery').scrollIntoView()")
     await expect(tiles(page)).to_have_count(10)
     await tile(page, "reel-axe-3").get_by_role("checkbox").check()
-    await fits(page)
+    await check_layout(page)
     await page.get_by_role("button", name="Delete").click()
     await expect(page.get_by_role("button", name="Undo")).to_be_visible()
-    await fits(page)
+    await check_layout(page)
     await tile(page, "carousel-axe").get_by_role("link").click()
     await expect(page.locator("#count")).to_have_text("1 / 3")
     await page.locator("#post-menu summary").click()
-    await fits(page)
+    await check_layout(page)
 
 
 @pytest.mark.parametrize("look", LOOKS)
-async def test_the_page_passes_while_posts_wait_and_after_they_failed(
+async def test_the_page_passes_axe_with_waiting_and_failed_posts(
     instagram: StandIn, start_service: StartService, new_page: NewPage, look: tuple[int, Any]
 ) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="300", JOB_PATIENCE_SECONDS="3600")
     for source in ("api", "root", "web", "page", "embed"):
         instagram.turn_off(source, "limitedbare")
-    page = await opened(new_page, client, "/?q=nothing", look)
+    page = await open_page(new_page, client, "/?q=nothing", look)
     await get_posts(page, REEL.format("reel-axe-1"), "https://example.com/1", REEL.format("x" * 60))
     await expect(page.locator("#summary")).to_contain_text("2 waiting")
     await expect(page.get_by_text("No post matches.")).to_be_visible()
@@ -122,4 +122,4 @@ async def test_the_page_passes_while_posts_wait_and_after_they_failed(
             "document.dispatchEvent(new Event('visibilitychange'))"
         )
     await expect(page.get_by_text("Reconnecting…")).to_be_visible()
-    await fits(page)
+    await check_layout(page)

@@ -9,15 +9,15 @@ from tests.conftest import Client, StartService
 from tests.instagram import StandIn
 
 
-async def test_the_docs_show_every_operation_and_ask_nobody_else(
+async def test_the_docs_show_every_operation_without_other_hosts(
     start_service: StartService, new_page: NewPage
 ) -> None:
     client = await start_service(API_KEY="s3cret", RATE_LIMIT_MAX_REQUESTS="1")
     origin = str(client.make_url("/"))
-    elsewhere: list[str] = []
+    requested: list[str] = []
     errors: list[str] = []
     page = await new_page()
-    page.on("request", lambda request: elsewhere.append(request.url))
+    page.on("request", lambda request: requested.append(request.url))
     page.on("console", lambda message: errors.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: errors.append(str(error)))
     await page.goto(f"{origin}docs")
@@ -26,7 +26,7 @@ async def test_the_docs_show_every_operation_and_ask_nobody_else(
     operations = [method for path in paths for method in path]
     await expect(page.locator(".opblock")).to_have_count(len(operations))
     await expect(page.get_by_text("Download a post, or return it from disk")).to_be_visible()
-    assert [url for url in elsewhere if not url.startswith((origin, "data:"))] == []
+    assert [url for url in requested if not url.startswith((origin, "data:"))] == []
     assert [error for error in errors if error.startswith("error") or ":" not in error] == []
 
 
@@ -38,7 +38,7 @@ async def test_the_page_and_the_docs_work_behind_a_prefix(
         page = await new_page()
         await page.goto(str(proxy.make_url("/saved/")))
         await get_posts(page, REEL.format("reel-behind"))
-        # The proxy lets no stream through, so the page polls.
+        # The proxy blocks the stream of events, so the page polls.
         await tile(page, "reel-behind").get_by_role("link").click()
         await plays(page.locator("#media video"))
         await page.goto(str(proxy.make_url("/saved/docs")))
@@ -46,7 +46,7 @@ async def test_the_page_and_the_docs_work_behind_a_prefix(
 
 
 def _proxy(client: Client) -> web.Application:
-    """A proxy that strips the prefix, and forwards nothing else."""
+    """Return a proxy that strips the prefix, and blocks the stream of events."""
 
     async def forward(request: web.Request) -> web.Response:
         path = "/" + request.match_info["path"]

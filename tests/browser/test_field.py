@@ -1,4 +1,4 @@
-"""The page's field for links, in a real browser, and how links get into it from elsewhere."""
+"""The page's field for links, in a real browser, and links from other apps."""
 
 import json
 from typing import Any
@@ -25,7 +25,7 @@ LINK = REEL.format("reel-shared")
 NO_POSTS = [f"https://example.com/{number}" for number in range(101)]
 
 
-async def test_pasted_links_start_unless_undone(
+async def test_pasted_links_are_sent_unless_undone(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -42,7 +42,7 @@ async def test_pasted_links_start_unless_undone(
         await expect(lines(page)).to_have_count(0)
         await field.fill("")
         await page.get_by_role("button", name="Paste").click()
-        # The browser reads the clipboard while the page's clock stands still.
+        # The browser reads the clipboard while the page's clock is stopped.
         await expect(page.get_by_text("Getting 2 posts…")).to_be_visible()
         await page.clock.run_for(4000)
         await expect(lines(page)).to_contain_text("To be sent")
@@ -52,7 +52,7 @@ async def test_pasted_links_start_unless_undone(
         await expect(tiles(page)).to_have_count(2)
 
 
-async def test_a_pasted_link_is_sent_when_its_page_is_left(
+async def test_leaving_the_page_sends_a_pasted_link(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -103,7 +103,7 @@ async def test_the_switch_keeps_new_posts_and_is_remembered(
         assert (await response.json())["kept"] is True
 
 
-async def test_more_than_100_links_go_in_several_jobs(
+async def test_more_than_100_links_become_several_jobs(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service(RATE_LIMIT_MAX_REQUESTS="20", RATE_LIMIT_WINDOW_SECONDS="20")
@@ -119,7 +119,7 @@ async def test_more_than_100_links_go_in_several_jobs(
     assert [len(job["posts"]) for job in jobs] == [1, 100]
 
 
-async def test_links_that_wait_for_the_server_outlive_a_reload(
+async def test_unsent_links_survive_a_reload(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -172,7 +172,7 @@ async def test_a_link_in_the_address_waits_in_the_field(
 
 
 @pytest.mark.parametrize("address", ["/?url=https://example.com/", "/#%", "/?text=hello"])
-async def test_anything_else_in_the_address_changes_nothing(
+async def test_other_text_in_the_address_is_ignored(
     instagram: StandIn, start_service: StartService, browse: Browse, address: str
 ) -> None:
     client = await start_service()
@@ -181,22 +181,22 @@ async def test_anything_else_in_the_address_changes_nothing(
         await expect(page.get_by_label("Links", exact=True)).to_have_value("")
 
 
-async def asked(page: Page, method: str) -> dict[str, Any]:
+async def send_command(page: Page, method: str) -> dict[str, Any]:
     session = await page.context.new_cdp_session(page)
     answer: dict[str, Any] = await session.send(method)
     return answer
 
 
-async def test_the_page_is_installable_and_takes_shared_text(
+async def test_the_page_is_installable_and_accepts_shared_text(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
     async with browse(client) as page:
         await page.wait_for_load_state()
-        manifest = await asked(page, "Page.getAppManifest")
+        manifest = await send_command(page, "Page.getAppManifest")
         assert manifest["errors"] == []
-        errors = (await asked(page, "Page.getInstallabilityErrors"))["installabilityErrors"]
-        # A test's browser has no profile of its own.
+        errors = (await send_command(page, "Page.getInstallabilityErrors"))["installabilityErrors"]
+        # The tests' browser has no profile, so it counts as incognito.
         assert [it for it in errors if it["errorId"] != "in-incognito"] == []
         content = json.loads(manifest["data"])
         icons = [*content["icons"], *(icon for it in content["shortcuts"] for icon in it["icons"])]
@@ -212,7 +212,7 @@ async def test_the_page_is_installable_and_takes_shared_text(
         await expect(page.get_by_label("Kept")).to_be_checked()
 
 
-async def test_the_bookmarklet_leads_here_with_the_page_s_address(
+async def test_the_bookmarklet_passes_the_address_to_the_page(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -223,7 +223,7 @@ async def test_the_bookmarklet_leads_here_with_the_page_s_address(
         here = str(client.make_url("/"))
         address = await page.get_by_label("Address for the shortcut").input_value()
         assert address == f"{here}download?url="
-        # As a bookmark runs it, with what window.open would be given.
+        # Run it as a bookmark would, and record the argument of window.open.
         opened = await page.evaluate(
             f"(() => {{ let to; const window = {{ open: (url) => (to = url) }}; "
             f"const location = {{ href: {json.dumps(LINK)} }}; "

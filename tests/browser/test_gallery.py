@@ -1,4 +1,4 @@
-"""The page's gallery: scrolled through, searched, selected from, and deleted from."""
+"""The page's gallery: scrolling, searching, selecting and deleting."""
 
 import asyncio
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.conftest import Client, StartService
 from tests.instagram import StandIn
 
 
-async def test_thousands_of_posts_scroll_with_few_in_the_document(
+async def test_only_a_few_of_many_tiles_are_in_the_document(
     instagram: StandIn, start_service: StartService, browse: Browse, media_root: Path
 ) -> None:
     seed = await start_service()
@@ -27,7 +27,7 @@ async def test_thousands_of_posts_scroll_with_few_in_the_document(
             await page.evaluate(f"scrollTo(0, {end})")
             most = max(most, await tiles(page).count())
         assert 20 < most < 80
-        # Two stops a tile, and the next one comes into the document in time.
+        # Each tile has two tab stops, and the next tile is added in time.
         await page.evaluate("scrollTo(0, 0)")
         await page.locator("[aria-posinset='28']").get_by_role("link").focus()
         for _ in range(26):
@@ -81,11 +81,11 @@ async def test_an_unchanged_tile_is_not_redrawn(
     client = await start_service()
     await store(client, "reel-stays")
     async with browse(client) as page:
-        await tile(page, "reel-stays").evaluate("tile => { tile.dataset.mine = 'yes'; }")
+        await tile(page, "reel-stays").evaluate("tile => { tile.dataset.marked = 'yes'; }")
         await get_posts(page, REEL.format("reel-comes"))
         await expect(tiles(page)).to_have_count(2)
         await expect(tiles(page).first).to_have_attribute("data-shortcode", "reel-comes")
-        await expect(page.locator("#grid [data-mine=yes]")).to_have_count(1)
+        await expect(page.locator("#grid [data-marked=yes]")).to_have_count(1)
 
 
 async def exists(client: Client, shortcode: str) -> bool:
@@ -93,7 +93,7 @@ async def exists(client: Client, shortcode: str) -> bool:
         return response.status == 200
 
 
-async def test_deletion_waits_for_an_undo_and_for_the_page_to_stay(
+async def test_deletion_can_be_undone_and_is_cancelled_by_leaving(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -123,7 +123,7 @@ async def test_deletion_waits_for_an_undo_and_for_the_page_to_stay(
         await expect(tiles(page)).to_have_count(1)
 
 
-async def test_many_are_selected_then_saved_and_kept(
+async def test_many_selected_posts_are_saved_and_kept(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -148,7 +148,7 @@ async def test_many_are_selected_then_saved_and_kept(
                 assert (await response.json())["kept"] is True
 
 
-async def test_a_post_that_is_gone_is_no_longer_selected(
+async def test_a_removed_post_is_deselected(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -162,7 +162,7 @@ async def test_a_post_that_is_gone_is_no_longer_selected(
         await expect(page.locator("#selection")).to_be_hidden()
 
 
-async def test_a_long_press_selects_and_a_tap_then_does(
+async def test_a_tap_selects_after_a_long_press(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()

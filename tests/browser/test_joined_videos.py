@@ -1,4 +1,4 @@
-"""A real browser plays what was joined of a manifest's parts, with sound in step."""
+"""A real browser plays videos joined from a manifest's parts, with synchronous sound."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from tests.conftest import StartService
 from tests.instagram.dash import CODE, SOUNDS, VIDEOS, Cdn, Stream
 
 _PARTS = [Stream("video", height=1920), Stream("sound", "mp4a.40.2")]
-# How bright the middle of the picture is, and how loud the sound, in the middle of each second.
-# At the event `seeked` a browser may show the earlier frame, or none: the frame's own time counts.
+# Measures brightness and loudness in the middle of each second.
+# At the event `seeked` a browser may show the previous frame, or none, so check the frame's time.
 _WATCH = """async url => {
     const video = document.createElement("video");
     const shown = () => {
@@ -54,7 +54,7 @@ _WATCH = """async url => {
 
 @pytest.mark.parametrize("sound", SOUNDS)
 @pytest.mark.parametrize("video", [*VIDEOS, "a frame a second"])
-async def test_the_browser_plays_each_pair_with_sound_in_step(
+async def test_the_browser_plays_each_pair_in_sync(
     start_service: StartService, new_page: NewPage, cdn: Cdn, video: str, sound: str
 ) -> None:
     cdn.gives(_PARTS, {"video": video, "sound": sound})

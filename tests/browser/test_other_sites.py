@@ -1,4 +1,4 @@
-"""Pages of other sites, in a real browser, against a service without a key."""
+"""Pages of other sites, in a real browser, attack a service without a key."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.instagram import StandIn
 
 URL = "https://www.instagram.com/reel/reel-{}/"
 
-# What a page loads without a visit. {0} is the URL.
+# Elements that load a URL without a visit. {0} is the URL.
 LOADS = {
     "img": "<img src='{0}'>",
     "srcset": "<img srcset='{0} 1x'>",
@@ -64,7 +64,7 @@ rules.textContent = JSON.stringify({{"%s": [{{urls: ["{0}"], eagerness: "immedia
 document.head.append(rules);
 """
 SCRIPTS |= {f"speculation {kind}": SPECULATION % kind for kind in ("prefetch", "prerender")}
-# What leads somebody to the post, in the same tab or in another.
+# Ways to navigate to the URL, in the same tab or in another.
 VISITS = {
     "link": "const a = document.createElement('a'); a.href = '{0}'; document.body.append(a); "
     "a.click()",
@@ -91,7 +91,7 @@ async def evil_page(new_page: NewPage, request: pytest.FixtureRequest) -> AsyncI
         yield page
 
 
-async def stored(client: Client) -> None:
+async def store_reel(client: Client) -> None:
     async with client.post("/scrape", json={"url": URL.format("mine")}) as response:
         assert response.status == 200
 
@@ -109,7 +109,7 @@ async def test_a_page_of_another_site_starts_no_download(
             script = "([url, options]) => fetch(url, options).then(() => 1, () => 0)"
             options = {"method": "POST", "mode": mode, "body": body}
             await evil_page.evaluate(script, [asked, options])
-    # A form needs no script's permission.
+    # A form can send the request without CORS.
     await evil_page.set_content(
         f'<form method="post" enctype="text/plain" action="{client.make_url("/scrape")}">'
         f'<input name=\'{{"url":"{URL.format("evil")}","x":"\' value=\'"}}\'></form>'
@@ -121,12 +121,12 @@ async def test_a_page_of_another_site_starts_no_download(
     assert instagram.requests() == 0
 
 
-async def test_a_page_whose_name_leads_here_gets_nothing(
+async def test_dns_rebinding_gives_no_access(
     instagram: StandIn, start_service: StartService, evil_page: Page, media_root: Path
 ) -> None:
     client = await start_service()
-    await stored(client)
-    # For the browser this is the site's own origin: it may do anything there.
+    await store_reel(client)
+    # The browser takes this for the site's own origin, so it allows everything.
     rebound = f"http://{EVIL}:{client.port}"
     page = "<!doctype html><title>Evil</title>"
     await evil_page.route(
@@ -143,14 +143,17 @@ async def test_a_page_whose_name_leads_here_gets_nothing(
     ):
         assert await evil_page.evaluate(script, [path, method]) == 421
     assert "reel-mine/post.json" in stored_files(media_root)
-    # The same page, under the machine's own name.
+    # The same page is answered under the machine's own address.
     answer = await evil_page.goto(str(client.make_url("/posts")))
     assert answer
     assert answer.status == 200
 
 
-def work(client: Client, name: str, form: str = "") -> str:
-    """A URL that downloads a post; :data:`SEEN` has its request under *name*."""
+def download_url(client: Client, name: str, form: str = "") -> str:
+    """Return a URL that downloads a post; :data:`SEEN` records its request under *name*.
+
+    With *form*, return that form with the same target and parameters.
+    """
     url = f"{client.make_url('/download')}?name={quote(name)}&url={URL.format('evil')}"
     if not form:
         return url
@@ -163,36 +166,38 @@ def work(client: Client, name: str, form: str = "") -> str:
 
 @pytest.mark.parametrize("mode", ["alone"], indirect=True)
 @pytest.mark.parametrize("evil_page", ["same-site", "cross-site"], indirect=True)
-async def test_no_load_by_another_site_causes_work(
+async def test_no_load_by_another_site_starts_a_download(
     instagram: StandIn, start_service: StartService, evil_page: Page
 ) -> None:
     client = await start_service(MIDDLEWARES=MIDDLEWARES)
     SEEN.clear()
     html = "".join(
-        work(client, name, form=load) if "<form" in load else load.format(work(client, name))
+        download_url(client, name, form=load)
+        if "<form" in load
+        else load.format(download_url(client, name))
         for name, load in LOADS.items()
     )
     await evil_page.set_content(f"<!doctype html><title>Evil</title>{html}", wait_until="commit")
     await evil_page.locator("form").first.wait_for(state="attached")
     await evil_page.evaluate("document.forms[0].submit()")
     for name, script in SCRIPTS.items():
-        await evil_page.evaluate(f"() => {{ {script.format(work(client, name))} }}")
+        await evil_page.evaluate(f"() => {{ {script.format(download_url(client, name))} }}")
     await until(lambda: {*LOADS, *SCRIPTS} <= {name for name, _ in SEEN})
-    # A route that takes no POST refuses it anyway.
+    # A route without POST refuses it with 405.
     assert {status for _, status in SEEN} <= {403, 405}, SEEN
     assert instagram.requests() == 0
 
 
 @pytest.mark.parametrize("mode", ["alone"], indirect=True)
 @pytest.mark.parametrize("evil_page", ["same-site", "cross-site"], indirect=True)
-async def test_a_visit_from_another_site_causes_work(
+async def test_a_visit_from_another_site_starts_a_download(
     instagram: StandIn, start_service: StartService, evil_page: Page
 ) -> None:
     client = await start_service(MIDDLEWARES=MIDDLEWARES)
     SEEN.clear()
     for name, script in VISITS.items():
-        form = work(client, name, form="<form action='{0}'></form>")
+        form = download_url(client, name, form="<form action='{0}'></form>")
         await evil_page.set_content(f"<!doctype html><title>Evil</title>{form}")
-        await evil_page.evaluate(f"() => {{ {script.format(work(client, name))} }}")
+        await evil_page.evaluate(f"() => {{ {script.format(download_url(client, name))} }}")
         await until(lambda name=name: (name, 200) in SEEN)  # type: ignore[misc]
     assert instagram.requests() > 0

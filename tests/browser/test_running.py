@@ -1,4 +1,4 @@
-"""The page's list of downloads: for everybody who may see it, in every open window."""
+"""The page's list of downloads, which every open window shows."""
 
 import re
 
@@ -10,16 +10,16 @@ from tests.instagram import StandIn
 
 ALL = ("api", "root", "web", "page", "embed")
 FAILURES = {
-    "https://example.com/": "This is not the link of an Instagram post: copy it from the post's "
-    "share menu.",
+    "https://example.com/": "This is not a link to an Instagram post: copy the link from the "
+    "post's share menu.",
     REEL.format("notfound-page"): "This post does not exist, or was removed: check the link.",
     REEL.format("forbidden-page"): "The post is private, or Instagram asks for a login to show "
     "it. Add an Instagram login in the settings of this page.",
-    REEL.format("limited-page"): "Instagram asks to wait: try again in 17 s.",
+    REEL.format("limited-page"): "Instagram asks this server to wait: try again in 17 s.",
 }
 
 
-async def test_a_bar_goes_from_nothing_to_all(
+async def test_a_progress_bar_only_grows(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -42,7 +42,7 @@ async def test_a_bar_goes_from_nothing_to_all(
     assert len(set(seen)) > 4
 
 
-async def test_an_event_source_sees_progress_from_nothing_to_all(
+async def test_an_event_source_gets_progress_from_start_to_end(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -68,7 +68,7 @@ async def test_an_event_source_sees_progress_from_nothing_to_all(
     assert len(set(shares)) > 4
 
 
-async def test_every_window_shows_what_anybody_started(
+async def test_every_window_shows_all_downloads(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -97,7 +97,7 @@ async def test_every_window_shows_what_anybody_started(
         await expect(other.locator("#running")).to_be_hidden()
 
 
-async def test_failures_say_what_to_do_and_outlive_a_reload(
+async def test_failures_give_advice_and_survive_a_reload(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -108,7 +108,7 @@ async def test_failures_say_what_to_do_and_outlive_a_reload(
         await page.reload()
         for place, words in enumerate(FAILURES.values()):
             await expect(lines(page).nth(place).locator(".state")).to_have_text(words)
-        # Only the limit goes away by itself.
+        # Only the post that hit a limit can succeed on a retry.
         await expect(page.get_by_role("button", name="Retry: Reel limited-page")).to_be_visible()
         await expect(page.get_by_role("button", name="Retry")).to_have_count(1)
         await page.get_by_role("button", name="Add a login: Reel forbidden-page").click()
@@ -121,7 +121,7 @@ async def test_failures_say_what_to_do_and_outlive_a_reload(
         await expect(page.locator("#running")).to_be_hidden()
 
 
-async def test_failed_posts_are_retried_alone_and_together(
+async def test_failed_posts_can_be_retried_singly_and_together(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -139,7 +139,7 @@ async def test_failed_posts_are_retried_alone_and_together(
         await expect(page.locator("#running")).to_be_hidden()
 
 
-async def test_a_waiting_post_says_until_when(
+async def test_a_waiting_post_shows_when_it_resumes(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="300", JOB_PATIENCE_SECONDS="3600")
@@ -155,7 +155,7 @@ async def test_a_waiting_post_says_until_when(
         await expect(state).to_have_text("Cancelled")
 
 
-async def test_the_page_says_when_the_server_is_away(
+async def test_the_page_shows_when_the_server_is_unreachable(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -165,7 +165,7 @@ async def test_the_page_says_when_the_server_is_away(
         page.on("requestfailed", lambda request: ended.append(request.url))
         hide = "Object.defineProperty(document, 'hidden', { value: %s, configurable: true });"
         change = "document.dispatchEvent(new Event('visibilitychange'))"
-        # A window that nobody sees closes its stream.
+        # A hidden window closes its stream.
         await page.evaluate(hide % "true" + change)
         await until(lambda: any(url.endswith("/events") for url in ended))
         await page.route("**/events", lambda route: route.fulfill(status=502))

@@ -1,4 +1,4 @@
-"""The page of a service with a key, its Instagram login, and its start without the server."""
+"""Signing in with a key, the Instagram login, and the page without its server."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ from tests.process import PATIENCE_SECONDS
 from tests.service.handlers.test_login import cookies_txt
 
 
-async def test_a_key_becomes_a_session_that_no_script_can_read(
+async def test_the_key_becomes_a_cookie_that_scripts_cannot_read(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service(API_KEY="s3cret")
@@ -22,7 +22,7 @@ async def test_a_key_becomes_a_session_that_no_script_can_read(
         key = page.get_by_label("API key")
         await expect(key).to_be_focused()
         await expect(page.get_by_label("Links", exact=True)).to_be_hidden()
-        # Nobody did anything wrong yet.
+        # There is no error before the first attempt.
         await expect(page.get_by_role("alert")).to_have_count(0)
         await key.fill("wrong")
         await page.keyboard.press("Enter")
@@ -54,7 +54,7 @@ async def test_a_key_becomes_a_session_that_no_script_can_read(
         assert (await page.context.cookies())[0]["expires"] > 0
 
 
-async def test_with_a_key_a_stored_video_is_not_read_whole(
+async def test_with_a_key_a_video_is_loaded_by_range(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service(API_KEY="s3cret")
@@ -91,7 +91,7 @@ async def test_a_visitor_with_the_key_can_change_the_login(
     assert instagram.requests("account") == 2
 
 
-async def test_without_a_key_the_page_says_how_to_set_one(
+async def test_without_a_key_the_page_explains_how_to_set_one(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -114,12 +114,12 @@ async def test_a_server_without_a_key_is_asked_for_its_login_once(
         await expect(page.get_by_text("Nothing is here yet")).to_be_visible()
         assert str(client.make_url("/storage")) in asked
         assert str(client.make_url("/login")) not in asked
-        # It may have one by now.
+        # The server may have a key by now, so opening the settings asks again.
         async with page.expect_response("**/login"):
             await page.get_by_role("button", name="Settings and help").click()
 
 
-async def test_the_page_starts_without_its_server(
+async def test_the_page_opens_without_its_server(
     instagram: StandIn, start_service: StartService, new_page: NewPage
 ) -> None:
     client = await start_service(BASE_PATH="/saved")
@@ -150,7 +150,7 @@ async def test_the_page_starts_without_its_server(
         urls = await page.evaluate(kept)
         assert str(proxy.make_url("/saved/page.js")) in urls
         assert set(urls) <= {str(proxy.make_url(f"/saved{path}")) for path in PAGE_FILES}
-        # Another program has the address now.
+        # Another program now has the address.
         answers["with"] = "404"
         await page.goto(str(proxy.make_url("/saved/")))
         registered = "navigator.serviceWorker.getRegistration().then(Boolean)"

@@ -1,4 +1,4 @@
-"""The page's viewer: one post, large, with everything that can be done with it."""
+"""The page's viewer, which shows one post and its actions."""
 
 import asyncio
 import shutil
@@ -30,14 +30,14 @@ async def open_tile(page: Page, shortcode: str) -> None:
     await expect(page.get_by_role("dialog")).to_be_visible()
 
 
-async def name_saved(page: Page) -> str:
-    """The name of the file that the button Save gives."""
+async def saved_name(page: Page) -> str:
+    """Click *Save*, and return the name of the downloaded file."""
     async with page.expect_download() as saved:
         await page.get_by_role("button", name="Save", exact=True).click()
     return (await saved.value).suggested_filename
 
 
-async def test_a_tap_opens_the_post_with_all_that_can_be_done(
+async def test_a_click_opens_the_post_with_its_actions(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -48,7 +48,7 @@ async def test_a_tap_opens_the_post_with_all_that_can_be_done(
         await expect(page.locator("#file-facts")).to_contain_text("Video · 0:01 ·")
         await expect(page.locator("#stays")).to_contain_text("unless kept")
         await expect(page.locator("#facts")).to_contain_text("Stored")
-        assert await name_saved(page) == "reel-page.mp4"
+        assert await saved_name(page) == "reel-page.mp4"
         for label, copied in (
             ("Copy caption", "A caption for reel-page"),
             ("Copy link", REEL.format("reel-page")),
@@ -67,7 +67,7 @@ async def test_a_tap_opens_the_post_with_all_that_can_be_done(
         await expect(tile(page, "reel-page").get_by_role("link")).to_be_focused()
 
 
-async def test_the_star_keeps_a_post_and_releases_it(
+async def test_the_star_keeps_and_releases_a_post(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -84,7 +84,7 @@ async def test_the_star_keeps_a_post_and_releases_it(
                 assert (await response.json())["kept"] is kept
 
 
-async def test_a_carousel_is_browsed_and_saved(
+async def test_a_carousel_can_be_browsed_and_saved(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -103,7 +103,7 @@ async def test_a_carousel_is_browsed_and_saved(
         await expect(page.locator("#facts")).to_contain_text(post["details"]["location"])
         await page.keyboard.press("ArrowRight")
         await expect(count).to_have_text("2 / 3")
-        assert await name_saved(page) == "carousel-page_2.mp4"
+        assert await saved_name(page) == "carousel-page_2.mp4"
         await page.locator("#post-menu summary").click()
         async with page.expect_download() as download:
             await page.get_by_role("button", name="Save all as ZIP").click()
@@ -125,10 +125,10 @@ async def test_a_missing_slide_does_not_renumber_the_others(
     await store(client, "oneslidegone-1")
     async with browse(client, "/?post=oneslidegone-1&slide=2") as page:
         await expect(page.locator("#count")).to_have_text("2 / 2")
-        assert await name_saved(page) == "oneslidegone-1_3.jpg"
+        assert await saved_name(page) == "oneslidegone-1_3.jpg"
 
 
-async def test_names_tags_and_addresses_in_a_caption_are_links(
+async def test_names_tags_and_urls_in_a_caption_are_links(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -159,10 +159,10 @@ async def test_the_sound_of_a_video_can_be_played_and_saved(
         sound = page.locator("#media audio")
         await expect(sound).to_have_attribute("aria-label", "Sound 2 of 2, by someone")
         await sound.evaluate("audio => new Promise(end => { audio.onended = end; audio.play(); })")
-        assert await name_saved(page) == "reel-1.m4a"
+        assert await saved_name(page) == "reel-1.m4a"
 
 
-async def test_a_phone_saves_by_its_share_sheet_and_swipes(
+async def test_a_phone_can_swipe_and_save_through_its_share_sheet(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -172,7 +172,7 @@ async def test_a_phone_saves_by_its_share_sheet_and_swipes(
         async with page.expect_response("**/media/carousel-shared/carousel-shared_1.jpg"):
             await tile(page, "carousel-shared").get_by_role("link").tap()
         save = page.get_by_role("button", name="Save", exact=True)
-        # The first tap may come before the file does, and saves it plainly.
+        # A tap before the file is loaded starts a plain download instead.
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not await page.evaluate("window.shared.length"):
                 await save.tap()
@@ -194,7 +194,7 @@ async def test_a_phone_saves_by_its_share_sheet_and_swipes(
         await expect(page.locator("#count")).to_have_text("2 / 3")
 
 
-async def test_a_post_that_is_gone_says_so(
+async def test_a_missing_post_shows_an_error(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -204,7 +204,7 @@ async def test_a_post_that_is_gone_says_so(
         assert page.url == str(client.make_url("/"))
 
 
-async def test_deletion_in_the_viewer_leads_to_the_next_post(
+async def test_deletion_in_the_viewer_shows_the_next_post(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -233,7 +233,7 @@ async def test_one_click_shows_all_posts_of_a_person(
         await expect(tiles(page)).to_have_count(1)
 
 
-async def test_media_opens_in_a_tab_of_its_own(
+async def test_media_opens_in_its_own_tab(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -245,7 +245,7 @@ async def test_media_opens_in_a_tab_of_its_own(
         await expect(page.locator("img")).to_have_js_property("naturalWidth", 320)
 
 
-async def test_on_a_phone_the_whole_menu_is_in_view(
+async def test_the_whole_menu_is_visible_on_a_phone(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()

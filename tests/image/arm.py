@@ -1,8 +1,8 @@
 """``make arm``: the service runs on each ARM processor of the image, emulated by qemu.
 
-Needs root, debootstrap and qemu-user-static, but neither an engine nor binfmt: a Debian of the
-processor's is unpacked and entered by chroot, where qemu runs Python, called by its path. The
-packages are the wheels of the lock, as in the image.
+Needs root, debootstrap and qemu-user-static, but neither a container engine nor binfmt: the tests
+unpack a Debian for the processor and enter it by chroot, where qemu runs Python, called by its
+path. The packages are the locked wheels, as in the image.
 """
 
 import json
@@ -39,10 +39,10 @@ exec env --ignore-environment "$@"
 
 
 class Processor(NamedTuple):
-    """What Debian, wheels and qemu call a processor.
+    """The names of a processor in Debian, in wheel tags and in qemu.
 
-    *model* is that of a Raspberry Pi: without it qemu emulates all that any model has, and signed
-    pointers alone make Python five times slower.
+    *model* is that of a Raspberry Pi: without it, qemu emulates the features of all models, and
+    signed pointers alone make Python five times slower.
     """
 
     debian: str
@@ -66,7 +66,7 @@ def processor(request: pytest.FixtureRequest) -> Processor:
 
 @pytest.fixture(scope="module")
 def root(processor: Processor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Debian for the *processor*, with the service, its packages and qemu."""
+    """The folder with Debian for the *processor*, the service, its packages and qemu."""
     folder = tmp_path_factory.mktemp(processor.debian)
     folder.chmod(0o755)
     unpack_debian(folder, processor.debian)
@@ -85,14 +85,14 @@ def root(processor: Processor, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture
 def url(root: Path, processor: Processor, instagram: StandIn) -> Iterator[str]:
-    """The running service; it ends with code 0."""
+    """The URL of the running service, which must end with code 0."""
     environment = {
         **instagram.environment,
         "REQUESTS_CA_BUNDLE": f"/mnt/{instagram.ca_bundle.name}",
         "HOST": "127.0.0.1",
         "MEDIA_ROOT": "/data/instaloader",
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-        # Until it listens, others would have time to take a port that is free now.
+        # With a port chosen here, another program could take it before the service listens.
         "PORT": "0",
         "PYTHONPATH": "/app",
         "SCRAPE_TIMEOUT_SECONDS": "300",
@@ -111,7 +111,7 @@ def url(root: Path, processor: Processor, instagram: StandIn) -> Iterator[str]:
         text=True,
     ) as process:
         assert process.stdout
-        # If it hangs, this ends it, and so its log.
+        # This ends a hanging service, and so the reading of its log.
         too_late = threading.Timer(PATIENCE_SECONDS, process.kill)
         too_late.start()
         try:

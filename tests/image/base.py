@@ -1,8 +1,8 @@
 """A stand-in for the Dockerfile's base image, made from Debian's packages.
 
-It is Debian 13 with its own Python 3.13, as small as debootstrap makes it, under the very name
-that ``FROM`` has. Debian's pip installs under ``local/lib/python3.13/dist-packages`` of a prefix,
-and the Dockerfile copies the prefix to ``/usr/local``: a ``.pth`` file makes Python find it there.
+It is a minimal Debian 13 by debootstrap with Debian's Python 3.13, under the name in ``FROM``.
+Debian's pip installs under ``local/lib/python3.13/dist-packages`` of a prefix, and the Dockerfile
+copies the prefix to ``/usr/local``, so a ``.pth`` file adds that folder to Python's path.
 """
 
 import re
@@ -25,7 +25,7 @@ _PREFIX = "/usr/local/local/lib/python3.13/dist-packages"
 
 
 def make_base() -> None:
-    """Make the stand-in and store it as :data:`BASE`; as root, and from Debian's mirror.
+    """Make the stand-in from Debian's mirror, and store it as :data:`BASE`; needs root.
 
     Raises:
         subprocess.CalledProcessError: a step failed.
@@ -39,11 +39,12 @@ def make_base() -> None:
         (root / "usr/lib/python3/dist-packages/prefix.pth").write_text(f"{_PREFIX}\n")
         for package in root.glob("var/cache/apt/archives/*.deb"):
             package.unlink()
-        # The real one is without these, too. Each container and each layer is a copy of all files.
+        # The real base image has none of these either. Each layer and each container copies all
+        # files of the image.
         for folder in ("share/doc", "share/info", "share/locale", "share/man"):
             shutil.rmtree(root / "usr" / folder)
         shutil.rmtree(root / "var/lib/apt/lists")
-        # The real one has its standard library without bytecode.
+        # The real base image has no bytecode of the standard library.
         for compiled in root.glob("usr/lib/python3*/**/*.pyc"):
             compiled.unlink()
         container = buildah("from", "scratch")
@@ -55,7 +56,7 @@ def make_base() -> None:
 def unpack_debian(root: Path, architecture: str) -> None:
     """Unpack the same Debian with Python for another *architecture* in the folder *root*.
 
-    Nothing is set up, since its programs do not run here.
+    The packages are not configured, because their programs do not run on this machine.
 
     Raises:
         subprocess.CalledProcessError: a step failed.
@@ -71,7 +72,7 @@ def _debootstrap(root: Path, packages: str, *options: str) -> None:
 
 
 def _mirror() -> str:
-    """The mirror that apt uses here."""
+    """Return the URL of the mirror that apt uses on this machine."""
     command = ["apt-get", "indextargets", "--format", "$(SITE) $(LABEL)", "Created-By: Packages"]
     listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return next(line.split()[0] for line in listed.splitlines() if line.endswith(" Debian"))

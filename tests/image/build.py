@@ -1,8 +1,8 @@
 """Build the image: ``python -m tests.image.build IMAGE [--target full] [--platform PLATFORM]``.
 
-Docker, Podman or buildah builds the real Dockerfile. Where buildah has no base image, because no
-registry can be reached, Debian's debootstrap makes a stand-in for it first (see
-:mod:`tests.image.base`). The standard library is all that is needed.
+Docker, Podman or buildah builds the real Dockerfile. If buildah cannot get the base image, because
+no registry can be reached, debootstrap makes a stand-in for it first (see
+:mod:`tests.image.base`). This module needs only the standard library.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main() -> int:
 
 
 def build(image: str, context: Path, more: Sequence[str] = ()) -> int:
-    """Build *image* of the Dockerfile in the folder *context*, with *more* arguments.
+    """Build *image* from the Dockerfile in the folder *context*, with *more* arguments.
 
     Return the builder's exit code.
     """
@@ -46,23 +46,18 @@ def build(image: str, context: Path, more: Sequence[str] = ()) -> int:
         "buildah": [*BUILDAH, "bud", "--isolation", "chroot", "--format", "docker"],
     }[name]
     if name == "buildah":
-        command += ["--pull-never"] if _make_sure_of_base() else []
-        # Where a proxy stands before the package index, its authority is among these.
-        command += ["--volume", f"{_CERTIFICATES}:{_CERTIFICATES}:ro"]
+        _ensure_base()
+        # The certificates may include that of a proxy in front of the package index.
+        command += ["--pull-never", "--volume", f"{_CERTIFICATES}:{_CERTIFICATES}:ro"]
     return subprocess.run([*command, *more, "--tag", image, str(context)], check=False).returncode
 
 
-def _make_sure_of_base() -> bool:
-    """Whether the base image is here, and need not be pulled."""
-    there = subprocess.run(
-        [*BUILDAH, "inspect", "--type", "image", BASE], capture_output=True, check=False
-    )
-    if there.returncode == 0:
-        return True
-    pulled = subprocess.run([*BUILDAH, "pull", BASE], capture_output=True, check=False)
-    if pulled.returncode:
-        make_base()
-    return True
+def _ensure_base() -> None:
+    """Pull the base image unless it is stored; make a stand-in if it cannot be pulled."""
+    for command in (["inspect", "--type", "image", BASE], ["pull", BASE]):
+        if not subprocess.run([*BUILDAH, *command], capture_output=True, check=False).returncode:
+            return
+    make_base()
 
 
 if __name__ == "__main__":

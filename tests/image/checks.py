@@ -1,7 +1,7 @@
-"""``make smoke``: the image is started, asked, given work, and stopped, as people do it.
+"""``make smoke``: start the image, send it requests and jobs, and stop it, as a user would.
 
-The image's name comes from the environment, ``IMAGE``. As root, with buildah; else with whichever
-engine there is.
+The environment variable ``IMAGE`` names the image. Runs with whichever container engine is
+installed; with buildah, run it as root.
 """
 
 import os
@@ -29,7 +29,7 @@ Start = Callable[..., Container]
 _OWN_USER, _OTHER_USER = "10001:10001", "1234:1234"
 _PLUGINS = ("python", "-m", "scrapper", "plugins")
 _URL = "https://www.instagram.com/reel/reel-smoke/"
-# Fails if a start, or a health check, has to compile a module.
+# Fails if a start or a health check would compile a module.
 _COMPILED = """
 import http.client, os, sys, scrapper.commands.serve
 for module in list(sys.modules.values()):
@@ -54,7 +54,7 @@ def session() -> Iterator[requests.Session]:
 @pytest.fixture
 def start(image: Image, instagram: StandIn, tmp_path: Path) -> Iterator[Start]:
     containers: list[Container] = []
-    # The container's user, whoever that is, must be able to read them.
+    # The container's user must be able to read the certificates.
     instagram.ca_bundle.parent.chmod(0o755)
 
     def begin(
@@ -106,7 +106,7 @@ def test_the_image_starts_answers_scrapes_and_ends(
     wait_for_answer(f"{url}/health")
     health = session.get(f"{url}/health", timeout=120)
     assert (health.status_code, health.text) == (200, "OK")
-    # Its own command, as an engine runs it.
+    # The image's own health check, as a container engine runs it.
     kind, *command = image.config["Healthcheck"]["Test"]
     assert kind == "CMD"
     assert container.run(command) == 0
@@ -151,11 +151,11 @@ def test_the_command_line_works_in_the_image(start: Start, tmp_path: Path) -> No
     assert (tmp_path / "data/instaloader/reel-smoke/post.json").exists()
 
 
-def test_the_image_keeps_malloc_from_holding_memory(image: Image) -> None:
+def test_the_image_limits_the_memory_that_malloc_retains(image: Image) -> None:
     assert {f"{name}={value}" for name, value in MALLOC.items()} <= set(image.config["Env"])
 
 
-def test_the_image_says_its_version_and_licence(image: Image) -> None:
+def test_the_image_has_labels_for_version_and_licence(image: Image) -> None:
     labels = image.config["Labels"]
     assert labels["org.opencontainers.image.version"] == __version__
     assert labels["org.opencontainers.image.licenses"] == "MIT"
@@ -164,7 +164,7 @@ def test_the_image_says_its_version_and_licence(image: Image) -> None:
 
 @pytest.fixture(scope="module")
 def image_with_plugin(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    """The image of the docs' own Dockerfile, with the template for a plugin."""
+    """The image built from the Dockerfile in the docs, with the plugin template."""
     docs = Path(__file__).resolve().parents[2] / "docs"
     [dockerfile] = re.findall(
         r"^```dockerfile\n(.*?)^```", (docs / "plugins.md").read_text(), re.DOTALL | re.MULTILINE
@@ -180,7 +180,7 @@ def image_with_plugin(image: Image, tmp_path_factory: pytest.TempPathFactory) ->
         yield built
 
 
-def test_a_plugin_is_built_in_as_the_docs_say(
+def test_a_plugin_can_be_added_as_documented(
     image_with_plugin: Image, start: Start, session: requests.Session, tmp_path: Path
 ) -> None:
     port = str(free_port())
@@ -197,7 +197,7 @@ def test_a_plugin_is_built_in_as_the_docs_say(
 
 @pytest.fixture(scope="module")
 def full_image(image: Image) -> Iterator[Image]:
-    """The image with ffmpeg and what the plugins need."""
+    """The image with ffmpeg and the packages of the plugins."""
     if os.environ.get("PLATFORM", "linux/amd64") != "linux/amd64":
         pytest.skip("tried out on one platform alone: ffmpeg takes minutes to install elsewhere")
     root = Path(__file__).resolve().parents[2]

@@ -1,9 +1,9 @@
 """A running container of an image, under Docker, Podman, or a chroot of buildah's.
 
-Each is run as the docs say: another user than root, nothing but ``/data`` and ``/tmp`` to
-write to, no new privileges, and the host's network, on which the stand-in for Instagram listens.
-buildah cannot make the root read-only, so that its container is mounted, bound read-only in a
-mount namespace of its own, and entered by chroot.
+Each container runs as documented: not as root, with only ``/data`` and ``/tmp`` writable, without
+new privileges, and on the host's network, where the stand-in for Instagram listens. buildah cannot
+make the root read-only, so its container is mounted, bound read-only in its own mount namespace,
+and entered by chroot.
 """
 
 import json
@@ -36,30 +36,30 @@ exec setpriv --no-new-privs chroot --userspec="$USERSPEC" --groups= "$ROOT" \\
 
 
 class Container(Protocol):
-    """A program in a container; ``/mnt`` there is the folder of certificates."""
+    """A program in a container; the folder of certificates is mounted at ``/mnt``."""
 
     def run(self, command: Sequence[str]) -> int:
-        """Run another *command* in it; the exit code."""
+        """Run another *command* in the container; return its exit code."""
         ...
 
     def wait(self) -> int:
-        """Wait until it ends by itself; the exit code."""
+        """Wait until the program ends by itself; return its exit code."""
         ...
 
     def stop(self) -> int:
-        """Send SIGTERM; the exit code."""
+        """Send SIGTERM, wait until the program ends, and return its exit code."""
         ...
 
     def kill(self) -> None:
-        """End it, and remove what is left of it."""
+        """Kill the program, and remove the container."""
         ...
 
 
 class Image:
-    """An image by its name, and its configuration.
+    """An image with its name and its configuration.
 
-    buildah copies the whole image for a container, so that all containers here share one copy,
-    which none of them can write to.
+    buildah copies all files of an image for each container, so all containers of an image share
+    one copy. They cannot write to it.
     """
 
     def __init__(self, name: str) -> None:
@@ -116,7 +116,7 @@ class Image:
 
 
 class _Engine:
-    """A container of Docker's or Podman's."""
+    """A container of Docker or Podman."""
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class _Engine:
 
 
 class _Mounted:
-    """A container of buildah's, entered by chroot."""
+    """A container of buildah, entered by chroot."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Which container engine this machine has."""
+"""The container engine of this machine."""
 
 import shutil
 import subprocess
@@ -6,16 +6,16 @@ import subprocess
 __all__ = ["BUILDAH", "buildah", "engine"]
 
 BUILDAH = ("buildah", "--storage-driver", "vfs")
-"""Without a storage driver of its own in the kernel, buildah works anywhere, if slowly."""
+"""buildah with a storage driver that works on any kernel, although slowly."""
 
 
 def engine() -> str:
-    """``docker``, ``podman`` or ``buildah``: the first that works.
+    """Return the first of ``docker``, ``podman`` and ``buildah`` that works.
 
     Raises:
-        RuntimeError: there is none.
+        RuntimeError: none of them works.
     """
-    # The client of Docker may be there without an engine.
+    # Docker's client may be installed without an engine.
     for name, probe in (("docker", "info"), ("podman", "info"), ("buildah", "version")):
         if shutil.which(name):
             done = subprocess.run([name, probe], capture_output=True, check=False)
@@ -25,10 +25,10 @@ def engine() -> str:
 
 
 def buildah(*arguments: str) -> str:
-    """Run buildah; return what it prints.
+    """Run buildah; return its output.
 
     Raises:
-        subprocess.CalledProcessError: it failed.
+        subprocess.CalledProcessError: buildah failed.
     """
     done = subprocess.run([*BUILDAH, *arguments], check=True, capture_output=True, text=True)
     return done.stdout.strip()

@@ -1,4 +1,4 @@
-"""What the Dockerfile copies is there for it to copy."""
+"""The .dockerignore excludes no file that the Dockerfile copies."""
 
 import re
 from pathlib import Path
@@ -11,14 +11,17 @@ RULES = [line.strip() for line in IGNORED if line.strip() and not line.startswit
 
 
 def sources() -> list[str]:
-    """What ``COPY`` takes from the build context."""
+    """Return the paths in the build context that ``COPY`` copies."""
     lines = (ROOT / "Dockerfile").read_text().splitlines()
     copies = [line.split()[1:] for line in lines if line.startswith("COPY ")]
     return [name for copy in copies if "--from" not in copy[0] for name in copy[:-1]]
 
 
 def survives(path: str, rules: list[str]) -> bool:
-    """Whether *path* is in the context: the last rule that matches it, or a parent, decides."""
+    """Whether *path* is in the build context.
+
+    The last rule that matches the path, or one of its parents, decides.
+    """
     kept = True
     for rule in rules:
         pattern = rule.removeprefix("!").strip("/")
@@ -29,13 +32,13 @@ def survives(path: str, rules: list[str]) -> bool:
 
 
 def _matches(path: str, pattern: str) -> bool:
-    # In Docker's rules * stops at a slash, and ** does not.
+    # In Docker's rules, * does not match a slash, and ** does.
     expression = re.escape(pattern).replace(r"\*\*/", "(?:.*/)?").replace(r"\*", "[^/]*")
     return re.fullmatch(expression, path) is not None
 
 
 def files() -> list[str]:
-    """Every file that the image needs."""
+    """Return every file that the image needs."""
     found = []
     for source in sources():
         path = ROOT / source
@@ -50,7 +53,7 @@ def test_every_source_of_a_copy_survives_the_dockerignore() -> None:
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule.startswith("!")])
-def test_every_readmitting_line_is_needed(rule: str) -> None:
+def test_every_exception_rule_is_needed(rule: str) -> None:
     rest = [other for other in RULES if other != rule]
     assert any(not survives(name, rest) for name in files())
 

@@ -1,6 +1,6 @@
 """A stand-in for Instagram on loopback, which speaks Instagram's protocol.
 
-One thread runs a TLS server, which answers what Instaloader 4.16 asks for, and an HTTP proxy in
+One thread runs a TLS server, which answers the requests of Instaloader 4.16, and an HTTP proxy in
 front of it. To reach it, the real Instaloader needs only ``HTTPS_PROXY`` and
 ``REQUESTS_CA_BUNDLE``, in this process or in another::
 
@@ -12,8 +12,8 @@ front of it. To reach it, the real Instaloader needs only ``HTTPS_PROXY`` and
 A post's shortcode decides what happens to it: the text before its first ``-`` names one of
 :data:`SCENARIOS`, and the rest makes it unique, as in ``reel-0001`` or ``cut-again``.
 
-The files in ``media`` show FFmpeg's test picture and plain colours: a video, one second long, of
-180 x 320 pixels, and pictures of 320 x 400; the same in other kinds, and larger pictures.
+The files in ``media`` show FFmpeg's test picture and plain colours: a video of one second and
+180 x 320 pixels, pictures of 320 x 400, the same in other formats, and larger pictures.
 """
 
 from tests.instagram.scenarios import SCENARIOS, Answer, Scenario

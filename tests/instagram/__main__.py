@@ -1,8 +1,8 @@
 """The stand-in as a process: ``python -m tests.instagram``.
 
-Prints a line of JSON with the environment variables that lead to it. Then it answers each line of
-its input with the numbers of requests and connections; ``reset`` sets them to zero first, and
-``counters`` does not. It ends when its input does.
+Prints a line of JSON with the environment variables that clients need to reach it. Then it answers
+each line of its input with the numbers of requests and connections; the line ``reset`` sets them to
+zero first, and ``counters`` does not. It ends at the end of its input.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from tests.instagram import StandIn
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.instagram", description=__doc__)
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before an answer")
-    parser.add_argument("--cdn-latency", type=float, default=0.0, help="the same of the CDN")
+    parser.add_argument("--cdn-latency", type=float, default=0.0, help="the same for the CDN")
     parser.add_argument("--reel-bytes", type=int, help="size of a reel")
     options = parser.parse_args()
     with StandIn(

@@ -1,4 +1,4 @@
-"""Answers as they come over the wire, whole: those of the captures, and further refusals."""
+"""Complete answers as they come over the wire: those of the captures, and further refusals."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ __all__ = ["ANSWERS", "REDIRECTS", "RawAnswer"]
 
 
 class RawAnswer(NamedTuple):
-    """A status, a body (JSON if it is not a text), and headers."""
+    """A status, a body (sent as JSON unless it is a string), and headers."""
 
     status: int
     body: Any = ""

@@ -1,4 +1,4 @@
-"""DASH manifests in the shape of the capture, and real videos and sounds for them, by ffmpeg."""
+"""DASH manifests in the format of the capture, with real videos and sounds made by ffmpeg."""
 
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ CODE = "dash-one"
 """The shortcode of the post that :class:`Cdn` gives a manifest."""
 
 _FRAGMENTED = ("-movflags", "frag_keyframe+default_base_moof+dash+global_sidx", "-f", "mp4")
-# A second of black, a second of white; a second of silence, a second of a tone.
+# Alternately a second of black and of white, and a second of silence and of a tone.
 _FLASHES = (
     "color=black:size={size}:rate={rate}:duration=4,geq=lum='255*gte(mod(T,2),1)':cb=128:cr=128"
 )
@@ -45,7 +45,7 @@ SOUNDS = {
 
 
 class Stream(NamedTuple):
-    """One file of a manifest, by the variant in its URL, and what the manifest says of it."""
+    """One file of a manifest, named by the variant in its URL, and its manifest attributes."""
 
     variant: str
     codecs: str = "avc1.64001f"
@@ -61,7 +61,7 @@ class Stream(NamedTuple):
 def make_stream(
     path: Path, options: Sequence[str], *, size: str = "90x160", rate: int = 25
 ) -> Path:
-    """A video without sound, or a sound, in fragments with an index, as on the CDN."""
+    """Make a video without sound, or a sound, in fragments with an index, as on the CDN."""
     is_video = "-c:v" in options
     source = (_FLASHES if is_video else _BEEPS).format(size=size, rate=rate)
     command = ["ffmpeg", "-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", source, *options]
@@ -72,13 +72,13 @@ def make_stream(
 
 
 def url_of(shortcode: str, variant: str, number: int = 1) -> str:
-    """The signed URL of a file of the post."""
+    """Return the signed URL of a file of the post."""
     path = f"/v/t50/{variant}/{shortcode}_{number}.mp4"
     return f"https://{CDN_HOSTS[0]}{path}?_nc_cat=101&oh={signature(path)}&oe=7FFFFFFF"
 
 
 def manifest(shortcode: str, *streams: Stream, number: int = 1) -> str:
-    """The manifest of a post's item."""
+    """Return the manifest of a post's item."""
     sets = "".join(
         f'<AdaptationSet id="{index}" contentType="{kind}" subsegmentAlignment="true">'
         + "".join(
@@ -119,7 +119,7 @@ def _representation(shortcode: str, stream: Stream, number: int) -> str:
 
 
 def make_streams(folder: Path) -> Mapping[str, Path]:
-    """Videos and sounds by their names, in *folder*."""
+    """Make the videos and sounds in *folder*; return their paths by name."""
     known = {**VIDEOS, **SOUNDS}
     made = {name: make_stream(folder / f"{name}.mp4", options) for name, options in known.items()}
     still = folder / "still.mp4"
@@ -135,7 +135,7 @@ def make_streams(folder: Path) -> Mapping[str, Path]:
 
 
 class Cdn:
-    """What the manifest of a post says, and what the CDN sends; *streams* are real files."""
+    """Sets a post's manifest, and the CDN's answers; *streams* are real files."""
 
     def __init__(self, instagram: StandIn, streams: Mapping[str, Path]) -> None:
         self._instagram = instagram
@@ -150,7 +150,7 @@ class Cdn:
         number: int = 1,
         change: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> None:
-        """Give the post a manifest, and an answer, or a stream, to each variant in a URL."""
+        """Give the post a manifest, and set an answer or a stream for each variant in its URLs."""
 
         def with_manifest(media: dict[str, Any]) -> dict[str, Any]:
             item = media["carousel_media"][number - 1] if shape == "carousel" else media
@@ -168,16 +168,16 @@ class Cdn:
         self._instagram.define("dash", scenario)
 
     def damaged(self, name: str, damage: Callable[[bytes], bytes]) -> Answer:
-        """A stream that comes whole, but is damaged itself."""
+        """Return an answer with a stream that is sent completely, but is damaged."""
         content = self.streams[name].read_bytes()
         path = self.streams[name].with_name(f"damaged-{name}.mp4")
         path.write_bytes(damage(content))
         return Answer(str(path))
 
     def cut(self, name: str, only: int) -> Answer:
-        """A stream that ends early on its way."""
+        """Return an answer that ends before the end of the stream."""
         return Answer(str(self.streams[name]), only=only)
 
     def size_of(self, name: str) -> int:
-        """Bytes of a video and of the sound that goes with it."""
+        """Return the size in bytes of a video and its sound together."""
         return sum(self.streams[one].stat().st_size for one in (name, "aac"))

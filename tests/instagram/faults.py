@@ -13,20 +13,20 @@ _BOMB_MEGABYTES = 1000
 
 
 async def never() -> web.Response:
-    """No answer, for as long as the client waits."""
+    """Never answer, however long the client waits."""
     await asyncio.Event().wait()
     raise AssertionError("unreachable")
 
 
 def cut_off(request: web.Request) -> web.Response:
-    """A connection that is reset before any answer."""
+    """Reset the connection before any answer."""
     if request.transport is not None:
         request.transport.abort()
     return web.Response()
 
 
 async def drip_headers(request: web.Request) -> web.Response:
-    """Headers at a byte a second."""
+    """Send headers at one byte per second."""
     assert request.transport is not None
     for byte in b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 3600:
         request.transport.write(bytes([byte]))
@@ -37,7 +37,10 @@ async def drip_headers(request: web.Request) -> web.Response:
 async def too_much(
     request: web.Request, fault: str, content_type: str
 ) -> web.StreamResponse | None:
-    """More than any client should accept: endless, packed, nested; None for another *fault*."""
+    """Send more than any client should accept: endless, compressed or nested data.
+
+    Return None if *fault* is none of these.
+    """
     headers = {"Content-Type": content_type}
     match fault:
         case "endless":
@@ -45,7 +48,7 @@ async def too_much(
             await response.prepare(request)
             while True:
                 await response.write(b" " * _PIECE_BYTES)
-                # Nothing else would let the loop see that the client has gone.
+                # Give the event loop a chance to notice that the client has disconnected.
                 await asyncio.sleep(0)
         case "bomb":
             response = web.StreamResponse(headers={**headers, "Content-Encoding": "gzip"})
@@ -81,10 +84,10 @@ async def send(
     gate: asyncio.Event | None = None,
     length: str | None = None,
 ) -> web.StreamResponse:
-    """Send *body* in pieces with a *pause* after each, or *only* so many bytes, then hang up.
+    """Send *body* in pieces of *piece* bytes, with a *pause* in seconds after each.
 
-    With a *gate*, the first piece goes out at once and the others when the gate opens. *length*
-    is a false ``Content-Length``.
+    With *only*, send only that number of bytes, then close the connection. With a *gate*, send the
+    first piece at once and the others when the gate opens. *length* is a false ``Content-Length``.
     """
     response = web.StreamResponse(headers=headers)
     if chunked:
@@ -110,7 +113,7 @@ async def send(
 async def send_bare(
     request: web.Request, body: bytes, headers: dict[str, str]
 ) -> web.StreamResponse:
-    """Send *body* without a length: the end of the connection ends it."""
+    """Send *body* without a length: the end of the connection marks its end."""
     assert request.transport is not None
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     head = f"HTTP/1.1 200 OK\r\nConnection: close\r\n{lines}\r\n"

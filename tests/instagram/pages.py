@@ -8,14 +8,14 @@ __all__ = ["embed", "gated", "logged_out_data", "of_route", "post", "post_of_old
 _POST_ROUTE = "comet.igweb.PolarisLoggedOutDesktopWWWPostRoute"
 _PADDING_BYTES = 900_000
 _FILLER = json.dumps({"require": [["qplTimingsServerJS", None, None, ["x" * 4000]]]})
-# Most of a real page: scripts that have nothing to do with the post.
+# Most of a real page consists of scripts that have nothing to do with the post.
 _PADDING = f'<script type="application/json" data-sjs>{_FILLER}</script>\n' * (
     _PADDING_BYTES // len(_FILLER)
 )
 
 
 def of_route(route: str, *scripts: Any) -> str:
-    """A page of this *route*, with its data in *scripts*."""
+    """Return a page of this *route*, with its data in *scripts*."""
     whole = [{"canonicalRouteName": f"comet.igweb.{route}"}, *scripts]
     texts = "\n".join(
         f'<script type="application/json" data-sjs>{json.dumps(data)}</script>' for data in whole
@@ -27,7 +27,7 @@ def of_route(route: str, *scripts: Any) -> str:
 
 
 def post(media: dict[str, Any], stubs: list[dict[str, Any]], token: str) -> str:
-    """The page of a post, with its owner's other posts and a stub of this one."""
+    """Return the page of a post, with its owner's other posts and a stub of this one."""
     page = of_route(
         _POST_ROUTE.rpartition(".")[2],
         _relay({"viewer": None}),
@@ -38,13 +38,13 @@ def post(media: dict[str, Any], stubs: list[dict[str, Any]], token: str) -> str:
 
 
 def post_of_old(media: dict[str, Any]) -> str:
-    """The same page in the older shape."""
+    """Return the same page in the older format."""
     info = {"xdt_api__v1__media__shortcode__web_info": {"items": [media]}}
     return of_route("PolarisPostRoute", _relay({"viewer": None}), _relay(info))
 
 
 def embed(media: dict[str, Any] | None, code: str) -> str:
-    """The embed page of a post, in the older shape (captures embed_video and embed_carousel)."""
+    """Return a post's embed page, in the older format (captures embed_video, embed_carousel)."""
     context = {
         "context": {"shortcode": code, "media_id": "3000000000000000001"},
         "gql_data": media and {"shortcode_media": _in_older_shape(media)},
@@ -88,13 +88,13 @@ def _in_older_shape(media: dict[str, Any]) -> dict[str, Any]:
 
 
 def gated(code: str) -> str:
-    """The page of a post that needs a login."""
+    """Return the page of a post that needs a login."""
     wrapper = {"code": code, "if_not_gated_logged_out": None, "gating_ruling": {"gating_type": 1}}
     return of_route("PolarisLoggedOutDesktopWWWPostRoute", _relay({"xig_polaris_media": wrapper}))
 
 
 def logged_out_data(media: dict[str, Any], stubs: list[dict[str, Any]]) -> dict[str, Any]:
-    """The data that the logged-out web app's query returns, and its page holds."""
+    """Return the data of the logged-out web app's query, which is also in its page."""
     media = dict(media)
     if isinstance(media.get("user"), dict):
         edges = [{"node": stub} for stub in stubs]

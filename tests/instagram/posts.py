@@ -1,4 +1,4 @@
-"""The posts: their files, their signed CDN URLs, and their media objects in Instagram's shapes."""
+"""The posts: their files, their signed CDN URLs, and their media objects in Instagram's format."""
 
 import hashlib
 import hmac
@@ -55,12 +55,12 @@ class File(NamedTuple):
 
 
 def content_of(name: str) -> bytes:
-    """A file of the folder ``media``, or the text after ``text:``."""
+    """Return a file of the folder ``media``, or the text after ``text:``."""
     return name[5:].encode() if name.startswith("text:") else (_MEDIA / name).read_bytes()
 
 
 def media_id(code: str) -> int:
-    """The number that a shortcode stands for."""
+    """Return the media ID that a shortcode encodes."""
     number = 0
     for letter in code:
         number = number * 64 + _ALPHABET.index(letter)
@@ -68,7 +68,7 @@ def media_id(code: str) -> int:
 
 
 def shortcode_of(number: int) -> str:
-    """The shortcode that stands for a number."""
+    """Return the shortcode that encodes a media ID."""
     code = ""
     while number:
         number, digit = divmod(number, 64)
@@ -77,7 +77,7 @@ def shortcode_of(number: int) -> str:
 
 
 class Posts:
-    """The files of every post; *reel_bytes* is the size that reels are padded to."""
+    """The files of every post; *reel_bytes* is the size to which reels are padded."""
 
     def __init__(self, reel_bytes: int | None) -> None:
         video = (_MEDIA / "video.mp4").read_bytes()
@@ -97,7 +97,7 @@ class Posts:
         self._webp = File((_MEDIA / "picture.webp").read_bytes(), "image/webp", "webp")
 
     def files(self, shape: str) -> list[File]:
-        """The media of a post of this *shape*, in order."""
+        """Return the media of a post of this *shape*, in order."""
         match shape:
             case "photo" | "unsorted" | "crops":
                 return [self._photo]
@@ -113,13 +113,13 @@ class Posts:
                 return [self._videos.get(shape, self._video)]
 
     def cover(self) -> File:
-        """The cover picture of every video; also sent for every candidate but the best one."""
+        """The cover of every video, which is also sent for every candidate but the best."""
         return self._second_photo
 
     def describe(
         self, shortcode: str, scenario: Scenario, *, whole: bool = False
     ) -> dict[str, Any]:
-        """The post's media object; if it is *whole*, no file is missing."""
+        """Return the post's media object; with *whole*, no file is missing."""
         shape = "carousel" if whole and scenario.shape == "noitemurl" else scenario.shape
         code = shortcode[:-_PRIVATE_KEY_LENGTH] if len(shortcode) > 33 else shortcode
         files = self.files(shape)
@@ -173,7 +173,7 @@ class Posts:
         return _altered(media, shape)
 
     def stub(self, shortcode: str) -> dict[str, Any]:
-        """What a page says of a post in its owner's timeline, without media."""
+        """Return a page's stub of a post in its owner's timeline, without media."""
         return {
             "pk": str(media_id(shortcode)),
             "code": shortcode,
@@ -233,7 +233,7 @@ class Posts:
     def _images(
         self, shortcode: str, number: int, shape: str, *, suffix: str = "jpg", sized: bool
     ) -> dict[str, Any]:
-        """Candidates as Instagram gives them: the whole picture, a smaller one, a square crop."""
+        """Return Instagram's candidates: the whole picture, a smaller one, and a square crop."""
         candidates: list[dict[str, Any]] = [
             {
                 "url": self._url(shortcode, number, "best", suffix, shape),
@@ -276,7 +276,7 @@ class Posts:
             case "expired":
                 return f"{url}&oe=60000000"
             case _:
-                # The same at any time: each description then has the same URLs.
+                # Independent of the time, so that each description has the same URLs.
                 return f"{url}&oe=7FFFFFFF"
 
 
@@ -305,11 +305,11 @@ def _altered(media: dict[str, Any], shape: str) -> dict[str, Any]:
 
 
 def signature(path: str) -> str:
-    """What the CDN expects as ``oh`` for *path*."""
+    """Return the ``oh`` that the CDN expects for *path*."""
     return hmac.new(_SIGNING_KEY, path.encode(), hashlib.sha256).hexdigest()[:32]
 
 
 def _padded(video: bytes, size: int) -> bytes:
-    """*video* with a ``free`` box after it (ISO 14496-12, 8.1.2), which players skip."""
+    """Return *video* padded by a ``free`` box (ISO 14496-12, 8.1.2), which players skip."""
     room = size - len(video)
     return video if room < 8 else video + room.to_bytes(4, "big") + b"free" + bytes(room - 8)

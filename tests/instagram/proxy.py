@@ -45,7 +45,7 @@ class Proxy:
                 pipes.create_task(_pipe(reader, server_writer))
                 pipes.create_task(_pipe(server_reader, writer))
         except* OSError:
-            # Pass a reset on one side on to the other.
+            # Forward a reset from one side to the other.
             writer.transport.abort()
         finally:
             server_writer.close()

@@ -1,4 +1,4 @@
-"""What can happen to a post: what each source answers, and what the CDN does."""
+"""The scenarios of posts: the answers of each source, and of the CDN."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,13 +8,14 @@ __all__ = ["SCENARIOS", "Answer", "Scenario", "scenario_name"]
 
 
 class Answer(NamedTuple):
-    """What the CDN answers to one request: a file of ``media``, its type, and how it comes.
+    """The CDN's answer to one request: a file of ``media``, its type, and how it is sent.
 
-    ``wire`` is ``length``, or ``bare`` for a body that the end of the connection ends, ``chunked``,
-    ``packed``, ``part`` for an unasked 206, ``half`` of one, ``stall`` after the first bytes,
-    ``drip`` for ten bytes a second, ``reset`` for no answer, or ``to `` and where else it is.
-    *only* is after how many bytes it ends early. Without a *file* it is the post's own. With a
-    *status* there is no body.
+    ``wire`` is ``length`` for a body with a Content-Length, ``bare`` for a body that ends with the
+    connection, ``chunked``, ``packed`` (gzip), ``part`` for a 206 that was not requested, ``half``
+    for half of such a part, ``stall`` for a stop after the first bytes, ``drip`` for ten bytes per
+    second, ``reset`` for no answer, or ``to `` and the target of a redirect. *only* is the number
+    of bytes after which the body ends early. Without a *file*, the post's own file is sent. With a
+    *status* other than 200, there is no body.
     """
 
     file: str = ""
@@ -28,20 +29,20 @@ class Answer(NamedTuple):
 class Scenario:
     """One combination of answers.
 
-    Each of these says what one source answers:
+    Each of these is the answer of one source:
 
     - ``api``: Instaloader's query
-    - ``root``: the same query under its present document; if empty, the same as ``api``
+    - ``root``: the same query with its current document; if empty, the same as ``api``
     - ``web``: the logged-out web app's query; if empty, the same as ``api``
     - ``page``: the public page; if empty, the post if the API has it, else a redirect to the login
     - ``reel``: the page under ``/reel/``; if empty, the same as ``page``
     - ``embed``: the embed page
     - ``info``: media info, with a session
 
-    ``shape`` says which files the post has, and ``media`` what the CDN does with them. ``change``
-    may alter the media object in any way, and ``change_by`` that of one source.
+    ``shape`` names the files of the post, and ``media`` a fault of the CDN. ``change`` may alter
+    the media object in any way, and ``change_by`` that of one source.
 
-    ``answers`` says what the CDN answers to each try for a candidate; the last answer is for ever.
+    ``answers`` has the CDN's answers to successive requests for a candidate; the last one repeats.
     The best candidate of the second item is ``best/2``.
     """
 
@@ -62,7 +63,7 @@ class Scenario:
     answers: Mapping[str, Sequence[Answer]] = field(default_factory=dict)
 
     def answer(self, source: str) -> str:
-        """What *source* answers."""
+        """Return the name of the answer that *source* gives."""
         match source:
             case "web" | "root":
                 return str(getattr(self, source)) or self.api
@@ -98,7 +99,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "halfemoji": _shape("a video whose caption ends in half of an emoji", "halfemoji"),
     "webp": _shape("a picture in WebP", "webp"),
     "vp9": _shape("a video in VP9 and Opus", "vp9"),
-    "mute": _shape("a video without sound, though nothing says so", "mute"),
+    "mute": _shape("a video without sound, not described as such", "mute"),
     "unsigned": _shape("a video whose CDN URL carries no expiry", "unsigned"),
     "expired": _shape("a video whose CDN URL has expired, though it is still served", "expired"),
     "big": _shape("a video of 20 MB", "big"),
@@ -108,10 +109,10 @@ SCENARIOS: Mapping[str, Scenario] = {
     "unsorted": _shape("a picture whose largest candidate is not the first", "unsorted"),
     "unsortedvideo": _shape("a video whose largest version is not the first", "unsortedvideo"),
     "crops": _shape("a picture whose candidates are crops, and a whole one at the end", "crops"),
-    "nullside": _shape("a video whose side data is null wherever it can be", "nullside"),
+    "nullside": _shape("a video with null for all optional data", "nullside"),
     "loginonly": Scenario("a video that needs a login; the API redirects", api="loginonly"),
     "removed": _api("the expected answer with no items", "removed"),
-    "nullinfo": _api("the expected answer with null in the place of the items", "nullinfo"),
+    "nullinfo": _api("the expected answer with null instead of the items", "nullinfo"),
     "notfound": _api("404 of the API", "notfound"),
     "login": _api("redirect to the login", "login"),
     "forbidden": _api("403 of the API", "forbidden"),
@@ -135,10 +136,10 @@ SCENARIOS: Mapping[str, Scenario] = {
     "silent": _api("the API never answers", "silent"),
     "reset": _api("the API's connection is reset before it answers", "reset"),
     "apicut": _api("the API's answer ends half way", "apicut"),
-    "apidrip": _api("the API's answer comes at a byte a second", "apidrip"),
-    "headerdrip": _api("the header of the API's answer comes at a byte a second", "headerdrip"),
+    "apidrip": _api("the API's answer is sent at one byte per second", "apidrip"),
+    "headerdrip": _api("the headers of the API's answer, one byte per second", "headerdrip"),
     "stale": Scenario("403 for a page token that was used before", api="stale", page="login"),
-    "unknowntype": Scenario("a media type that nobody knows", shape="unknowntype", page="login"),
+    "unknowntype": Scenario("an unknown media type", shape="unknowntype", page="login"),
     "nouser": Scenario("a post without an owner", shape="nouser", page="login"),
     "nocode": Scenario("a post without a shortcode", shape="nocode", page="login"),
     "changed": Scenario("a post with another shortcode", shape="changed", page="login"),
@@ -147,9 +148,9 @@ SCENARIOS: Mapping[str, Scenario] = {
     "offsite": Scenario("a media URL on another host", shape="offsite", page="login"),
     # Sources that give different answers.
     "refused": Scenario("the API refuses, the page has the post", api="forbidden", page="post"),
-    "pagereel": Scenario("the same, of a reel", shape="reel", api="forbidden", page="post"),
-    "apiwait": Scenario("the query is retired: 401 to everybody", api="wait", page="post"),
-    "apinull": Scenario("the query is retired: null to everybody", api="nullinfo", page="post"),
+    "pagereel": Scenario("the same for a reel", shape="reel", api="forbidden", page="post"),
+    "apiwait": Scenario("the query is retired: always 401", api="wait", page="post"),
+    "apinull": Scenario("the query is retired: always null", api="nullinfo", page="post"),
     "apiretired": Scenario("the query is retired: 400", api="retired", page="post"),
     "apiclosed": Scenario("feedback_required at random", api="feedback", page="post"),
     "apihome": Scenario("the API redirects to the start page", api="home", page="post"),
@@ -164,7 +165,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "webonly": Scenario(
         "only the web app's query has it", api="nullinfo", web="post", page="login"
     ),
-    "oldpage": Scenario("the page has the older shape", api="forbidden", page="old"),
+    "oldpage": Scenario("the page has the older format", api="forbidden", page="old"),
     "reelonly": Scenario("only the /reel/ page has it", api="forbidden", page="login", reel="post"),
     "slidefrompage": Scenario(
         "an item whose URL only the page has", web="forbidden", page="whole", shape="noitemurl"
@@ -191,21 +192,21 @@ SCENARIOS: Mapping[str, Scenario] = {
     "retiredwall": Scenario(
         "the query is retired, and a login form", api="retired", page="loginroute"
     ),
-    "pagechanged": Scenario("the page has another shape", api="forbidden", page="changed"),
+    "pagechanged": Scenario("the page has an unknown format", api="forbidden", page="changed"),
     "private": Scenario("only media info has it", api="forbidden", page="gated"),
     # More than a client should accept.
     "apiendless": Scenario("an endless answer from the API", api="endless"),
-    "apibomb": Scenario("a gigabyte, packed", api="bomb"),
+    "apibomb": Scenario("a gigabyte, compressed", api="bomb"),
     "pageendless": Scenario("an endless page", api="forbidden", page="endless"),
-    "pagebomb": Scenario("a page of a gigabyte, packed", api="forbidden", page="bomb"),
+    "pagebomb": Scenario("a page of a gigabyte, compressed", api="forbidden", page="bomb"),
     "apinested": Scenario("10^6 nested arrays", api="nested"),
     "pagenested": Scenario("10^6 nested arrays in the page", api="forbidden", page="nested"),
     "apivalues": Scenario("a million empty arrays", api="values"),
     "retry22": Scenario("Retry-After of 22 digits", api="retry22"),
     "retry400": Scenario("Retry-After of 400 digits", api="retry400"),
     "retrydate": Scenario("Retry-After with a date without a zone", api="retrydate"),
-    "apiloop": Scenario("the API redirects to itself for ever", api="loop"),
-    "cdnloop": _media("the CDN redirects to itself for ever", "cdnloop"),
+    "apiloop": Scenario("the API redirects to itself forever", api="loop"),
+    "cdnloop": _media("the CDN redirects to itself forever", "cdnloop"),
     "cdnlength": _media("a Content-Length of 5,000 digits", "cdnlength"),
     "hugenumbers": _shape("a width of 10^30, a number of 5,000 digits", "hugenumbers"),
     "longcaption": _shape("a caption of 200,000 characters", "longcaption"),
@@ -216,11 +217,11 @@ SCENARIOS: Mapping[str, Scenario] = {
     "cdnlimited": _media("429 of the CDN", "cdnlimited"),
     "cdnhtml": _media("a page instead of a video", "cdnhtml"),
     "cdnswap": _media("a picture instead of a video", "cdnswap"),
-    "cdnempty": _media("a file of no bytes", "cdnempty"),
+    "cdnempty": _media("an empty file", "cdnempty"),
     "cut": _media("a file that ends half way", "cut"),
     "cutonce": _media("a file that ends half way the first time", "cutonce"),
     "cutchunked": _media("a chunked file that ends half way", "cutchunked"),
-    "drip": _media("a file at a byte a second", "drip"),
+    "drip": _media("a file sent at one byte per second", "drip"),
     "cdnsilent": _media("the CDN never answers", "cdnsilent"),
     "cdnreset": _media("the CDN's connection is reset before it answers", "cdnreset"),
     "cdnredirect": _media("a redirect to a private address, without TLS", "cdnredirect"),
@@ -229,7 +230,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "best400": Scenario("400 for the best candidate", shape="photo", media="best400"),
     "best403": Scenario("403 for the best candidate", shape="photo", media="best403"),
     "best404": Scenario("404 for the best candidate", shape="carousel", media="best404"),
-    "worn": _media("URLs that work only after a fresh description", "worn"),
+    "worn": _media("URLs that fail until the post is described again", "worn"),
     "oneslidegone": Scenario(
         "an item that the CDN never sends", shape="carousel", media="slide404"
     ),
@@ -237,5 +238,5 @@ SCENARIOS: Mapping[str, Scenario] = {
 
 
 def scenario_name(shortcode: str) -> str:
-    """The scenario's name: the text before the first ``-``."""
+    """Return the name of the shortcode's scenario: the text before the first ``-``."""
     return shortcode.partition("-")[0]

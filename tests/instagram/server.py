@@ -1,4 +1,4 @@
-"""What Instagram and its CDN answer, as an aiohttp application; faults included."""
+"""Instagram and its CDN as an aiohttp application, faults included."""
 
 import asyncio
 import gzip
@@ -106,8 +106,8 @@ class Instagram:
     ``root_query``, ``web_query``, ``post_page``, ``embed_page``, ``media_info``, ``share``,
     ``script`` and ``media``; also ``cookie`` for a media request with a cookie, and ``account`` for
     any request with a session. While ``go`` is not set, queries and pages of posts wait; while
-    ``media_go`` is not set, files stop half way.
-    ``off`` maps a source to the answer that it gives for every post, whatever the scenario.
+    ``media_go`` is not set, files pause half way. ``off`` maps a source to the answer that it gives
+    for every post, regardless of the scenario.
     """
 
     def __init__(self, posts: Posts, latency: float, cdn_latency: float) -> None:
@@ -145,18 +145,18 @@ class Instagram:
         return app
 
     def forget(self) -> None:
-        """Forget how often each post was described, which files were cut, and what was defined."""
+        """Reset the counts of descriptions, the files that were cut, and the defined scenarios."""
         self.scenarios = dict(SCENARIOS)
         self._described.clear()
         self._tries.clear()
         self._cut_once.clear()
 
     def scenario(self, shortcode: str) -> Scenario:
-        """The scenario that *shortcode* names; ``removed`` where it names none."""
+        """Return the scenario that *shortcode* names, or ``removed`` if it names none."""
         return self.scenarios.get(scenario_name(shortcode), self.scenarios["removed"])
 
     def files(self, shortcode: str) -> list[File]:
-        """The files of the post, in order."""
+        """Return the files of the post, in order."""
         return self._posts.files(self.scenario(shortcode).shape)
 
     def _describe(self, shortcode: str, source: str, *, whole: bool = False) -> dict[str, Any]:
@@ -288,7 +288,7 @@ class Instagram:
         if answer in ANSWERS:
             return ANSWERS[answer].response()
         if answer == "staleonce":
-            # With the next token it is the post.
+            # The next token gets the post.
             kinds = ("graphql", "root_query", "web_query")
             if sum(self.requests[kind, shortcode] for kind in kinds) == 1:
                 return ANSWERS["staletokens"].response()
@@ -490,7 +490,7 @@ class Instagram:
 
 
 async def _give_file(request: web.Request, answer: Answer, file: File) -> web.StreamResponse:
-    """One answer of the CDN, as a scenario has it."""
+    """Send one answer of the CDN, as the scenario defines it."""
     if answer.status != 200:
         return web.Response(status=answer.status)
     content = content_of(answer.file) if answer.file else file.content
@@ -499,7 +499,7 @@ async def _give_file(request: web.Request, answer: Answer, file: File) -> web.St
         case "bare":
             return await send_bare(request, content[: answer.only], headers)
         case "chunked":
-            # The connection ends in order, as if the file was cut before it reached the CDN.
+            # The connection ends normally, as if the file was cut before it reached the CDN.
             return await send(request, content[: answer.only], headers, chunked=True)
         case "packed":
             packed = gzip.compress(content)[: answer.only]
@@ -551,9 +551,9 @@ def _answer(answer: str) -> web.Response:
 
 
 def _ended(session: str) -> web.Response:
-    """What the API answers to a session that has ended, or must be confirmed."""
+    """Return the API's answer to a session that has ended, or whose account must be confirmed."""
     if session.startswith("expired401"):
-        # Some requests get the API's answer to an address that sends too many queries.
+        # Some requests get the answer that the API gives to an address with too many queries.
         return _answer("wait")
     return _answer("checkpoint" if session.startswith("challenged") else "login")
 

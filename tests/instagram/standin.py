@@ -1,4 +1,4 @@
-"""The whole stand-in: TLS server, proxies and controls, in a thread of their own."""
+"""The whole stand-in: TLS server, proxies and controls, in their own thread."""
 
 import asyncio
 import shutil
@@ -26,8 +26,8 @@ _NAMES = ("www.instagram.com", "i.instagram.com", "*.cdninstagram.com", "*.fber1
 class StandIn:
     """Instagram on loopback while the block runs.
 
-    *latency* is the number of seconds before each GraphQL answer, *cdn_latency* before each file,
-    *reel_bytes* the size of a reel.
+    *latency* is the delay in seconds before each GraphQL answer, *cdn_latency* the delay before
+    each file, and *reel_bytes* the size of a reel.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class StandIn:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that lead requests, and so Instaloader, here."""
+        """The environment variables that direct requests, and so Instaloader, to the stand-in."""
         return {
             "HTTPS_PROXY": self.proxy_url,
             "https_proxy": self.proxy_url,
@@ -62,7 +62,7 @@ class StandIn:
         }
 
     def requests(self, kind: str | None = None, shortcode: str | None = None) -> int:
-        """How many requests of a *kind* came; the kinds are those of the server's counter."""
+        """Return the number of requests of a *kind*, a key of the server's counter."""
         return sum(
             count
             for (this_kind, this_shortcode), count in list(self._instagram.requests.items())
@@ -70,36 +70,36 @@ class StandIn:
         )
 
     def most_queries(self) -> int:
-        """How many queries and pages were under way at the same time, at most."""
+        """Return the highest number of queries and pages in progress at the same time."""
         return self._instagram.most_queries
 
     def connections(self) -> int:
-        """How many TLS connections were opened."""
+        """Return the number of TLS connections that were opened."""
         return self._proxy.connections.total()
 
     def socks_connections(self) -> int:
-        """How many TLS connections were opened through SOCKS."""
+        """Return the number of TLS connections that were opened through SOCKS."""
         return self._socks.connections.total()
 
     def bytes_of(self, shortcode: str) -> list[bytes]:
-        """The files of the post, in order."""
+        """Return the contents of the post's files, in order."""
         return [file.content for file in self._instagram.files(shortcode)]
 
     def reset_counters(self) -> None:
-        """Count from zero again."""
+        """Set all counters to zero."""
         self._call(self._instagram.requests.clear)
         self._instagram.most_queries = 0
         self._call(self._proxy.connections.clear)
 
     def define(self, name: str, scenario: Scenario) -> None:
-        """Give *scenario* to posts whose shortcode begins with *name*, until :meth:`reset`."""
+        """Use *scenario* for posts whose shortcode begins with *name*, until :meth:`reset`."""
         self._call(lambda: self._instagram.scenarios.__setitem__(name, scenario))
 
     def turn_off(self, source: str, answer: str) -> None:
-        """Let a source give *answer* for every post.
+        """Make a source return *answer* for every post.
 
-        It is ``api``, ``root``, ``web``, ``page``, ``embed``, ``info``, or, for the start page,
-        ``start``.
+        *source* is ``api``, ``root``, ``web``, ``page``, ``embed``, ``info``, or, for the start
+        page, ``start``.
         """
         self._call(lambda: self._instagram.off.__setitem__(source, answer))
 
@@ -108,7 +108,7 @@ class StandIn:
         self._call(lambda: setattr(self._instagram, "doc_ids", {doc_id}))
 
     def link_scripts(self, scripts: dict[str, bytes]) -> None:
-        """Let the start page link these *scripts*, by name."""
+        """Make the start page link these *scripts*, by name."""
         self._call(lambda: setattr(self._instagram, "scripts", scripts))
 
     def set_root_query(self, doc_id: str, flags: dict[str, bool]) -> None:
@@ -117,7 +117,7 @@ class StandIn:
         self._call(lambda: setattr(self._instagram, "root_flags", flags))
 
     def set_token_form(self, form: str) -> None:
-        """Put the start page's token into it as ``lsd`` or ``eqmc``, or leave it out: ``none``."""
+        """Put the token into the start page as ``lsd`` or ``eqmc``, or leave it out (``none``)."""
         self._call(lambda: setattr(self._instagram, "token_form", form))
 
     def reset(self) -> None:
@@ -133,19 +133,19 @@ class StandIn:
         self.reset_counters()
 
     def hold(self) -> None:
-        """Let queries and pages of posts wait until :meth:`release`."""
+        """Hold the answers to queries and pages of posts until :meth:`release`."""
         self._call(self._instagram.go.clear)
 
     def release(self) -> None:
-        """Answer them again."""
+        """Send the held answers, and answer at once again."""
         self._call(self._instagram.go.set)
 
     def hold_media(self) -> None:
-        """Make files stop half way until :meth:`release_media`."""
+        """Pause files half way until :meth:`release_media`."""
         self._call(self._instagram.media_go.clear)
 
     def release_media(self) -> None:
-        """Send files whole again."""
+        """Resume files, and no longer pause them."""
         self._call(self._instagram.media_go.set)
 
     def _call(self, function: Callable[[], object]) -> None:

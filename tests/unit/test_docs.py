@@ -1,4 +1,4 @@
-"""The docs cover every setting and error code, and mention only what exists."""
+"""The docs cover every setting and error code, and mention only targets and links that exist."""
 
 import re
 from pathlib import Path
@@ -29,7 +29,7 @@ def test_every_error_code_is_documented() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_link_leads_somewhere(page: Path) -> None:
+def test_every_link_target_exists(page: Path) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
         path, _, anchor = target.partition("#")
         if target.startswith("http"):

@@ -1,4 +1,4 @@
-"""The page's files, without a browser."""
+"""Checks of the page's files that need no browser."""
 
 import re
 
@@ -8,8 +8,8 @@ from scrapper.handlers.page import PAGE_FILES
 def test_all_texts_of_the_page_are_in_one_module() -> None:
     html = PAGE_FILES["/"].read_text()
     body = html[html.index("<body>") :]
-    found = [text.strip() for text in re.findall(r">([^<]+)<", body)]
-    assert [text for text in found if text] == []
+    texts_in_html = [text.strip() for text in re.findall(r">([^<]+)<", body)]
+    assert [text for text in texts_in_html if text] == []
     assert re.findall(r'\s(?:aria-label|placeholder|title)="', body) == []
     texts = PAGE_FILES["/texts.js"].read_text()
     for name in re.findall(r'data-(?:text|label|placeholder)="([A-Za-z]+)"', html):
@@ -25,8 +25,8 @@ def test_every_text_of_the_page_is_used() -> None:
         assert any(re.search(used, source) for source in sources), name
 
 
-def test_the_service_worker_keeps_every_file_of_the_page() -> None:
+def test_the_service_worker_caches_every_file_of_the_page() -> None:
     worker = PAGE_FILES["/worker.js"].read_text()
     [shell] = re.findall(r"SHELL = \[(.*?)\]", worker, re.DOTALL)
-    kept = {"/" + name.removeprefix("./") for name in re.findall(r'"([^"]+)"', shell)}
-    assert kept == PAGE_FILES.keys() - {"/worker.js"}
+    cached = {"/" + name.removeprefix("./") for name in re.findall(r'"([^"]+)"', shell)}
+    assert cached == PAGE_FILES.keys() - {"/worker.js"}

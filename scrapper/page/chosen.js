@@ -1,3 +1,0 @@
-/** Which posts are selected. */
-
-export const chosen = new Set();

@@ -1,0 +1,3 @@
+/** The shortcodes of the selected posts. */
+
+export const selectedPosts = new Set();
