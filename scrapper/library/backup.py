@@ -144,6 +144,7 @@ def _add(
     entry.size, entry.mode = size, stat.S_IMODE(status.st_mode)
     entry.uid, entry.gid = status.st_uid, status.st_gid
     seconds, nanoseconds = divmod(status.st_mtime_ns, 1_000_000_000)
-    # A manifest's time is the post's version: without it, plugins would treat a restored post as new.
+    # A manifest's time is the post's version: without it, plugins would treat a restored post as
+    # new.
     entry.mtime, entry.pax_headers = seconds, {"mtime": f"{seconds}.{nanoseconds:09}"}
     archive.addfile(entry, file)
