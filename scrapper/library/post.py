@@ -323,8 +323,10 @@ class Post:
 
     def to_manifest(self) -> dict[str, Any]:
         """Return the post as JSON data, which :meth:`from_manifest` reads."""
-        values = {name: value for name, value in asdict(self).items() if name not in
-        _NOT_IN_MANIFEST} return {"version": _MANIFEST_VERSION, **values}
+        values = {
+            name: value for name, value in asdict(self).items() if name not in _NOT_IN_MANIFEST
+        }
+        return {"version": _MANIFEST_VERSION, **values}
 
     @classmethod
     def from_manifest(cls, data: Any) -> "Post":

@@ -57,7 +57,7 @@ def _replace(owner: Any, name: str, value: Any) -> None:
 
 
 def _index() -> None:
-    _replace(scrapper.library.index, "_TRUSTED_SECONDS", 0)
+    _replace(scrapper.library.index, "_TTL_SECONDS", 0)
 
 
 def _one_by_one() -> None:
@@ -67,7 +67,7 @@ def _one_by_one() -> None:
 def _shared_look() -> None:
     async def get(self: Index, shortcode: str) -> StoredPost | None:
         known = self._posts.get(shortcode)
-        if known and time.monotonic() - known.seen_at < scrapper.library.index._TRUSTED_SECONDS:
+        if known and time.monotonic() - known.seen_at < scrapper.library.index._TTL_SECONDS:
             return known
         stored: StoredPost | None = await asyncio.to_thread(load, self._root / shortcode)
         if stored:
