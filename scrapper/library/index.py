@@ -14,7 +14,7 @@ from scrapper.library.stored import StoredPost, load
 
 __all__ = ["Index"]
 
-_TTL_SECONDS = 0.1
+_TRUSTED_SECONDS = 0.1
 _MAX_BYTES = 4_000_000
 _READERS = 2
 """The number of threads; more would wait for each other rather than for the disk."""
@@ -80,7 +80,7 @@ class Index:
 
     def _cached(self, shortcode: str) -> StoredPost | None:
         cached = self._posts.get(shortcode)
-        is_current = cached is not None and time.monotonic() - cached.seen_at < _TTL_SECONDS
+        is_current = cached is not None and time.monotonic() - cached.seen_at < _TRUSTED_SECONDS
         return cached if is_current else None
 
     def _enqueue(self, shortcode: str) -> _Read:

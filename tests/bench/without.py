@@ -57,17 +57,17 @@ def _replace(owner: Any, name: str, value: Any) -> None:
 
 
 def _index() -> None:
-    _replace(scrapper.library.index, "_TTL_SECONDS", 0)
+    _replace(scrapper.library.index, "_TRUSTED_SECONDS", 0)
 
 
 def _one_by_one() -> None:
-    _replace(scrapper.library.index, "_READ_AT_ONCE", 1)
+    _replace(scrapper.library.index, "_BATCH_SIZE", 1)
 
 
 def _shared_look() -> None:
     async def get(self: Index, shortcode: str) -> StoredPost | None:
         known = self._posts.get(shortcode)
-        if known and time.monotonic() - known.seen_at < scrapper.library.index._TTL_SECONDS:
+        if known and time.monotonic() - known.seen_at < scrapper.library.index._TRUSTED_SECONDS:
             return known
         stored: StoredPost | None = await asyncio.to_thread(load, self._root / shortcode)
         if stored:

@@ -120,7 +120,7 @@ async def test_the_index_is_bounded(library: Library) -> None:
     found = await library.get("post_0")
     assert found is not None
     with (
-        patch("scrapper.library.index._MOST_BYTES", 3 * found.rendered.size),
+        patch("scrapper.library.index._MAX_BYTES", 3 * found.rendered.size),
         patch("scrapper.library.index._TRUSTED_SECONDS", 3600),
     ):
         for number in range(1, 10):
