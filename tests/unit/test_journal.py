@@ -21,7 +21,7 @@ def filled(number: int) -> Journal:
 def test_a_reader_goes_on_after_the_last_event_seen() -> None:
     journal = filled(3)
     text, place = journal.after(0, None)
-    second = journal.place_of(ids(text)[1])
+    second = journal.number_of(ids(text)[1])
     assert second == 2
     assert data(journal.after(second, None)[0]) == ["2"]
     assert journal.after(place, None) == (b"", 3)
@@ -30,23 +30,23 @@ def test_a_reader_goes_on_after_the_last_event_seen() -> None:
 def test_an_id_of_another_process_leads_nowhere() -> None:
     [event_id] = ids(filled(1).after(0, None)[0])
     journal = filled(1)
-    assert journal.place_of(event_id) is None
+    assert journal.number_of(event_id) is None
     for text in ("", "x", "-1", f"{event_id}0", "9" * 5000, "\u00b9"):
-        assert journal.place_of(text) is None
+        assert journal.number_of(text) is None
 
 
 def test_a_stream_resumes_after_a_reset() -> None:
     journal = filled(2)
     [event_id] = ids(journal.reset())
-    assert journal.place_of(event_id) == 2
+    assert journal.number_of(event_id) == 2
 
 
 def test_old_events_are_dropped_by_size() -> None:
     journal = Journal()
     for _ in range(100):
         journal.add("job", bytes(100_000))
-    assert not journal.goes_on_from(0)
-    assert journal.goes_on_from(99)
+    assert not journal.can_resume_after(0)
+    assert journal.can_resume_after(99)
     assert sum(len(event.text) for event in journal._events) <= 4_000_000
 
 
@@ -76,9 +76,9 @@ def test_private_events_are_for_their_owner() -> None:
 
 def test_nobody_resumes_after_a_new_beginning() -> None:
     journal = filled(3)
-    journal.begin_anew()
-    assert not journal.goes_on_from(3)
-    assert journal.goes_on_from(journal.last)
+    journal.restart()
+    assert not journal.can_resume_after(3)
+    assert journal.can_resume_after(journal.last)
 
 
 def test_readers_of_the_same_events_share_a_piece() -> None:

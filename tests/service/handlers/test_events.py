@@ -21,7 +21,7 @@ ANNA, BERT = {"X-API-Key": "anna-s-key"}, {"X-API-Key": "bert-s-key"}
 @pytest.fixture(autouse=True)
 def many_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Events come soon, and so does the end of a stream."""
-    monkeypatch.setattr("scrapper.handlers.event_feed._SECONDS_BETWEEN_LOOKS", 0.02)
+    monkeypatch.setattr("scrapper.handlers.event_feed._POLL_SECONDS", 0.02)
 
 
 class Stream:
@@ -238,7 +238,7 @@ async def test_a_stream_that_its_client_left_no_longer_counts(start_service: Sta
 async def test_a_stream_ends_soon_after_its_client_left(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scrapper.handlers.streams._SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr("scrapper.handlers.streams._POLL_SECONDS", 0.01)
     client = await start_service()
     async with client.get("/events") as response:
         await response.content.readuntil(b"\r\n\r\n")
@@ -251,7 +251,7 @@ async def test_a_stream_ends_soon_after_its_client_left(
 async def test_a_stream_ends_with_the_key_or_the_session_that_opened_it(
     start_service: StartService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scrapper.handlers.streams._SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr("scrapper.handlers.streams._POLL_SECONDS", 0.01)
     client = await service_with_keys(start_service, tmp_path)
     async with client.post("/session", headers={"X-API-Key": "the-key"}) as response:
         cookie = {"Cookie": f"session={response.cookies['session'].value}"}

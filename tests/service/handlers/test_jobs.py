@@ -19,7 +19,7 @@ REEL = "https://www.instagram.com/reel/{}/"
 @pytest.fixture(autouse=True)
 def many_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Progress is shown soon."""
-    monkeypatch.setattr("scrapper.handlers.job_feeds._SECONDS_BETWEEN_LOOKS", 0.02)
+    monkeypatch.setattr("scrapper.handlers.job_feeds._POLL_SECONDS", 0.02)
     monkeypatch.setattr("scrapper.jobs.runner._PROGRESS_SECONDS", 0.02)
 
 
