@@ -11,7 +11,7 @@ from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapper.handlers.request_bodies import _unpacked
+from scrapper.handlers.request_bodies import _decompressed
 
 TEXT = b'{"url": "x"}'
 
@@ -29,7 +29,7 @@ def raw_deflate(content: bytes) -> bytes:
 def unpacked(body: bytes, encoding: str | None) -> bytes:
     headers = {} if encoding is None else {"Content-Encoding": encoding}
     request: Any = make_mocked_request("POST", "/", headers, client_max_size=100)
-    return _unpacked(request, body)
+    return _decompressed(request, body)
 
 
 @pytest.mark.parametrize(
