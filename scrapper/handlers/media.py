@@ -353,7 +353,7 @@ async def _archive_of_posts(request: web.Request, shortcodes: Sequence[str]) -> 
             post.shortcode
             for post, folder in zip(found, folders, strict=True)
             if archive.add(
-                post, post.items, [f"{folder}/{it}" for it in names.of_all(post, post.items)]
+                post, post.items, [f"{folder}/{name}" for name in names.of_all(post, post.items)]
             )
         }
 

@@ -1,4 +1,4 @@
-"""Request bodies: reads, validates and describes them."""
+"""Reads and validates request bodies, and describes them for OpenAPI."""
 
 import asyncio
 import math

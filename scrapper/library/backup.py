@@ -37,7 +37,7 @@ class BackedUp(NamedTuple):
 
 
 def back_up(root: MediaRoot, stream: IO[bytes], *, with_posts: bool) -> BackedUp:
-    """Write an archive of the state in *root*, and *with_posts* of its posts, to *stream*.
+    """Write an archive of the state files in *root*, and optionally of its posts, to *stream*.
 
     Raises:
         OSError: a file cannot be read, or *stream* cannot be written.

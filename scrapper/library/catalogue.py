@@ -213,7 +213,7 @@ class Catalogue:
         return True
 
     def recheck(self) -> None:
-        """Make the next :meth:`sync` read every folder again that held no post.
+        """Make the next :meth:`sync` read again every folder that held no post.
 
         Otherwise :meth:`sync` would not notice files added to such a folder later.
         """
@@ -240,7 +240,7 @@ class Catalogue:
             place = after.time, after.time, after.name
             conditions.append((f"{column} <= ? AND ({column} < ? OR shortcode > ?)", place))
         where = " AND ".join(condition for condition, _ in conditions)
-        values = [value for _, some in conditions for value in some]
+        values = [value for _, parameters in conditions for value in parameters]
         with self._using_complete() as database:
             rows = database.execute(
                 f"SELECT {column}, shortcode FROM posts WHERE {where} "  # noqa: S608 - constants

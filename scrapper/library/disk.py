@@ -104,8 +104,8 @@ def identity(path: Path) -> tuple[int, int] | None:
 def set_aside(path: Path, suffixes: Iterable[str] = ()) -> Path:
     """Rename whatever is at *path*, and the files named like it plus one of *suffixes*.
 
-    Return the new path, which is the old one plus ``.damaged-`` and the time. Only the latest files
-    set aside are kept. Nothing needs to exist at *path*.
+    Return the new path, which is the old one plus ``.damaged-`` and the time. Only the latest five
+    such files are kept. Nothing needs to exist at *path*.
 
     Raises:
         OSError: a file cannot be renamed.
@@ -155,7 +155,7 @@ def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace the file at *path* by one with *content* that only its owner can read.
+    """Replace the file at *path* with one that has *content* and that only its owner can read.
 
     After a crash, the file has either the old content or the new. A folder at *path* is set aside.
 

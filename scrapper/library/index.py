@@ -41,8 +41,8 @@ class Index:
     async def get(self, shortcode: str) -> StoredPost | None:
         """Return the stored post; None if it is not stored, incomplete or unreadable.
 
-        A post is read at most once in a tenth of a second, and simultaneous requests for it share
-        one read.
+        A post that was read within the last tenth of a second is not read again, and simultaneous
+        requests for a post share one read.
         """
         cached = self._cached(shortcode)
         if cached is not None:

@@ -37,9 +37,9 @@ _KINDS: dict[str, Literal["video", "image"]] = {
     ".png": "image",
     ".webp": "image",
 }
-_MOST_BYTES = 4_000_000
-# Instaloader's own files need 9 MB to unpack.
-_UNPACKING_BYTES = 32_000_000
+_MAX_BYTES = 4_000_000
+# Instaloader's own files need 9 MB of memory to decompress.
+_DECOMPRESSION_BYTES = 32_000_000
 
 
 def legacy_post(folder: Path) -> Post | None:
@@ -91,7 +91,7 @@ def first_seen(folder: Path) -> float | None:
 
 
 def note_seen(root: Path, shortcodes: Set[str]) -> Set[str]:
-    """Record *shortcodes* as the only folders of release 0.2.0; return those no longer among them.
+    """Replace the record of release 0.2.0 folders by *shortcodes*; return those dropped from it.
 
     A shortcode that is already on record keeps the time at which it was first seen.
     """
@@ -144,9 +144,9 @@ def _node(path: Path) -> dict[str, Any]:
     # Imported here because only these folders need it.
     import lzma  # noqa: PLC0415
 
-    unpacker = lzma.LZMADecompressor(memlimit=_UNPACKING_BYTES)
+    decompressor = lzma.LZMADecompressor(memlimit=_DECOMPRESSION_BYTES)
     try:
-        text = unpacker.decompress(_read(path), max_length=_MOST_BYTES)
+        text = decompressor.decompress(_read(path), max_length=_MAX_BYTES)
         return _part(json.loads(text), "node")
     except FileNotFoundError:
         return {}
@@ -164,9 +164,9 @@ def _read(path: Path) -> bytes:
     """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
         status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_BYTES:
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
             raise ValueError("not a regular file, or too large")
-        return file.read(_MOST_BYTES)
+        return file.read(_MAX_BYTES)
 
 
 def _part(data: Any, key: str) -> dict[str, Any]:

@@ -162,7 +162,10 @@ def size_of(folder: Path) -> int:
 
 
 def _posts(root: Path) -> Iterator[tuple[str, float, int | None]]:
-    """Yield each post's shortcode, time of storing and version; release 0.2.0 has no version."""
+    """Yield each post's shortcode, the time by which it is listed, and its version.
+
+    Posts of release 0.2.0 have no version.
+    """
     with os.scandir(root) as entries:
         for entry in entries:
             try:

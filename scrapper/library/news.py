@@ -6,9 +6,11 @@ from typing import Literal, NamedTuple, Protocol
 __all__ = ["Change", "LocalNews", "News", "PostChange"]
 
 Change = Literal["stored", "changed", "removed"]
-"""``changed`` means that the post was kept or released, or that a plugin added to it."""
+"""``stored`` includes a post that is stored again. ``changed`` means that the post was kept or
+released, or that a plugin added something to it.
+"""
 
-_MOST_CHANGES = 10_000
+_MAX_CHANGES = 10_000
 
 
 class PostChange(NamedTuple):
@@ -38,7 +40,7 @@ class LocalNews:
     """The changes made by this process alone; an implementation of :class:`News`."""
 
     def __init__(self) -> None:
-        self._changes: deque[PostChange] = deque(maxlen=_MOST_CHANGES)
+        self._changes: deque[PostChange] = deque(maxlen=_MAX_CHANGES)
         self._last = 0
 
     def note(self, shortcode: str, change: Change) -> None:

@@ -17,8 +17,7 @@ class OwnChanges:
 
     Each change is stored with the folder's modification time before and after it, in nanoseconds.
     As long as these times form a chain, no other process has changed the folder in between. A
-    change that another process makes at the same instant as this one goes unnoticed until the next
-    sweep.
+    change that another process makes at the same instant goes unnoticed until the next sweep.
     """
 
     def __init__(self, root: Path) -> None:

@@ -145,7 +145,9 @@ class Publisher:
                 delete(doomed)
 
     def remove(self, shortcode: str, *, unless_kept: bool = False) -> bool:
-        """Remove the post, first by one rename; with *unless_kept*, return False if it is kept.
+        """Remove the post; with *unless_kept*, return False if it is kept.
+
+        The post disappears by one rename before its files are deleted.
 
         Raises:
             OSError: the post is not stored, or cannot be removed.

@@ -1,4 +1,4 @@
-"""The media folder: locks it for one process, and detects when it is replaced."""
+"""Creates and locks the media folder, and detects when it is replaced."""
 
 import fcntl
 import os

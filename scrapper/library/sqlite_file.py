@@ -1,7 +1,7 @@
 """Opens, checks, migrates and replaces the service's SQLite files.
 
 A file may be damaged, removed or replaced at any moment, even while it is open. SQLite would then
-keep writing to a file that has no name any more. So each use first checks that the path still leads
+keep writing to a file that no longer has a name. So each use first checks that the path still leads
 to the open file. If not, whatever is at the path is set aside, and a new file is put there once it
 is complete. The journal is truncated after each transaction and there is no write-ahead log, so
 between transactions all data is in one file.
@@ -43,7 +43,7 @@ _FIRST_WITH_STRICT = (3, 37)
 # A version at or above this one means that the file is damaged.
 _VERSION_LIMIT = 1000
 _PRIMARY_CODE = 0xFF
-_REFUSALS: dict[int, Callable[[], ScrapeError]] = {
+_KNOWN_ERRORS: dict[int, Callable[[], ScrapeError]] = {
     sqlite3.SQLITE_FULL: DiskFull,
     # The file was moved between our check and SQLite's. The next use will notice.
     sqlite3.SQLITE_READONLY_DBMOVED: lambda: Busy(retry_after=1),
@@ -190,9 +190,9 @@ class SQLiteFile:
                 self._stamp = _stamp(self._path)
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0)
-            refusal = _REFUSALS.get(code) or _REFUSALS.get(code & _PRIMARY_CODE)
-            if refusal is not None:
-                raise refusal() from error
+            known = _KNOWN_ERRORS.get(code) or _KNOWN_ERRORS.get(code & _PRIMARY_CODE)
+            if known is not None:
+                raise known() from error
             raise
         finally:
             self._lock.release()
@@ -261,7 +261,7 @@ class SQLiteFile:
         try:
             return self._connect(), ""
         except (sqlite3.DatabaseError, ValueError) as error:
-            if _code(error) in (*_REFUSALS, *_SYSTEM_ERRORS):
+            if _code(error) in (*_KNOWN_ERRORS, *_SYSTEM_ERRORS):
                 raise
             return None, repr(error)
 
@@ -354,7 +354,9 @@ class SQLiteFile:
                 database.execute(f"DROP TABLE main.{name}")
             self._make_tables(database)
             for name, columns in old.items():
-                shared = ", ".join(it for it in _columns(database, name) if it in columns)
+                shared = ", ".join(
+                    column for column in _columns(database, name) if column in columns
+                )
                 database.execute(
                     f"INSERT INTO main.{name} ({shared}) SELECT {shared} FROM old_{name}"  # noqa: S608 - constants
                 )

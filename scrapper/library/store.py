@@ -50,7 +50,7 @@ _EVERYTHING = Search()
 _PAGE_SIZE = 1024
 # Each search may occupy a thread for some time.
 _CONCURRENT_SEARCHES = 3
-_REFUSALS = (Busy, DiskFull, DiskReadOnly, sqlite3.Error)
+_CATALOGUE_ERRORS = (Busy, DiskFull, DiskReadOnly, sqlite3.Error)
 _CATALOGUE = "posts.sqlite3"
 _MAX_CLOCK_SKEW_SECONDS = 60
 
@@ -237,7 +237,7 @@ class Library:
         if catalogue is not None and (search != _EVERYTHING or catalogue.complete):
             try:
                 return await self._search(catalogue, number, after, search)
-            except (*_REFUSALS, OSError) as error:
+            except (*_CATALOGUE_ERRORS, OSError) as error:
                 if search != _EVERYTHING:
                     raise
                 log.warning("catalogue not used", cause=repr(error))
@@ -355,7 +355,7 @@ class Library:
         if self._abandoned_after:
             await self._in_thread(self._publisher.clear_leftovers, now)
         if self._catalogue is not None:
-            with suppress(*_REFUSALS):
+            with suppress(*_CATALOGUE_ERRORS):
                 await self._in_thread(self._catalogue.recheck)
             await self._try_to_sync(self._catalogue)
         removed = 0
@@ -394,7 +394,7 @@ class Library:
             OSError: the root cannot be read.
         """
         if self._catalogue is not None and self._catalogue.complete:
-            with suppress(*_REFUSALS):
+            with suppress(*_CATALOGUE_ERRORS):
                 await self._sync(self._catalogue, time.monotonic(), fill=False)
                 return await self._in_thread(self._catalogue.usage)
         return self._usage or await self.usage()
@@ -465,7 +465,7 @@ class Library:
     def _checked_twice(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Call *function* like :meth:`_checked`, then check again.
 
-        A root that disappears meanwhile looks empty to *function*.
+        A root that disappears during the call may have looked empty to *function*.
         """
         found = self._checked(function, *arguments)
         self._check()
