@@ -1,4 +1,4 @@
-"""Who sent a request, as far as the service knows."""
+"""Identifies the sender of a request."""
 
 from aiohttp import web
 
@@ -9,18 +9,18 @@ __all__ = ["owner_of", "sender_of"]
 
 
 async def sender_of(request: web.Request, *, anew: bool = False) -> Key | str | None:
-    """The key of *request*, or the name of a person that a proxy signed in; None if unknown.
+    """Return the key of *request*, or the user name set by a proxy; None if unknown.
 
-    With *anew*, a session that was checked before is checked again.
+    If *anew* is true, a session that was already checked is checked again.
     """
     key = await request.app[SESSIONS].key_behind(request, anew=anew)
     return key or request.app[PROXY].name_of(request)
 
 
 async def owner_of(request: web.Request) -> str | None:
-    """Whose jobs the client of *request* sees and changes; None for everybody's.
+    """Return the owner of the jobs that *request* may see and change; None means all jobs.
 
-    The owner is the name of the client's key, or of the person that a proxy signed in.
+    The owner is the name of the client's key, or the user name set by a proxy.
     """
     sender = await sender_of(request)
     return sender.owner if isinstance(sender, Key) else sender

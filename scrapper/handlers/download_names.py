@@ -1,7 +1,7 @@
-"""The names that downloads and archives offer, by the template in ``DOWNLOAD_NAME``.
+"""The filenames of downloads and archives, from the template in ``DOWNLOAD_NAME``.
 
-A name is safe on Windows, macOS and Linux: no reserved characters, names or endings, nothing
-invisible, no direction marks, and at most 200 bytes.
+A name is safe on Windows, macOS and Linux. It has no reserved characters, names or endings, no
+invisible characters or direction marks, and at most 200 bytes.
 """
 
 import re
@@ -18,7 +18,7 @@ _MAX_BYTES = 200
 _NUMBER = "{number}"
 _UNKNOWN = "unknown"
 _OWN_NAME = re.compile(r"(?:_(?P<number>[0-9]+))?(?P<rest>[^.]*)(?P<extension>.*)", re.DOTALL)
-_RESERVED_LETTERS = re.compile(r'[<>:"/\\|?*]')
+_RESERVED_CHARACTERS = re.compile(r'[<>:"/\\|?*]')
 # https://learn.microsoft.com/windows/win32/fileio/naming-a-file
 _RESERVED_NAMES = re.compile(
     r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3]) *(?:\.|$)",
@@ -27,16 +27,17 @@ _RESERVED_NAMES = re.compile(
 
 
 class DownloadNames:
-    """Names by a *template* of ``{shortcode}``, ``{owner}``, ``{date}``, ``{time}``, ``{number}``.
+    """Builds filenames from *template*.
 
-    Without ``{number}`` the number of a carousel's item is at the end of its name.
+    Its fields are ``{shortcode}``, ``{owner}``, ``{date}``, ``{time}`` and ``{number}``. If it has
+    no ``{number}``, the number of a carousel's item is appended to its name.
     """
 
     def __init__(self, template: str) -> None:
         self._template = template
 
     def of(self, post: Post, item: MediaItem) -> str:
-        """The name of a file of the post."""
+        """Return the name of a file of the post."""
         parts = _OWN_NAME.fullmatch(item.filename.removeprefix(post.shortcode))
         number, rest, extension = parts.groups() if parts else (None, "", "")
         if number and _NUMBER not in self._template:
@@ -44,15 +45,15 @@ class DownloadNames:
         return self._named(post, number or "1", rest + extension)
 
     def of_all(self, post: Post, items: Sequence[MediaItem]) -> list[str]:
-        """The names of files of the post, all distinct even if case is ignored."""
+        """Return the names of files of the post, distinct even if case is ignored."""
         return _distinct(self.of(post, item) for item in items)
 
     def of_archive(self, post: Post) -> str:
-        """The name of an archive of the post's files."""
+        """Return the name of an archive of the post's files."""
         return self._named(post, "", ".zip", strip=" ._-")
 
     def of_folders(self, posts: Iterable[Post]) -> list[str]:
-        """The names of the posts' folders, all distinct even if case is ignored."""
+        """Return the names of the posts' folders, distinct even if case is ignored."""
         names = _distinct(self.of_archive(post) for post in posts)
         return [name.removesuffix(".zip") for name in names]
 
@@ -65,39 +66,41 @@ class DownloadNames:
         name = self._template.format(
             shortcode=post.shortcode, owner=owner, date=date, time=time, number=number
         )
-        stem = _cut(_safe(name).rstrip(strip), _MAX_BYTES - len(tail.encode())) or post.shortcode
+        stem = (
+            _truncated(_safe(name).rstrip(strip), _MAX_BYTES - len(tail.encode())) or post.shortcode
+        )
         if _RESERVED_NAMES.match(stem + tail):
             stem = f"_{stem}"
         return stem + tail
 
 
 def disposition(kind: str, name: str) -> str:
-    """The value of ``Content-Disposition`` for a file called *name* (RFC 6266)."""
+    """Return the value of ``Content-Disposition`` for a file called *name* (RFC 6266)."""
     plain = name.encode("ascii", "replace").decode().replace("?", "_")
     value = f'{kind}; filename="{plain}"'
     return value if plain == name else f"{value}; filename*=UTF-8''{quote(name, safe='')}"
 
 
 def _distinct(names: Iterable[str]) -> list[str]:
-    """*names*; repeated ones, whatever their case, get a number."""
+    """Append a number to each repeated name; names that differ only in case count as repeated."""
     distinct: dict[str, str] = {}
     for name in names:
         stem, dot, extension = name.rpartition(".")
-        more = 1
+        count = 1
         while name.casefold() in distinct:
-            more += 1
-            tail = f" ({more}){dot}{extension}"
-            name = _cut(stem, _MAX_BYTES - len(tail.encode())) + tail  # noqa: PLW2901
+            count += 1
+            tail = f" ({count}){dot}{extension}"
+            name = _truncated(stem, _MAX_BYTES - len(tail.encode())) + tail  # noqa: PLW2901
         distinct[name.casefold()] = name
     return list(distinct.values())
 
 
 def _safe(text: str) -> str:
     text = unicodedata.normalize("NFC", " ".join(text.split()))
-    # Drop control and format characters, and those that no font has.
-    shown = (one for one in text if unicodedata.category(one)[0] != "C")
-    return _RESERVED_LETTERS.sub("_", "".join(shown)).strip(" .")
+    # Drop control, format, private-use and unassigned characters.
+    visible = (character for character in text if unicodedata.category(character)[0] != "C")
+    return _RESERVED_CHARACTERS.sub("_", "".join(visible)).strip(" .")
 
 
-def _cut(text: str, most: int) -> str:
-    return text.encode()[:most].decode(errors="ignore").rstrip(" .")
+def _truncated(text: str, max_bytes: int) -> str:
+    return text.encode()[:max_bytes].decode(errors="ignore").rstrip(" .")

@@ -1,4 +1,4 @@
-"""The events of jobs, posts and the login: looked up and written once for all streams."""
+"""The events of jobs, posts and the login, each read and rendered only once for all streams."""
 
 import asyncio
 import time
@@ -21,17 +21,17 @@ __all__ = ["EventFeed"]
 
 log = structlog.get_logger(__name__)
 
-_SECONDS_BETWEEN_LOOKS = 0.2
-_FOLLOWERS_A_SECOND = 1250
+_POLL_SECONDS = 0.2
+_FOLLOWERS_PER_SECOND = 1250
 _LINGER_SECONDS = 60.0
-_MOST_JOBS = 10_000
+_MAX_JOBS = 10_000
 
 
 class EventFeed:
-    """Changes of *jobs*, of posts (from *news*), and of what *login* returns, as events.
+    """Changes to *jobs*, to posts (from *news*), and to the JSON that *login* returns, as events.
 
-    The feed polls while anybody follows, and for a minute after that, so that a client that comes
-    back can resume. *login* is None if clients may not see it.
+    The feed polls while it has followers and for one more minute, so that a client that reconnects
+    can resume. *login* is None if clients may not see the login.
     """
 
     def __init__(self, jobs: Jobs, news: News, login: Callable[[], bytes] | None) -> None:
@@ -43,15 +43,15 @@ class EventFeed:
         self._followers = 0
         self._left_at = 0.0
         self._starting = asyncio.Lock()
-        self._looking: asyncio.Task[None] | None = None
-        self._seen: _Seen | None = None
-        # The version of each job that the feed last showed.
-        self._shown: dict[str, int] = {}
+        self._polling: asyncio.Task[None] | None = None
+        self._position: _Position | None = None
+        # The version of each job in its latest event.
+        self._job_versions: dict[str, int] = {}
 
     async def close(self) -> None:
         """Stop polling."""
-        if self._looking is not None:
-            await end(self._looking)
+        if self._polling is not None:
+            await end(self._polling)
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
@@ -59,43 +59,44 @@ class EventFeed:
         self._followers += 1
         try:
             async with self._starting:
-                if self._looking is None or self._looking.done():
-                    self._seen = None
+                if self._polling is None or self._polling.done():
+                    self._position = None
                     await self._try_to_poll()
-                    self._looking = in_background(self._poll(), "events")
+                    self._polling = in_background(self._poll(), "events")
             yield
         finally:
             self._followers -= 1
             self._left_at = time.monotonic()
 
     async def after(self, event_id: str, viewer: str | None) -> AsyncGenerator[bytes]:
-        """The events after the one with *event_id* that *viewer* may see, as they come.
+        """Yield the events after *event_id* that *viewer* may see, as they occur.
 
-        A reader that cannot resume there, or that is too slow, gets a ``reset``. *viewer* is the
-        name of a key, or None if the client sees everything. The stream ends when the process does.
+        A reader that is too slow, or that cannot resume after *event_id*, gets a ``reset``.
+        *viewer* is the name of a key or a signed-in user, or None if the client sees everything.
+        The stream ends when the process does.
         """
-        place = self._journal.place_of(event_id)
+        number = self._journal.number_of(event_id)
         while True:
             changed = self._changed
-            if place is None or not self._journal.goes_on_from(place):
-                place = self._journal.last
+            if number is None or not self._journal.can_resume_after(number):
+                number = self._journal.last
                 yield self._journal.reset()
-            while self._journal.goes_on_from(place) and place < self._journal.last:
-                piece, place = self._journal.after(place, viewer)
+            while self._journal.can_resume_after(number) and number < self._journal.last:
+                piece, number = self._journal.after(number, viewer)
                 if piece:
                     yield piece
             if self._jobs.closing:
                 return
-            if self._journal.goes_on_from(place):
+            if self._journal.can_resume_after(number):
                 await changed.wait()
 
     async def _poll(self) -> None:
-        """Poll until nobody has followed for a while, or the process ends."""
+        """Poll until the feed has had no followers for a minute, or the process ends."""
         try:
-            while not self._jobs.closing and self._is_wanted():
-                # A thousand streams must not keep the loop busy.
-                pause = _SECONDS_BETWEEN_LOOKS + self._followers / _FOLLOWERS_A_SECOND
-                await asyncio.sleep(pause)
+            while not self._jobs.closing and self._is_needed():
+                # Poll less often with many followers: a thousand streams must not keep the loop
+                # busy.
+                await asyncio.sleep(_POLL_SECONDS + self._followers / _FOLLOWERS_PER_SECOND)
                 before = self._journal.last
                 await self._try_to_poll()
                 if self._journal.last != before:
@@ -103,7 +104,7 @@ class EventFeed:
         finally:
             self._wake()
 
-    def _is_wanted(self) -> bool:
+    def _is_needed(self) -> bool:
         return self._followers > 0 or time.monotonic() - self._left_at < _LINGER_SECONDS
 
     def _wake(self) -> None:
@@ -112,52 +113,55 @@ class EventFeed:
 
     async def _try_to_poll(self) -> None:
         try:
-            self._seen = await (self._begin() if self._seen is None else self._look(self._seen))
-        # While Redis is gone nothing new is known, and afterwards something may have been missed.
+            if self._position is None:
+                self._position = await self._start()
+            else:
+                self._position = await self._advance(self._position)
+        # Without Redis, changes cannot be read, and some may be lost by the time it is back.
         except ScrapeError as error:
-            if self._seen is not None:
+            if self._position is not None:
                 log.warning("events unavailable for a while", cause=repr(error))
-            self._seen = None
+            self._position = None
 
-    async def _begin(self) -> "_Seen":
-        """Note where events begin: earlier changes give none."""
+    async def _start(self) -> "_Position":
+        """Start at the current position, so that earlier changes cause no events."""
         number, place = (await self._jobs.changed(0)).number, await self._news.place()
-        self._shown.clear()
-        self._journal.begin_anew()
-        return _Seen(number, place, self._login())
+        self._job_versions.clear()
+        self._journal.restart()
+        return _Position(number, place, self._login())
 
-    async def _look(self, seen: "_Seen") -> "_Seen":
-        """Note the changes after what was *seen*."""
-        changes = await self._jobs.changed(seen.number)
-        place, posts = await self._news.since(seen.place)
-        if changes.number < seen.number or posts is None:
-            # Redis lost its data, or more happened than the news keep.
-            return await self._begin()
+    async def _advance(self, position: "_Position") -> "_Position":
+        """Add the changes after *position* to the journal; return the new position."""
+        changes = await self._jobs.changed(position.number)
+        place, posts = await self._news.since(position.place)
+        if changes.number < position.number or posts is None:
+            # Redis lost its data, or there were more changes than it stores.
+            return await self._start()
         for shortcode, change in posts:
             self._journal.add("post", orjson.dumps({"shortcode": shortcode, "change": change}))
         for job_id, owner in reversed(changes.jobs):
-            self._note_job(job_id, await self._jobs.get(job_id), owner)
+            self._add_job(job_id, await self._jobs.get(job_id), owner)
         login = self._login()
-        if login != seen.login:
+        if login != position.login:
             self._journal.add("login", login)
-        return _Seen(changes.number, place, login)
+        return _Position(changes.number, place, login)
 
-    def _note_job(self, job_id: str, job: Job | None, owner: str | None) -> None:
-        shown = self._shown.pop(job_id, 0)
+    def _add_job(self, job_id: str, job: Job | None, owner: str | None) -> None:
+        version = self._job_versions.pop(job_id, 0)
         if job is None:
             data: Any = {"id": job_id, "forgotten": True}
         else:
             data = job.to_response()
-            changes = (change for _, change in job.changes(shown))
+            changes = (change for _, change in job.changes(version))
             data.posts = sorted(changes, key=itemgetter("index"))
-            self._shown[job_id] = job.version
-            if len(self._shown) > _MOST_JOBS:
-                del self._shown[next(iter(self._shown))]
+            self._job_versions[job_id] = job.version
+            if len(self._job_versions) > _MAX_JOBS:
+                del self._job_versions[next(iter(self._job_versions))]
         self._journal.add("job", orjson.dumps(data), private=True, owner=owner)
 
 
-class _Seen(NamedTuple):
-    """How far the feed has looked: at jobs, at posts, and at the login."""
+class _Position(NamedTuple):
+    """What the feed has read so far: changes to jobs, changes to posts, and the login."""
 
     number: int
     place: str

@@ -1,4 +1,4 @@
-"""``GET /events``: what changes, as server-sent events."""
+"""``GET /events``: changes as server-sent events."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -20,7 +20,7 @@ __all__ = ["events"]
 
 @dataclass(slots=True)
 class JobChange(JobResponse):
-    """A job that changed; ``posts`` has those that changed, or all if the job is new."""
+    """A changed job; ``posts`` has only the changed posts, or all posts of a new job."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -29,7 +29,7 @@ class JobChange(JobResponse):
 
 @dataclass(slots=True)
 class ForgottenJob:
-    """A job that is gone."""
+    """A job that was removed from the list."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -39,37 +39,37 @@ class ForgottenJob:
 
 @dataclass(slots=True)
 class PostChangeResponse:
-    """What became of a stored post."""
+    """A change to a stored post."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     shortcode: str
     change: Annotated[
         Change,
-        Field(description="`changed`: it was kept or released, or a plugin added to it"),
+        Field(description="`changed`: the post was kept or released, or a plugin added something"),
     ]
 
 
 @dataclass(slots=True)
 class Reset:
-    """Events may have been missed."""
+    """Events may have been lost, so the client must load everything again."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
 
 @Operation(
     id="followEvents",
-    summary="What changes, as server-sent events: `job`, `post`, `login`, and `reset`",
+    summary="Follow changes as server-sent events: `job`, `post`, `login` and `reset`",
     tag="service",
     response=JobChange | ForgottenJob | PostChangeResponse | LoginResponse | Reset,
     events=("reset", "job", "post", "login"),
     parameters=(LAST_EVENT,),
 )
 async def events(request: web.Request) -> web.StreamResponse:
-    """Changes of jobs, posts and the login, as server-sent events, without an end.
+    """Stream changes to jobs, posts and the login as server-sent events, indefinitely.
 
-    A stream begins with ``reset`` (load everything anew), unless it resumes after
-    ``Last-Event-ID``.
+    A stream begins with ``reset``, which tells the client to load everything again, unless it
+    resumes after ``Last-Event-ID``.
     """
     viewer = await owner_of(request)
     feed, last = request.app[EVENTS], request.headers.get(LAST_EVENT_ID, "")

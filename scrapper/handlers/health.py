@@ -21,38 +21,39 @@ __all__ = ["health", "metrics", "ready"]
 
 @Operation(
     id="getHealth",
-    summary="Whether the service runs",
+    summary="Check whether the service is running",
     tag="service",
     response=Content(("text/plain",), {"type": "string", "const": "OK"}),
     free=True,
 )
 async def health(_request: web.Request) -> web.Response:
-    """``OK`` as long as the event loop runs."""
+    """Return ``OK`` as long as the event loop runs."""
     return web.Response(text="OK")
 
 
 @Operation(
     id="getReady",
-    summary="Whether a new post could be scraped now",
+    summary="Check whether a new post could be scraped now",
     tag="service",
     response=ReadyResponse,
     more={503: ("A new post could not be scraped", ReadyResponse)},
     free=True,
 )
 async def ready(request: web.Request) -> web.Response:
-    """Whether a new post could be scraped now: 200 or 503, with a key for each check.
+    """Return 200 if a new post could be scraped now, else 503, with a key for each check.
 
-    ``instagram`` and ``login`` are not checks. The first says, for each login state, in which order
-    the sources are asked, how many queries are allowed, and which documents the service found to
-    replace retired ones; the second is the state of the session.
+    ``instagram`` and ``login`` are not checks. ``instagram`` has, for each login state, the order
+    of the sources, the number of queries allowed, and the documents that the service found to
+    replace retired ones. ``login`` is the state of the session.
     """
-    root, enough = request.app[resources.MEDIA_ROOT], request.app[resources.SETTINGS].min_free_bytes
+    root = request.app[resources.MEDIA_ROOT]
+    min_free = request.app[resources.SETTINGS].min_free_bytes
     free = await asyncio.to_thread(free_bytes, root.path)
     checks = {
         "media_folder": await _is_usable(root),
-        "disk_space": free is not None and free >= enough,
+        "disk_space": free is not None and free >= min_free,
         "capacity": not request.app[resources.SCRAPER].saturated,
-        **{name: await holds() for name, holds in request.app[resources.CHECKS].items()},
+        **{name: await check() for name, check in request.app[resources.CHECKS].items()},
     }
     learned = await asyncio.to_thread(_learned, request.app[resources.INSTAGRAM])
     login = request.app[resources.INSTAGRAM].login.state.state
@@ -62,7 +63,7 @@ async def ready(request: web.Request) -> web.Response:
 
 @Operation(
     id="getMetrics",
-    summary="The service's figures, for Prometheus",
+    summary="Get the service's metrics for Prometheus",
     tag="service",
     response=TEXT,
 )
@@ -72,7 +73,7 @@ async def metrics(request: web.Request) -> web.StreamResponse:
     known.free_bytes.set(free or 0)
     await known.count()
     encode, content_type = choose_encoder(",".join(request.headers.getall(hdrs.ACCEPT, ())))
-    # The registry reads the system's files about the process.
+    # In a thread, because the registry reads files under /proc.
     body = await asyncio.to_thread(encode, known.registry)
     response = web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
     response.enable_compression()

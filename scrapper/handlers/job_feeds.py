@@ -1,4 +1,4 @@
-"""The events of jobs, read and rendered once for all streams of a job."""
+"""The events of jobs, each read and rendered only once for all streams of its job."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -13,12 +13,12 @@ from scrapper.tasks import end, in_background
 
 __all__ = ["JobFeeds"]
 
-_SECONDS_BETWEEN_LOOKS = 0.2
-_FOLLOWERS_A_SECOND = 2500
+_POLL_SECONDS = 0.2
+_FOLLOWERS_PER_SECOND = 2500
 
 
 class JobFeeds:
-    """The events of *jobs*."""
+    """The event feeds of *jobs*, one for each job that has followers."""
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
@@ -26,7 +26,7 @@ class JobFeeds:
 
     @asynccontextmanager
     async def following(self, job: Job) -> AsyncIterator["_Feed"]:
-        """The feed of *job*, which polls while anybody follows the job."""
+        """Yield the feed of *job*, which polls as long as the job has followers."""
         feed = self._feeds.get(job.id)
         if feed is None:
             feed = self._feeds[job.id] = _Feed(self._jobs, job)
@@ -36,64 +36,65 @@ class JobFeeds:
         finally:
             feed.followers -= 1
             if not feed.followers:
-                # The job may go on: a client that comes back gets a new feed.
+                # The job may still be running: a client that reconnects gets a new feed.
                 self._feeds.pop(job.id, None)
-                await end(feed.looking)
+                await end(feed.polling)
 
 
 class _Feed:
-    """The events of one job, as bytes of a stream."""
+    """The event stream of one job, in bytes."""
 
     def __init__(self, jobs: Jobs, job: Job) -> None:
         self._jobs = jobs
         self._job = job
         self._changed = asyncio.Event()
-        # Pieces rendered since the last change.
+        # The pieces rendered since the last change.
         self._pieces = Pieces()
         self._last = b""
-        self._over = False
+        self._ended = False
         self.followers = 0
-        self.looking = in_background(self._look(), f"events of job {job.id}")
+        self.polling = in_background(self._poll(), f"events of job {job.id}")
 
-    async def _look(self) -> None:
-        """Poll the job until it is over or gone, or the process ends."""
+    async def _poll(self) -> None:
+        """Poll the job until it ends or is gone, or the process ends."""
         try:
-            # A thousand streams must not keep the loop busy.
+            # Poll less often with many followers: a thousand streams must not keep the loop busy.
             async for job in self._jobs.follow(
-                self._job, lambda: _SECONDS_BETWEEN_LOOKS + self.followers / _FOLLOWERS_A_SECOND
+                self._job, lambda: _POLL_SECONDS + self.followers / _FOLLOWERS_PER_SECOND
             ):
                 if job.state == "running":
-                    self._publish()
+                    self._wake()
                 else:
                     self._last = event("end", orjson.dumps(job.to_response()))
         finally:
-            self._over = True
-            self._publish()
+            self._ended = True
+            self._wake()
 
     async def after(self, seen: int) -> AsyncGenerator[bytes]:
-        """The events after version *seen*, as they come, to the last one."""
+        """Yield the events after version *seen* as they occur, up to the last one."""
         while True:
-            changed, over = self._changed, self._over
+            changed, ended = self._changed, self._ended
             piece, seen = self._since(seen)
             if piece:
                 yield piece
-            if over:
+            if ended:
                 yield self._last
                 return
             await changed.wait()
 
     def _since(self, seen: int) -> tuple[bytes, int]:
-        """The events after version *seen*, and the version that they lead to."""
-        return self._pieces.get((seen, self._job.version), lambda: self._make(seen))
+        """Return the events after version *seen*, and the version after them."""
+        return self._pieces.get((seen, self._job.version), lambda: self._render(seen))
 
-    def _make(self, seen: int) -> tuple[bytes, int]:
+    def _render(self, seen: int) -> tuple[bytes, int]:
         events = (
             event("post", orjson.dumps(change), f"{self._job.epoch}-{version}")
             for version, change in self._job.changes(seen)
         )
         return b"".join(events), self._job.version
 
-    def _publish(self) -> None:
+    def _wake(self) -> None:
+        """Drop the rendered pieces, and wake all streams."""
         self._pieces.clear()
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()

@@ -1,4 +1,4 @@
-"""``/jobs``: batches of posts, and their progress as server-sent events."""
+"""``/jobs``: batches of posts to download, with progress as server-sent events."""
 
 from typing import cast, get_args
 
@@ -36,10 +36,11 @@ __all__ = [
 ]
 
 LAST_EVENT = Parameter(LAST_EVENT_ID, "header", {"type": "string"}, "Resume after this event")
-"""The parameter that every stream of events takes."""
+"""The parameter that every event stream accepts."""
 
 _ID = Parameter("id", "path", {"type": "string", "minLength": 1})
 _STATES = get_args(JobState)
+_MAX_VERSION_DIGITS = 15
 
 
 @Operation(
@@ -53,14 +54,14 @@ _STATES = get_args(JobState)
     headers={"Location": {"required": True, "schema": {"type": "string"}}},
 )
 async def create_job(request: web.Request) -> web.Response:
-    asked = await read_body(request, JobRequest)
+    body = await read_body(request, JobRequest)
     job = new_job(
-        asked.urls,
+        body.urls,
         max_url_length=request.app[SETTINGS].max_url_length,
         client=request.app[PROXY].client_of(request),
-        keep=asked.keep,
-        wish=asked.wish(request.app[SETTINGS].video_quality),
-        webhook=_checked_webhook(request, asked.webhook),
+        keep=body.keep,
+        wish=body.wish(request.app[SETTINGS].video_quality),
+        webhook=_checked_webhook(request, body.webhook),
         owner=await owner_of(request),
     )
     await request.app[JOBS].submit(job)
@@ -71,7 +72,7 @@ async def create_job(request: web.Request) -> web.Response:
 
 @Operation(
     id="listJobs",
-    summary="The jobs, newest first",
+    summary="List the jobs, newest first",
     tag="jobs",
     response=JobListing,
     errors=(400,),
@@ -82,21 +83,21 @@ async def create_job(request: web.Request) -> web.Response:
     ),
 )
 async def list_jobs(request: web.Request) -> web.Response:
-    """The jobs, newest first: ``limit`` of them, after ``cursor``.
+    """Return a page of jobs, newest first: up to ``limit`` of them, after ``cursor``.
 
-    A named key sees only its own jobs.
+    A client with a named key sees only its own jobs.
     """
     limit, after = limit_in(request), cursor_in(request)
     state = cast(JobState | None, choice_in(request, "state", _STATES))
-    wanted = JobFilter(await owner_of(request), state)
-    jobs, last = await request.app[JOBS].list(limit, after, wanted)
+    job_filter = JobFilter(await owner_of(request), state)
+    jobs, last = await request.app[JOBS].list(limit, after, job_filter)
     listing = JobListing([job.to_response() for job in jobs], last and str(last))
     return web.Response(body=orjson.dumps(listing), content_type="application/json")
 
 
 @Operation(
     id="getJob",
-    summary="A job, and the progress of each of its posts",
+    summary="Get a job and the progress of each of its posts",
     tag="jobs",
     response=JobResponse,
     errors=(404,),
@@ -114,20 +115,20 @@ async def get_job(request: web.Request) -> web.Response:
     errors=(400, 404, 409, 507),
     parameters=(
         _ID,
-        Parameter("forget", "query", FLAG, "Take the finished job off the list, for everybody"),
+        Parameter("forget", "query", FLAG, "Remove the finished job from the list, for everyone"),
     ),
-    more={204: ("The job is forgotten", None)},
+    more={204: ("The job was removed from the list", None)},
 )
 async def cancel_job(request: web.Request) -> web.Response:
-    """Cancel the posts that have not started; with ``forget=1``, take the job off the list."""
+    """Cancel the posts that have not started; with ``forget=1``, remove a finished job instead."""
     forgets = flag_in(request, "forget")
     job = await _job(request)
     if forgets:
         if not await request.app[JOBS].forget(job):
-            raise _unknown()
+            raise _not_found()
         return web.Response(status=204)
     if not await request.app[JOBS].cancel(job):
-        raise _unknown()
+        raise _not_found()
     return _respond(job)
 
 
@@ -143,13 +144,13 @@ async def cancel_job(request: web.Request) -> web.Response:
 async def retry_job(request: web.Request) -> web.Response:
     job = await _job(request)
     if not await request.app[JOBS].retry(job):
-        raise _unknown()
+        raise _not_found()
     return _respond(job, status=202)
 
 
 @Operation(
     id="followJob",
-    summary="A job's progress as server-sent events: `post` for each change, then `end`",
+    summary="Follow a job's progress as server-sent events: `post` for each change, then `end`",
     tag="jobs",
     response=JobEvent | JobResponse,
     events=("post", "end"),
@@ -158,11 +159,11 @@ async def retry_job(request: web.Request) -> web.Response:
     more={204: ("There are no more events", None)},
 )
 async def job_events(request: web.Request) -> web.StreamResponse:
-    """The job's progress, as server-sent events, until its end.
+    """Stream the job's progress as server-sent events until the job ends.
 
-    A ``post`` event has one post. The stream begins with one event for each post, or for each that
-    changed after the event in ``Last-Event-ID``. The last event is ``end``, with the whole job. A
-    client that reconnects after ``end`` gets 204, which makes it stop.
+    A ``post`` event has one post. The stream begins with one event for each post, or for each post
+    that changed after the event in ``Last-Event-ID``. The last event is ``end``, with the whole
+    job. A client that reconnects after ``end`` gets 204, which tells it to stop reconnecting.
     """
     job = await _job(request)
     seen = _version_of(request.headers.get(LAST_EVENT_ID, ""), job)
@@ -174,9 +175,9 @@ async def job_events(request: web.Request) -> web.StreamResponse:
 
 
 async def tokens_of_a_batch(request: web.Request) -> int:
-    """How many tokens of the rate limit a request costs: one for each post that it queues.
+    """Return how many rate limit tokens a request costs: one for each post that it queues.
 
-    Other requests cost one.
+    A request that queues none costs one.
     """
     path = request.app[BASE_PATH].own_path(request)
     if request.method != hdrs.METH_POST or not path.startswith("/jobs"):
@@ -209,26 +210,31 @@ def _respond(job: Job, *, status: int = 200, headers: LooseHeaders | None = None
 async def _job(request: web.Request) -> Job:
     job = await _own_job(request)
     if job is None:
-        raise _unknown()
+        raise _not_found()
     return job
 
 
 async def _own_job(request: web.Request) -> Job | None:
-    """The job that the request's path names; None if it is unknown, or somebody else's.
+    """Return the job that the request's path names; None if it is unknown or has another owner.
 
-    A client learns nothing of others' jobs, not even that they exist.
+    A client cannot find out whether another client's job exists.
     """
     job = await request.app[JOBS].get(request.match_info["id"])
     owner = await owner_of(request)
     return job if job is not None and owner in (None, job.owner) else None
 
 
-def _unknown() -> web.HTTPNotFound:
+def _not_found() -> web.HTTPNotFound:
     return web.HTTPNotFound(text="There is no such job")
 
 
 def _version_of(event_id: str, job: Job) -> int:
-    # Numbers of another epoch are not comparable.
+    # Versions of different epochs are not comparable.
     epoch, _, version = event_id.partition("-")
-    known = epoch == job.epoch and version.isascii() and version.isdecimal() and len(version) < 16  # noqa: PLR2004
-    return int(version) if known else 0
+    is_valid = (
+        epoch == job.epoch
+        and version.isascii()
+        and version.isdecimal()
+        and len(version) <= _MAX_VERSION_DIGITS
+    )
+    return int(version) if is_valid else 0

@@ -1,4 +1,4 @@
-"""``/login``: the Instagram session, for clients with the API key."""
+"""``/login``: view, replace or remove the Instagram login; requires the API key."""
 
 import asyncio
 import time
@@ -30,8 +30,8 @@ class LoginResponse:
     state: Annotated[
         State,
         Field(
-            description="`expired`: Instagram ended the session; `challenged`: a person "
-            "must look at the account in a browser"
+            description="`expired`: Instagram ended the session; `challenged`: someone has to "
+            "log in to the account with a browser"
         ),
     ]
     username: str | None
@@ -39,9 +39,9 @@ class LoginResponse:
 
 
 class LoginRequest(BaseModel):
-    """A session, by the value of Instagram's cookie ``sessionid``."""
+    """A session, given as the value of Instagram's cookie ``sessionid``."""
 
-    # The compiled pattern takes more than a megabyte: it is compiled at the first login.
+    # The compiled pattern takes more than a megabyte, so it is not compiled before the first login.
     model_config = ConfigDict(strict=True, defer_build=True)
 
     sessionid: Annotated[
@@ -54,7 +54,7 @@ _COOKIES = Content(
     {
         "type": "string",
         "format": "binary",
-        "description": "A cookies.txt, the JSON that a browser's extension exports, a `Cookie` "
+        "description": "A cookies.txt file, JSON exported by a browser extension, a `Cookie` "
         "header, or the value of the cookie `sessionid`",
     },
 )
@@ -68,10 +68,10 @@ _COOKIES = Content(
     errors=(403,),
 )
 async def get_login(request: web.Request) -> web.Response:
-    """The state of the login, never a cookie."""
+    """Return the state of the login, never a cookie."""
     _check_key(request)
     login = request.app[INSTAGRAM].login
-    # session() looks at the files, which another process may have changed.
+    # session() reads the files again if another process has changed them.
     await asyncio.to_thread(login.session)
     return _respond(login.state)
 
@@ -86,7 +86,7 @@ async def get_login(request: web.Request) -> web.Response:
     errors=(400, 403, 408, 502, 507),
 )
 async def put_login(request: web.Request) -> web.Response:
-    """Use the body's cookies as the session, if Instagram, asked once, says that it is alive."""
+    """Use the cookies in the body as the session, if one request to Instagram shows it is valid."""
     _check_key(request)
     try:
         cookies = parse_cookies(await read_text(request))
@@ -112,14 +112,17 @@ async def delete_login(request: web.Request) -> web.Response:
 def _check_key(request: web.Request) -> None:
     """Check that the service has a key; the middleware has checked that the request carries it.
 
-    Without a key, anybody on the network could remove the login, or replace it with their own.
+    Without a key, anyone on the network could remove the login or replace it with their own.
+
+    Raises:
+        KeyRequired: the service has no key.
     """
     if not request.app[API_KEYS].needed:
         raise KeyRequired
 
 
 def login_json(state: LoginState) -> bytes:
-    """The *state* of the login as clients receive it."""
+    """Return the *state* of the login as JSON."""
     since = None if state.since is None else datetime.fromtimestamp(int(state.since), UTC)
     body = LoginResponse(state.state, state.username, since)
     return orjson.dumps(body, option=orjson.OPT_UTC_Z)

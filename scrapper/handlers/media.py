@@ -1,4 +1,4 @@
-"""``/media/{shortcode}/{filename}``, ``/download/{shortcode}`` and ``/download?url=``: files."""
+"""Files of posts: ``/media/{shortcode}/{filename}``, ``/download/{shortcode}``, ``/download``."""
 
 import asyncio
 import os
@@ -35,40 +35,43 @@ __all__ = ["CONVERSION_NAMES", "RANGES", "download", "download_by_url", "file_re
 
 log = structlog.get_logger(__name__)
 
-_ITEM_DIGITS = 9
-# A browser wraps a file that is opened alone in a document of its own, with inline styles.
+_MAX_ITEM_DIGITS = 9
+# A browser that opens a media file directly shows it in a generated page with inline styles.
 _POLICY = (
     "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; "
     "frame-ancestors 'none'"
 )
 CONVERSION_NAMES = ("audio", "h264")
-"""The query parameters that ask for a converted item."""
+"""The query parameters that request a converted item."""
 
 _CHOICE = (
-    Parameter("item", "query", {"type": "integer", "minimum": 1}, "Which item of a carousel"),
-    Parameter("archive", "query", {"type": "string", "enum": ["zip"]}, "As one archive"),
-    Parameter("audio", "query", FLAG, "Only the sound; needs the plugin `audio`"),
+    Parameter("item", "query", {"type": "integer", "minimum": 1}, "Number of a carousel's item"),
+    Parameter("archive", "query", {"type": "string", "enum": ["zip"]}, "Return one archive"),
+    Parameter("audio", "query", FLAG, "Return only the audio; needs the plugin `audio`"),
     Parameter(
-        "h264", "query", FLAG, "As H.264 and AAC, which plays anywhere; needs the plugin `audio`"
+        "h264",
+        "query",
+        FLAG,
+        "Convert to H.264 and AAC, which play anywhere; needs the plugin `audio`",
     ),
 )
 
-_MOST_POSTS = 100
-_SHORTCODES = f"^[A-Za-z0-9_-]{{5,64}}(,[A-Za-z0-9_-]{{5,64}}){{0,{_MOST_POSTS - 1}}}$"
+_MAX_POSTS = 100
+_SHORTCODES = f"^[A-Za-z0-9_-]{{5,64}}(,[A-Za-z0-9_-]{{5,64}}){{0,{_MAX_POSTS - 1}}}$"
 _NOT_STORED = "X-Not-Stored"
 
 RANGES = {
     206: ("A part of the file", FILE),
-    304: ("The client has this version", None),
+    304: ("The client already has this version", None),
     412: ("The file is not the version that the client expects", None),
     416: ("The file has no such part", None),
 }
-"""What aiohttp itself may answer instead of the whole file."""
+"""The other responses to a request for a file."""
 
 
 @Operation(
     id="getMedia",
-    summary="A file of a stored post, inline",
+    summary="Get a file of a stored post, to be shown inline",
     tag="posts",
     response=FILE,
     errors=(400, 404),
@@ -81,7 +84,7 @@ RANGES = {
 async def media(request: web.Request) -> web.StreamResponse:
     stored = await stored_post(request)
     post, filename = stored.post, request.match_info["filename"]
-    # Looked up by name, never by path, so only a post's own files can be reached.
+    # The file is looked up by name, never by path, so only the post's own files can be served.
     file = next((file for file in post.files if file.filename == filename), None)
     if file is None:
         raise web.HTTPNotFound(text="The post has no such file")
@@ -91,7 +94,7 @@ async def media(request: web.Request) -> web.StreamResponse:
 
 @Operation(
     id="download",
-    summary="The main file of a stored post, one of its files, or all, as an attachment",
+    summary="Download the main file of a stored post, a file of your choice, or all files",
     tag="posts",
     response=FILE,
     errors=(400, 404, 422, 502, 507),
@@ -99,10 +102,10 @@ async def media(request: web.Request) -> web.StreamResponse:
     more=RANGES,
 )
 async def download(request: web.Request) -> web.StreamResponse:
-    """A file of the post as an attachment: its first video, else its first picture.
+    """Return a file of the post as an attachment: its first video, or else its first picture.
 
-    ``item=2`` chooses the second file of a carousel. ``archive=zip`` puts all files, or the chosen
-    one, into an archive. ``audio=1`` and ``h264=1`` let a plugin convert the file.
+    ``item=2`` selects the second item of a carousel. ``archive=zip`` returns an archive of all
+    files, or of the selected one. ``audio=1`` and ``h264=1`` have a plugin convert the file.
     """
     choice = _Choice.of(request)
     stored = await stored_post(request)
@@ -111,7 +114,7 @@ async def download(request: web.Request) -> web.StreamResponse:
 
 @Operation(
     id="downloadByUrl",
-    summary="Download a post, and return its main file, one of its files, or all",
+    summary="Fetch a post, then download its main file, a file of your choice, or all files",
     tag="posts",
     response=FILE,
     errors=(400, 403, 404, 422, 502, 507),
@@ -121,44 +124,48 @@ async def download(request: web.Request) -> web.StreamResponse:
             "link",
             "query",
             ScrapeRequest.model_json_schema()["properties"]["url"],
-            "The post's URL, or a share link to it; `url` is another name of this parameter",
+            "The post's URL or share link; `url` is another name for this parameter",
         ),
         Parameter(
             "shortcodes",
             "query",
             {"type": "string", "pattern": _SHORTCODES},
-            "Instead of a link: up to 100 stored posts, separated by commas, as one archive",
+            "Instead of a link: the shortcodes of up to 100 stored posts, separated by commas; "
+            "needs `archive=zip`",
         ),
         Parameter("quality", "query", {"type": "string", "enum": list(get_args(Quality))}),
         Parameter(
             "max_mb",
             "query",
             {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_MEGABYTES},
-            "Largest file, in millions of bytes; the largest size that fits is chosen",
+            "Maximum file size in millions of bytes; the largest size that fits is chosen",
         ),
         *_CHOICE,
     ),
     headers={
         _NOT_STORED: {
-            "description": "The shortcodes of those that are not stored, separated by commas",
+            "description": "Shortcodes of the requested posts that are not stored, separated by "
+            "commas",
             "schema": {"type": "string"},
         }
     },
     more=RANGES,
 )
 async def download_by_url(request: web.Request) -> web.StreamResponse:
-    """Download the post of ``url`` or ``link``, and answer like ``GET /download/{shortcode}``.
+    """Fetch the post that ``url`` or ``link`` names, and respond like ``/download/{shortcode}``.
 
-    The ``img_index`` of that URL is the ``item`` if none is given. ``quality`` and ``max_mb`` mean
-    the same as for ``POST /scrape``. With ``shortcodes`` and ``archive=zip``, the response is an
-    archive of stored posts, with a folder for each.
+    The default of ``item`` is the ``img_index`` in the URL. ``quality`` and ``max_mb`` mean the
+    same as in ``POST /scrape``. With ``shortcodes`` and ``archive=zip``, the response is an archive
+    of stored posts, with a folder for each.
     """
     if "shortcodes" in request.query:
         return await _archive_of_posts(request, _shortcodes(request))
     choice = _Choice.of(request)
     url = clean_link(request.query.get("url") or request.query.get("link", ""))
     if not url:
-        raise InvalidParameter(text="Say which post: /download?url=https://www.instagram.com/...")
+        raise InvalidParameter(
+            text="url is missing; use /download?url=https://www.instagram.com/..."
+        )
     stored = (await scraped_post(request, url, _wish_of(request))).stored
     if choice.item is None:
         choice = replace(choice, item=item_in(url))
@@ -166,26 +173,27 @@ async def download_by_url(request: web.Request) -> web.StreamResponse:
 
 
 def _shortcodes(request: web.Request) -> Sequence[str]:
-    """The posts that the query names.
+    """Return the shortcodes in the query.
 
     Raises:
-        InvalidParameter: the query names none or too many, or has other parameters, too.
+        InvalidParameter: a shortcode is invalid, there are too many, or other parameters do not
+            allow ``shortcodes``.
     """
     if not request.query.keys().isdisjoint(("url", "link", "item", *CONVERSION_NAMES)):
         raise InvalidParameter(text="shortcodes can be combined only with archive=zip")
     if request.query.get("archive") != "zip":
         raise InvalidParameter(text="shortcodes need archive=zip")
     found = list(dict.fromkeys(request.query["shortcodes"].split(",")))
-    if len(found) > _MOST_POSTS or not all(map(is_shortcode, found)):
+    if len(found) > _MAX_POSTS or not all(map(is_shortcode, found)):
         raise InvalidParameter(
-            text=f"shortcodes must name up to {_MOST_POSTS} posts, with commas between"
+            text=f"shortcodes must be up to {_MAX_POSTS} shortcodes, separated by commas"
         )
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """Which of a post's files are wanted, and whether as an archive or converted."""
+    """Which of a post's files to return, and whether to convert or archive them."""
 
     item: int | None
     archive: bool
@@ -223,13 +231,13 @@ async def _attachment(
 
 
 def _wish_of(request: web.Request) -> Wish:
-    asked = {name: request.query[name] for name in ("quality", "max_mb") if name in request.query}
+    given = {name: request.query[name] for name in ("quality", "max_mb") if name in request.query}
     try:
-        return WishRequest.model_validate(asked).wish(request.app[SETTINGS].video_quality)
+        return WishRequest.model_validate(given).wish(request.app[SETTINGS].video_quality)
     except ValidationError:
-        known = " or ".join(get_args(Quality))
+        qualities = " or ".join(get_args(Quality))
         raise InvalidParameter(
-            text=f"quality must be {known}, and max_mb a number of megabytes above 0"
+            text=f"quality must be {qualities}, and max_mb a number of megabytes greater than 0"
         ) from None
 
 
@@ -238,9 +246,9 @@ def _item_number(request: web.Request) -> int | None:
     if item is None:
         return None
     if not (item.isascii() and item.isdecimal() and item.strip("0")):
-        raise InvalidParameter(text="item must be a number, 1 or more")
-    # Python refuses to convert very long numbers, and no post has so many files.
-    return int(item) if len(item) <= _ITEM_DIGITS else sys.maxsize
+        raise InvalidParameter(text="item must be a number of at least 1")
+    # Python refuses to convert very long numbers, and no post has that many files.
+    return int(item) if len(item) <= _MAX_ITEM_DIGITS else sys.maxsize
 
 
 async def file_response(
@@ -250,14 +258,16 @@ async def file_response(
     stored_at: float,
     named: str,
     *,
-    # After a refresh, other files have the same names.
+    # A refresh replaces files under the same names.
     cache: str = "private, no-cache",
 ) -> web.StreamResponse:
-    """A file of a post; *stored_at* is in unix time, *named* its ``Content-Disposition``.
+    """Return the response with the file of *item*.
+
+    *stored_at* is a Unix time, *named* the ``Content-Disposition``, *cache* the ``Cache-Control``.
 
     Raises:
-        MediaFolderGone: the disk is gone.
-        web.HTTPNotFound: the file is gone, or something else is in its place.
+        MediaFolderGone: the media folder is gone.
+        web.HTTPNotFound: the file is gone, or was replaced.
     """
     path = _folder(request, post) / item.filename
     if not await asyncio.to_thread(is_there, path, item.size):
@@ -274,9 +284,9 @@ async def file_response(
 
 
 class _MediaResponse(web.FileResponse):
-    """A *version* of a file; ``bytes_sent`` counts what was sent of it.
+    """A response with a *version* of a file; ``bytes_sent`` is how much of it was sent.
 
-    The file's own time is that of the post on Instagram, so it does not identify the version.
+    The file's modification time is when the post was taken, so it does not identify the version.
     """
 
     bytes_sent = 0
@@ -285,7 +295,7 @@ class _MediaResponse(web.FileResponse):
         super().__init__(path, headers={**headers, **version.headers})
         self._version = version
 
-    # aiohttp derives ETag and Last-Modified from the file's time; the headers have the version's.
+    # aiohttp sets these from the file's modification time; the headers already have the version's.
     @property
     def etag(self) -> ETag | None:
         return super().etag
@@ -309,7 +319,7 @@ class _MediaResponse(web.FileResponse):
         try:
             return await super()._sendfile(request, fobj, offset, count)
         finally:
-            # asyncio's sendfile moves the position by what it sent, even if the client went away.
+            # asyncio's sendfile advances the file position, even if the client disconnects.
             self.bytes_sent = max(0, os.lseek(fobj.fileno(), 0, os.SEEK_CUR) - offset)
 
 
@@ -320,30 +330,30 @@ def _folder(request: web.Request, post: Post) -> Path:
 async def _archive(
     request: web.Request, post: Post, items: Sequence[MediaItem]
 ) -> web.StreamResponse:
-    """A ZIP archive of some files of a post."""
+    """Respond with a ZIP archive of some files of a post."""
     names = request.app[DOWNLOAD_NAMES]
     archive = _Archive(request.app[LIBRARY].root)
     if not await asyncio.to_thread(archive.add, post, items, names.of_all(post, items)):
-        # A sweep may have removed the post; check() raises if instead the disk vanished.
+        # A sweep may have removed the post; check() raises if it is the media folder that is gone.
         await asyncio.to_thread(request.app[LIBRARY].check)
         raise NotStored
     return await archive.send(request, names.of_archive(post))
 
 
 async def _archive_of_posts(request: web.Request, shortcodes: Sequence[str]) -> web.StreamResponse:
-    """A ZIP archive of all files of the posts that are stored, a folder for each post."""
+    """Respond with a ZIP archive of the posts that are stored, with a folder for each."""
     library, names = request.app[LIBRARY], request.app[DOWNLOAD_NAMES]
     found = [stored.post for stored in await library.get_all(shortcodes) if stored]
     folders = names.of_folders(found)
     archive = _Archive(library.root)
 
     def add() -> set[str]:
-        """Add the posts; return the shortcodes of those whose files are there."""
+        """Add the posts; return the shortcodes of those with all files present."""
         return {
             post.shortcode
             for post, folder in zip(found, folders, strict=True)
             if archive.add(
-                post, post.items, [f"{folder}/{it}" for it in names.of_all(post, post.items)]
+                post, post.items, [f"{folder}/{name}" for name in names.of_all(post, post.items)]
             )
         }
 
@@ -357,14 +367,14 @@ async def _archive_of_posts(request: web.Request, shortcodes: Sequence[str]) -> 
 
 
 class _Archive:
-    """A ZIP archive of posts under *root*, made while it is sent, without compression."""
+    """A ZIP archive of posts under *root*, created while it is sent, without compression."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._zip: Any = ZipStream(sized=True)  # type: ignore[no-untyped-call]
 
     def add(self, post: Post, items: Sequence[MediaItem], names: Sequence[str]) -> bool:
-        """Add *items* of the post under *names*; False if one of them is not there. Blocking."""
+        """Add *items* of the post under *names*; return False if a file is missing. Blocking."""
         paths = [self._root / post.shortcode / item.filename for item in items]
         if not all(is_there(path, item.size) for path, item in zip(paths, items, strict=True)):
             return False
@@ -378,14 +388,14 @@ class _Archive:
     async def send(
         self, request: web.Request, name: str, headers: Mapping[str, str] | None = None
     ) -> web.StreamResponse:
-        """Answer *request* with the whole archive."""
+        """Send the whole archive as the response to *request*."""
         response = web.StreamResponse(headers=headers)
         response.content_type = "application/zip"
         response.content_length = len(self._zip)
         response.headers[hdrs.CONTENT_DISPOSITION] = disposition("attachment", name)
         await response.prepare(request)
         if request.method != hdrs.METH_HEAD:
-            # The client went away.
+            # The client disconnected.
             with suppress(ConnectionError):
                 await _send(request, response, iter(self._zip))
         return response
@@ -394,18 +404,19 @@ class _Archive:
 async def _send(
     request: web.Request, response: web.StreamResponse, pieces: Generator[bytes]
 ) -> None:
-    """Send all *pieces*, which threads make; in any case close the files that they opened.
+    """Send all *pieces*, which are produced in threads, then close the files that they opened.
 
-    If a file is removed or replaced meanwhile, the client must see that its archive is incomplete.
+    If a file is removed or replaced while it is sent, the connection is aborted, so that the client
+    notices that its archive is incomplete.
     """
     try:
         while piece := await finished(asyncio.to_thread(next, pieces, b"")):
             await response.write(piece)
     except ConnectionError:
         raise
-    # zipstream raises a RuntimeError if a file has another size now.
+    # zipstream raises a RuntimeError if the size of a file has changed.
     except (OSError, RuntimeError) as error:
-        log.warning("archive broken off: a file changed", cause=repr(error))
+        log.warning("archive aborted: a file changed", cause=repr(error))
         if request.transport is not None:
             request.transport.abort()
     finally:

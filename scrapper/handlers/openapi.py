@@ -1,4 +1,4 @@
-"""The API's description in OpenAPI 3.1, made from the operations beside the handlers."""
+"""Builds the API's OpenAPI 3.1 description from the operations declared with the handlers."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -22,40 +22,43 @@ __all__ = ["FILE", "TEXT", "Content", "Operation", "Parameter", "describe_api", 
 
 _ATTRIBUTE = "openapi_operation"
 _ERRORS = {
-    400: "The request cannot be understood; `code` and `error` say why",
+    400: "The request is invalid; see `code` and `error`",
     401: "The key is missing or wrong",
-    403: "Instagram wants a login or a checkpoint, a key is needed, or a page of another site made "
-    "the request",
-    404: "Nothing is there: no such post, job, file or route",
-    408: "The body did not come in time",
+    403: "Instagram requires a login or a checkpoint, a key is required, or a page of another site "
+    "sent the request",
+    404: "There is no such post, job, file or route",
+    408: "The body did not arrive in time",
     409: "The job is not finished",
     413: "The body is too large",
-    421: "The service does not answer under this name",
+    421: "The service is not configured for this host name",
     422: "Every file of the post is larger than `max_mb` or MAX_MEDIA_MB, or cannot be converted",
-    429: "A rate limit is reached, the service's or Instagram's",
-    500: "A fault of the service",
-    502: "Instagram's answer makes no sense, or is an error of its own",
-    503: "Instagram cannot be reached, too much is waiting, or the media folder is gone",
+    429: "A rate limit was reached, the service's or Instagram's",
+    500: "Internal error",
+    502: "Instagram's answer is invalid, or reports an error at Instagram",
+    503: "Instagram cannot be reached, too many requests are waiting, or the media folder is gone",
     507: "The disk is full or read-only",
 }
-_OF_EVERY_OPERATION = (413, 421, 429, 500, 503)
+_COMMON_ERRORS = (413, 421, 429, 500, 503)
 _REQUEST_ID = {"X-Request-ID": {"required": True, "schema": {"type": "string"}}}
-_RETRY_AFTER = {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}}
+_RETRY_AFTER = {
+    "description": "Seconds to wait before retrying",
+    "schema": {"type": "integer", "minimum": 1},
+}
 _HEADERS_OF_STATUS: dict[int, dict[str, Any]] = {
     401: {"WWW-Authenticate": {"required": True, "schema": {"type": "string"}}},
     429: {"Retry-After": {**_RETRY_AFTER, "required": True}},
     503: {"Retry-After": _RETRY_AFTER},
 }
 _TAGS = {
-    "posts": "Download posts, and find what is stored",
+    "posts": "Download posts, and find stored ones",
     "jobs": "Download many posts in the background",
     "login": "The Instagram login, for posts that need one",
     "service": "The state of the service",
 }
 _WEBHOOK_HEADERS = (
-    ("webhook-id", "The same each time that this webhook is sent"),
-    ("webhook-timestamp", "Seconds since 1970 at which it is sent"),
-    ("webhook-signature", "v1, and the base64 of an HMAC with WEBHOOK_SECRET"),
+    ("webhook-id", "Unique ID of the webhook; a retry has the same ID"),
+    ("webhook-timestamp", "Unix time of this delivery, in seconds"),
+    ("webhook-signature", "`v1,` and the base64-encoded HMAC with WEBHOOK_SECRET"),
 )
 _SCHEMAS = "#/components/schemas/{model}"
 
@@ -64,7 +67,7 @@ Described = TypeVar("Described", bound=Handler)
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A response body that is not JSON: its types, and its schema in OpenAPI 3.1."""
+    """A body that is not JSON: its media types, and its OpenAPI 3.1 schema."""
 
     types: Sequence[str]
     schema: Mapping[str, Any]
@@ -79,7 +82,7 @@ TEXT = Content(("text/plain",), {"type": "string"})
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter of a route: where it is, and its schema in OpenAPI 3.1."""
+    """A parameter of a route: its location, and its OpenAPI 3.1 schema."""
 
     name: str
     place: Literal["path", "query", "header"]
@@ -91,13 +94,14 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation of the API; as a decorator it describes the handler below.
+    """One operation of the API, used as a decorator of its handler.
 
-    ``response`` is the type of a success's JSON, another content, or None for no body; with
-    ``events``, the names of server-sent events, it is the type of each event's data. ``body`` is
-    the type of the request's JSON, and ``file_body`` what it may be instead. ``errors`` are the
-    statuses in addition to those that every operation may have. An operation that is ``free`` needs
-    no key.
+    ``response`` is the type of the JSON on success, a :class:`Content`, or None for no body. If
+    ``events`` has the names of server-sent events, ``response`` is the type of each event's data.
+    ``body`` is the type of the request's JSON, and ``file_body`` an alternative to it. ``errors``
+    are the statuses in addition to those that every operation may return. ``more`` has the
+    description and the body of each further response, by status. A ``free`` operation needs no
+    key.
     """
 
     id: str
@@ -121,35 +125,35 @@ class Operation:
 
 
 def openapi() -> Handler:
-    """A handler of ``GET /openapi.json``, which makes the description on the first request.
+    """Return a handler for ``GET /openapi.json``, which builds the description on first use.
 
-    Few people ever ask, and making it costs time and memory.
+    Building it takes time and memory, and few clients ever request it.
     """
 
-    # Bounded: a trusted proxy may send anything.
+    # Bounded, because the server depends on headers that a trusted proxy sets.
     @lru_cache(maxsize=8)
-    def make(server: str, app: web.Application) -> bytes:
+    def build(server: str, app: web.Application) -> bytes:
         return orjson.dumps(describe_api(app, server))
 
     async def handler(request: web.Request) -> web.StreamResponse:
         server = request.app[BASE_PATH].prefix_of(request) or "/"
-        body = await asyncio.to_thread(make, server, request.app)
+        body = await asyncio.to_thread(build, server, request.app)
         return web.Response(body=body, content_type="application/json")
 
     return handler
 
 
 def describe_api(app: web.Application, server: str) -> dict[str, Any]:
-    """The description of *app* under *server*.
+    """Return the OpenAPI description of *app* for the server URL *server*.
 
-    Routes whose handlers are not described, such as pages, are left out.
+    Routes with handlers that have no operation, such as pages, are left out.
     """
-    keyed, max_url_length = app[API_KEYS].needed, app[SETTINGS].max_url_length
+    needs_key, max_url_length = app[API_KEYS].needed, app[SETTINGS].max_url_length
     operations: dict[str, tuple[str, str, Operation]] = {}
     for route in app.router.routes():
         operation = getattr(route.handler, _ATTRIBUTE, None)
         if operation and route.resource and route.method != hdrs.METH_HEAD:
-            # With BASE_PATH each operation has two routes; only the first is described.
+            # With BASE_PATH, each operation has two routes; only the first is described.
             described = route.resource.canonical, route.method.lower(), operation
             operations.setdefault(operation.id, described)
     describer = _Describer([operation for _, _, operation in operations.values()])
@@ -157,7 +161,7 @@ def describe_api(app: web.Application, server: str) -> dict[str, Any]:
     for path, method, operation in operations.values():
         paths.setdefault(path, {})[method] = describer.operation(method, operation)
     components: dict[str, Any] = {"schemas": describer.definitions}
-    # The longest URL is a setting, which the model does not know.
+    # The maximum length of a URL is a setting, which the model does not know.
     describer.definitions["ScrapeRequest"]["properties"]["url"]["maxLength"] = max_url_length
     components["securitySchemes"] = {
         "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -173,8 +177,8 @@ def describe_api(app: web.Application, server: str) -> dict[str, Any]:
         },
         "servers": [{"url": server, "description": "This service"}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
-        # An optional key lets generated clients use services that need a key, too.
-        "security": [*([] if keyed else [{}]), {"key": []}, {"bearer": []}],
+        # Even if no key is needed, generated clients should be able to send one.
+        "security": [*([] if needs_key else [{}]), {"key": []}, {"bearer": []}],
         "paths": paths,
         "webhooks": {"jobEnded": {"post": describer.webhook()}},
         "components": components,
@@ -182,7 +186,7 @@ def describe_api(app: web.Application, server: str) -> dict[str, Any]:
 
 
 class _Describer:
-    """Describes *operations*; the schema of each type is stated once."""
+    """Describes *operations*; each type has one shared schema."""
 
     def __init__(self, operations: Sequence[Operation]) -> None:
         types: list[Any] = [ErrorResponse, JobResponse]
@@ -198,11 +202,11 @@ class _Describer:
         self.definitions: dict[str, Any] = definitions["$defs"]
 
     def operation(self, method: str, operation: Operation) -> dict[str, Any]:
-        statuses = {*operation.errors, *_OF_EVERY_OPERATION}
+        statuses = {*operation.errors, *_COMMON_ERRORS}
         if not operation.free:
             statuses.add(401)
         if method != "get":
-            # The browser guard refuses changes that pages of other sites cause.
+            # The browser guard rejects changes requested by pages of other sites.
             statuses.add(403)
         described: dict[str, Any] = {
             "operationId": operation.id,
@@ -227,7 +231,7 @@ class _Describer:
         return described
 
     def webhook(self) -> dict[str, Any]:
-        """What a job that ends sends to its ``webhook``."""
+        """Describe the request that is sent to a job's ``webhook`` when the job ends."""
         return {
             "operationId": "jobEnded",
             "summary": "A job ended; signed according to Standard Webhooks",
@@ -240,8 +244,8 @@ class _Describer:
             "requestBody": {"required": True, "content": self._content(JobResponse)},
             "responses": {
                 "2XX": {"description": "Delivered"},
-                "410": {"description": "Never try again"},
-                "default": {"description": "Try again later"},
+                "410": {"description": "The service does not retry"},
+                "default": {"description": "The service retries later"},
             },
         }
 
@@ -268,7 +272,7 @@ class _Describer:
 
 
 def _event(names: Sequence[str], data: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a server-sent event whose data is JSON of the schema *data*."""
+    """Return the schema of a server-sent event with JSON data of the schema *data*."""
     text = {"type": "string", "contentMediaType": "application/json", "contentSchema": data}
     return {
         "type": "object",

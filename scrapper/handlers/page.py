@@ -26,34 +26,34 @@ PAGE_FILES = {
     "/" if path.name == "index.html" else f"/{path.name}": path
     for path in sorted((_PACKAGE / "page").iterdir())
 }
-"""The page's files, by path."""
+"""The files of the web page, by URL path."""
 
 
 def _docs_files() -> dict[str, Path]:
-    ours = _PACKAGE / "docs_page"
+    own_files = _PACKAGE / "docs_page"
     try:
-        # A package of Python code around the files of Swagger UI; only the files are used.
+        # Only the Swagger UI files bundled in this package are used, not its Python code.
         package = distribution("swagger-ui-py")
     except PackageNotFoundError:
-        return {"/docs": ours / "missing.html"}
-    theirs = Path(str(package.locate_file("swagger_ui/static")))
+        return {"/docs": own_files / "missing.html"}
+    swagger_ui = Path(str(package.locate_file("swagger_ui/static")))
     return {
-        "/docs": ours / "index.html",
-        "/docs/docs.css": ours / "docs.css",
-        "/docs/docs.js": ours / "docs.js",
-        "/docs/swagger-ui.js": theirs / "swagger-ui-bundle.js",
-        "/docs/swagger-ui.css": theirs / "swagger-ui.css",
+        "/docs": own_files / "index.html",
+        "/docs/docs.css": own_files / "docs.css",
+        "/docs/docs.js": own_files / "docs.js",
+        "/docs/swagger-ui.js": swagger_ui / "swagger-ui-bundle.js",
+        "/docs/swagger-ui.css": swagger_ui / "swagger-ui.css",
     }
 
 
 DOCS_FILES = _docs_files()
-"""The files of ``/docs``, by path: Swagger UI with the description, or how to install it."""
+"""The files of ``/docs``, by URL path: Swagger UI, or a page that explains how to install it."""
 
 
 def _serve(files: Mapping[str, Path], policy: str) -> Handler:
-    """A handler that serves the *files*, by path; *policy* is their ``Content-Security-Policy``.
+    """Return a handler that serves *files* with *policy* as their ``Content-Security-Policy``.
 
-    Browsers ask each time whether a file changed.
+    Browsers revalidate a file each time they use it.
     """
 
     async def handler(request: web.Request) -> RangedFile:
@@ -85,7 +85,7 @@ docs = _serve(
 
 
 async def to_page(request: web.Request) -> web.Response:
-    """Redirect visitors who left out the slash after the prefix: the page's links are relative.
+    """Redirect a request without the slash after the prefix, because the page's links are relative.
 
     Raises:
         web.HTTPFound: always.

@@ -1,4 +1,4 @@
-"""``/posts`` and ``/posts/{shortcode}``: what is stored."""
+"""``/posts`` and ``/posts/{shortcode}``: the stored posts."""
 
 import asyncio
 import re
@@ -39,8 +39,8 @@ log = structlog.get_logger(__name__)
 SHORTCODE = Parameter("shortcode", "path", {"type": "string", "pattern": "^[A-Za-z0-9_-]{5,64}$"})
 """The parameter of every route to one stored post."""
 
-_MOST_SEARCHED = 200
-_CHANGED_AT_ONCE = 4
+_MAX_SEARCH_LENGTH = 200
+_CONCURRENT_CHANGES = 4
 _KINDS: Sequence[Kind] = ("video", "image", "carousel")
 _SORTS: Sequence[Sort] = ("stored", "taken")
 _OWNER = {"type": "string", "pattern": "^[A-Za-z0-9._]{1,30}$"}
@@ -48,7 +48,7 @@ _OWNER = {"type": "string", "pattern": "^[A-Za-z0-9._]{1,30}$"}
 
 @Operation(
     id="listPosts",
-    summary="The stored posts, newest first, or those that match a search",
+    summary="List the stored posts, newest first, or those that match a search",
     tag="posts",
     response=ListingResponse,
     errors=(400, 507),
@@ -57,28 +57,29 @@ _OWNER = {"type": "string", "pattern": "^[A-Za-z0-9._]{1,30}$"}
         Parameter(
             "q",
             "query",
-            {"type": "string", "maxLength": _MOST_SEARCHED},
-            "Words of the caption or of the names of people, the beginning of a shortcode, or a "
+            {"type": "string", "maxLength": _MAX_SEARCH_LENGTH},
+            "Words from the caption or from people's names, the beginning of a shortcode, or a "
             "post's link",
         ),
         Parameter("owner", "query", _OWNER, "User name of the owner"),
         Parameter(
-            "kept", "query", {"type": "boolean"}, "Only kept posts, or only those that are not kept"
+            "kept", "query", {"type": "boolean"}, "Only kept posts, or only posts that are not kept"
         ),
         Parameter("type", "query", {"type": "string", "enum": _KINDS}, "Only posts of this type"),
         Parameter(
             "sort",
             "query",
             {"type": "string", "enum": _SORTS, "default": "stored"},
-            "Sort by when the posts were stored, or taken; the latest come first",
+            "Sort by when the posts were stored or taken, latest first",
         ),
         CURSOR,
     ),
 )
 async def list_posts(request: web.Request) -> web.Response:
-    """The stored posts, newest first: ``limit`` of them, after ``cursor``.
+    """Return a page of stored posts, newest first: up to ``limit`` of them, after ``cursor``.
 
-    ``q``, ``owner``, ``kept`` and ``type`` choose among them. A ``cursor`` fits only its ``sort``.
+    ``q``, ``owner``, ``kept`` and ``type`` filter them. A ``cursor`` is valid only with the same
+    ``sort``.
     """
     limit, after = limit_in(request), cursor_in(request)
     listing = await request.app[LIBRARY].list(limit, after, _search(request))
@@ -92,7 +93,7 @@ async def list_posts(request: web.Request) -> web.Response:
 
 @Operation(
     id="getPost",
-    summary="A stored post",
+    summary="Get a stored post",
     tag="posts",
     response=PostResponse,
     errors=(400, 404),
@@ -119,7 +120,7 @@ async def delete_post(request: web.Request) -> web.Response:
 
 @Operation(
     id="keepPost",
-    summary="Never remove the post because of its age",
+    summary="Keep the post: never remove it because of its age",
     tag="posts",
     status=204,
     errors=(400, 404, 507),
@@ -131,7 +132,7 @@ async def keep_post(request: web.Request) -> web.Response:
 
 @Operation(
     id="releasePost",
-    summary="Let the post be removed once it is old",
+    summary="Release the post: allow its removal once it is old",
     tag="posts",
     status=204,
     errors=(400, 404, 507),
@@ -150,32 +151,32 @@ async def release_post(request: web.Request) -> web.Response:
     errors=(400, 408),
 )
 async def bulk_change(request: web.Request) -> web.Response:
-    """Keep, release or delete each post as its own route does, and report the outcomes."""
-    asked, library = await read_body(request, BulkRequest), request.app[LIBRARY]
-    turns = asyncio.Semaphore(_CHANGED_AT_ONCE)
+    """Keep, release or delete each post as its own route does, and return the outcomes."""
+    body, library = await read_body(request, BulkRequest), request.app[LIBRARY]
+    semaphore = asyncio.Semaphore(_CONCURRENT_CHANGES)
 
     async def change(shortcode: str) -> PostOutcome:
         if not is_shortcode(shortcode):
             return PostOutcome(shortcode, 400, InvalidParameter.code)
-        async with turns:
+        async with semaphore:
             try:
-                if asked.action == "delete":
-                    there = await library.remove(shortcode)
+                if body.action == "delete":
+                    was_stored = await library.remove(shortcode)
                 else:
-                    there = await library.mark(shortcode, kept=asked.action == "keep")
+                    was_stored = await library.mark(shortcode, kept=body.action == "keep")
             except (ScrapeError, OSError) as error:
                 status, code, _ = response_to(error)
                 log.warning("post not changed", shortcode=shortcode, cause=repr(error))
                 return PostOutcome(shortcode, status, code)
-        return PostOutcome(shortcode, *((204, None) if there else (404, NotStored.code)))
+        return PostOutcome(shortcode, *((204, None) if was_stored else (404, NotStored.code)))
 
-    shortcodes = list(dict.fromkeys(asked.shortcodes))
+    shortcodes = list(dict.fromkeys(body.shortcodes))
     outcomes = await asyncio.gather(*map(change, shortcodes))
-    if asked.action != "delete":
+    if body.action != "delete":
         await library.note_marks()
     by_shortcode = {outcome.shortcode: outcome for outcome in outcomes}
-    body = BulkResponse([by_shortcode[shortcode] for shortcode in asked.shortcodes])
-    return web.Response(body=orjson.dumps(body), content_type="application/json")
+    response = BulkResponse([by_shortcode[shortcode] for shortcode in body.shortcodes])
+    return web.Response(body=orjson.dumps(response), content_type="application/json")
 
 
 async def _keep(request: web.Request, *, kept: bool) -> web.Response:
@@ -185,7 +186,7 @@ async def _keep(request: web.Request, *, kept: bool) -> web.Response:
 
 
 async def stored_post(request: web.Request) -> StoredPost:
-    """The post that the request's path names.
+    """Return the stored post that the request's path names.
 
     Raises:
         InvalidParameter: the path has no valid shortcode.
@@ -202,10 +203,10 @@ def _search(request: web.Request) -> Search:
     text, owner = query.get("q", ""), query.get("owner")
     kept = choice_in(request, "kept", ["true", "false"])
     text = clean_link(text)
-    # A link may be longer than other texts.
-    most = request.app[SETTINGS].max_url_length
-    if len(text) > _MOST_SEARCHED and not pasted_link(text, max_length=most):
-        raise InvalidParameter(text=f"q must not have more than {_MOST_SEARCHED} characters")
+    # A link may be longer than other search texts.
+    max_length = request.app[SETTINGS].max_url_length
+    if len(text) > _MAX_SEARCH_LENGTH and not pasted_link(text, max_length=max_length):
+        raise InvalidParameter(text=f"q must not have more than {_MAX_SEARCH_LENGTH} characters")
     if owner is not None and not re.fullmatch(_OWNER["pattern"], owner):
         raise InvalidParameter(text="owner must be a user name")
     return Search(
@@ -227,7 +228,7 @@ def _shortcode(request: web.Request) -> str:
 def post_json(
     request: web.Request, stored: StoredPost, url: str | None = None, *, cached: bool = True
 ) -> bytes:
-    """The post as the response to *request*, which named it by *url*, or else by shortcode."""
+    """Return the post's JSON for *request*; *url* is the URL that named it, if any."""
     return stored.to_json(
         url,
         cached=cached,

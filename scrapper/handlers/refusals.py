@@ -1,4 +1,4 @@
-"""Errors in a request, each with its code."""
+"""The error responses of handlers, each with its code."""
 
 from aiohttp import web
 
@@ -13,13 +13,13 @@ __all__ = [
 
 
 class InvalidBody(web.HTTPBadRequest):
-    """The body does not suit the route."""
+    """The body is not valid for the route."""
 
     code = "invalid_body"
 
 
 class InvalidParameter(web.HTTPBadRequest):
-    """A part of the path or the query does not suit the route."""
+    """A part of the path or the query is not valid for the route."""
 
     code = "invalid_parameter"
 
@@ -28,7 +28,7 @@ class KeyRequired(web.HTTPForbidden):
     code = "unauthorized"
 
     def __init__(self) -> None:
-        super().__init__(text="Set API_KEY: without a key, everybody could change the login")
+        super().__init__(text="Set API_KEY: without a key, anyone could change the login")
 
 
 class WebhooksDisabled(web.HTTPForbidden):

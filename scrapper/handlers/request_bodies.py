@@ -1,4 +1,4 @@
-"""Request bodies: the models that check and describe them."""
+"""Reads and validates request bodies, and describes them for OpenAPI."""
 
 import asyncio
 import math
@@ -27,13 +27,13 @@ __all__ = [
 ]
 
 MAX_WEBHOOK_LENGTH = 2048
-"""Characters of a webhook's URL."""
+"""The maximum length of a webhook's URL, in characters."""
 
 MOST_URLS = 100
-"""How many URLs one job may have."""
+"""The maximum number of URLs in a job."""
 
 MOST_SHORTCODES = 500
-"""How many posts one request may keep, release or delete."""
+"""The maximum number of posts that one request can keep, release or delete."""
 
 
 _POST_URL = (
@@ -45,20 +45,20 @@ _POST_URL = (
 
 
 class WishRequest(BaseModel):
-    """Which files are wanted."""
+    """Which files are requested."""
 
     quality: Quality | None = Field(
         None,
-        description="`best` is the largest video that there is, joined with its sound; "
-        "VIDEO_QUALITY if not given",
+        description="`best` is the largest available video, joined with its audio; "
+        "the default is VIDEO_QUALITY",
     )
     max_mb: Annotated[float, Field(gt=0, le=MAX_MEGABYTES, allow_inf_nan=False)] | None = Field(
         None,
-        description="Largest file, in millions of bytes; the largest size that fits is chosen",
+        description="Maximum file size in millions of bytes; the largest size that fits is chosen",
     )
 
     def wish(self, default: Quality) -> Wish:
-        """The wish; *default* is the service's own quality."""
+        """Return the wish, with *default* as the quality if the client set none."""
         max_bytes = None if self.max_mb is None else max(1, math.floor(self.max_mb * 1_000_000))
         return Wish(self.quality or default, max_bytes)
 
@@ -72,9 +72,9 @@ class ScrapeRequest(WishRequest):
         str,
         Field(
             min_length=1,
-            description="The post's URL, or a share link to it; with a login, also the URL of a "
-            "story, or of a highlight's item",
-            # What links.py accepts, as far as a pattern can express it.
+            description="The post's URL or share link; with a login, also the URL of a story or of "
+            "a highlight's item",
+            # An approximation of what links.py accepts.
             json_schema_extra={"pattern": _POST_URL},
             examples=["https://www.instagram.com/reel/SHORTCODE/"],
         ),
@@ -92,7 +92,7 @@ class JobRequest(WishRequest):
     urls: list[str] = Field(
         min_length=1,
         max_length=MOST_URLS,
-        description="The posts' URLs; an invalid one does not affect the others",
+        description="The posts' URLs; an invalid URL does not affect the others",
         examples=[["https://www.instagram.com/reel/SHORTCODE/"]],
     )
     keep: bool = Field(False, description="Never remove the posts because of their age")
@@ -100,50 +100,51 @@ class JobRequest(WishRequest):
         None,
         min_length=1,
         max_length=MAX_WEBHOOK_LENGTH,
-        description="The URL to which the job is POSTed when it ends, signed according to "
-        "Standard Webhooks; its host must be in WEBHOOK_HOSTS",
+        description="URL to which the job is POSTed when it ends, signed according to Standard "
+        "Webhooks; its host must be in WEBHOOK_HOSTS",
         examples=["https://n8n.example.com/webhook/posts"],
     )
 
 
 class BulkRequest(BaseModel):
-    """Stored posts to keep, to release or to delete."""
+    """Stored posts to keep, release or delete."""
 
     model_config = ConfigDict(strict=True)
 
     shortcodes: list[str] = Field(
         min_length=1,
         max_length=MOST_SHORTCODES,
-        description="The posts; one that fails does not affect the others",
+        description="Shortcodes of the posts; a failure of one does not affect the others",
         examples=[["SHORTCODE"]],
     )
     action: Literal["keep", "release", "delete"] = Field(
-        description="Like PUT and DELETE of /posts/{shortcode}/keep, and DELETE /posts/{shortcode}"
+        description="Same as PUT /posts/{shortcode}/keep, DELETE /posts/{shortcode}/keep and "
+        "DELETE /posts/{shortcode}, respectively"
     )
 
 
 _GZIP = 16 + zlib.MAX_WBITS
 _WINDOWS = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": zlib.MAX_WBITS}
-# After a body that is wrong, nobody knows where the next request begins.
+# After an invalid body, it is unknown where the next request on the connection begins.
 _CLOSE = {hdrs.CONNECTION: "close"}
 Body = TypeVar("Body", bound=BaseModel)
 
 
 async def read_body(request: web.Request, model: type[Body]) -> Body:
-    """The request's body as a *model*, whatever its ``Content-Type``.
+    """Read the request's body and validate it as *model*, whatever its ``Content-Type``.
 
     Raises:
-        InvalidBody: the body does not fit the *model*, or is incomplete.
-        web.HTTPRequestTimeout: the body did not come within ``CLIENT_TIMEOUT_SECONDS``.
+        InvalidBody: the body does not match *model*, or is incomplete.
+        web.HTTPRequestTimeout: the body did not arrive within ``CLIENT_TIMEOUT_SECONDS``.
     """
     return parse_body(await read_text(request), model)
 
 
 def parse_body(body: bytes, model: type[Body]) -> Body:
-    """A whole *body* as a *model*.
+    """Validate a complete *body* as *model*.
 
     Raises:
-        InvalidBody: the body does not fit the *model*.
+        InvalidBody: the body does not match *model*.
     """
     try:
         return model.model_validate_json(body)
@@ -152,35 +153,37 @@ def parse_body(body: bytes, model: type[Body]) -> Body:
 
 
 async def read_text(request: web.Request) -> bytes:
-    """The request's body, whole.
+    """Read the complete body of the request, and decompress it.
 
     Raises:
-        InvalidBody: the body is incomplete.
-        web.HTTPRequestTimeout: the body did not come within ``CLIENT_TIMEOUT_SECONDS``.
+        InvalidBody: the body is incomplete, or not encoded as its headers say.
+        web.HTTPRequestEntityTooLarge: the body is too large.
+        web.HTTPRequestTimeout: the body did not arrive within ``CLIENT_TIMEOUT_SECONDS``.
     """
     try:
         if request.content.is_eof():
-            # A timer would cost more than reading what has arrived already.
-            return _unpacked(request, await request.read())
+            # Everything has arrived, so a timer would cost more than the read.
+            return _decompressed(request, await request.read())
         async with asyncio.timeout(request.app[SETTINGS].client_timeout_seconds):
-            return _unpacked(request, await request.read())
+            return _decompressed(request, await request.read())
     except TimeoutError:
-        raise web.HTTPRequestTimeout(text="The body did not come in time", headers=_CLOSE) from None
-    # The body is not what its headers say, or incomplete.
+        raise web.HTTPRequestTimeout(
+            text="The body did not arrive in time", headers=_CLOSE
+        ) from None
     except (web.RequestPayloadError, ConnectionError, zlib.error):
         raise InvalidBody(
             text="The body is incomplete, or not encoded as its headers say", headers=_CLOSE
         ) from None
 
 
-def _unpacked(request: web.Request, body: bytes) -> bytes:
-    """The *body* without the compression of its ``Content-Encoding``.
+def _decompressed(request: web.Request, body: bytes) -> bytes:
+    """Decompress *body* according to its ``Content-Encoding``.
 
-    aiohttp 3.14 would unpack the body as it comes, but never reports an error at its end.
+    aiohttp 3.14 could decompress the body while reading it, but does not report a truncated one.
 
     Raises:
-        zlib.error: the body is not packed as its headers say.
-        web.HTTPRequestEntityTooLarge: the unpacked body is larger than allowed.
+        zlib.error: the body is not encoded as its headers say.
+        web.HTTPRequestEntityTooLarge: the decompressed body is too large.
     """
     encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower()
     if encoding == "identity":
@@ -189,21 +192,21 @@ def _unpacked(request: web.Request, body: bytes) -> bytes:
     if window is None:
         raise zlib.error("unknown encoding")
     if encoding == "deflate" and body[:1] and body[0] & 0xF != zlib.DEFLATED:
-        # Some clients leave zlib's header out.
+        # Some clients omit the zlib header.
         window = -zlib.MAX_WBITS
-    unpacking, most = zlib.decompressobj(window), request.client_max_size
-    unpacked = unpacking.decompress(body, most + 1)
-    if len(unpacked) > most:
-        raise web.HTTPRequestEntityTooLarge(most, len(unpacked))
-    if not unpacking.eof:
+    decompressor, max_size = zlib.decompressobj(window), request.client_max_size
+    decompressed = decompressor.decompress(body, max_size + 1)
+    if len(decompressed) > max_size:
+        raise web.HTTPRequestEntityTooLarge(max_size, len(decompressed))
+    if not decompressor.eof:
         raise zlib.error("incomplete")
-    return unpacked
+    return decompressed
 
 
 def _explain(error: ValidationError) -> str:
-    """The first fault in *error*, without the value that caused it."""
-    fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    if not fault["loc"]:
+    """Describe the first error in *error*, without the value that caused it."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    if not first["loc"]:
         return "The body is not a JSON object"
-    where = "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in fault["loc"])
-    return f"{where}: {fault['msg']}"
+    field = "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in first["loc"])
+    return f"{field}: {first['msg']}"

@@ -1,4 +1,4 @@
-"""The keys under which the application holds what handlers use."""
+"""The application keys of the resources that handlers use."""
 
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -57,10 +57,10 @@ SESSIONS = web.AppKey("sessions", Sessions)
 WEBHOOK_HOSTS = web.AppKey("webhook_hosts", WebhookHosts)
 SCRAPER = web.AppKey("scraper", Scraper)
 Conversion = Callable[[Post, MediaItem], Awaitable[MediaItem]]
-"""Converts an item of a stored post to another file, or finds that file."""
+"""Converts an item of a stored post to another file, unless that file already exists."""
 
 CONVERSIONS: web.AppKey[dict[str, Conversion]] = web.AppKey("conversions")
-"""The conversions that plugins offer, by the query's parameter that asks for one."""
+"""The conversions that plugins offer, by query parameter."""
 
 CHECKS: web.AppKey[Mapping[str, Callable[[], Awaitable[bool]]]] = web.AppKey("checks")
-"""Further checks of ``/ready``, by name."""
+"""Additional checks for ``/ready``, by name."""

@@ -1,4 +1,4 @@
-"""Shapes of responses other than a post's and a job's, for the API's description."""
+"""The response models other than those of posts and jobs, for the OpenAPI description."""
 
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -26,39 +26,41 @@ class ErrorResponse:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    error: Annotated[str, Field(description="For people; it may be reworded")]
-    code: Annotated[str, Field(description="For programs; it is stable")]
+    error: Annotated[str, Field(description="Message for people; its wording may change")]
+    code: Annotated[str, Field(description="Error code for programs; it is stable")]
     request_id: str
     smallest_size: Annotated[
         int | None,
-        Field(description="With `media_too_large`: bytes of the smallest file, if known"),
+        Field(description="With `media_too_large`: size of the smallest file in bytes, if known"),
     ] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ListingResponse:
-    """Some stored posts, newest first."""
+    """A page of stored posts, newest first."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     posts: list[PostResponse]
-    next_cursor: Annotated[str | None, Field(description="Where the next listing begins")]
+    next_cursor: Annotated[
+        str | None, Field(description="Cursor of the next page; null on the last page")
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class PostOutcome:
-    """What became of one post of several."""
+    """The outcome for one post of a bulk request."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     shortcode: str
-    status: Annotated[int, Field(description="As the post's own route would give it")]
-    code: Annotated[str | None, Field(description="The error's code, for programs")]
+    status: Annotated[int, Field(description="HTTP status that the post's own route would return")]
+    code: Annotated[str | None, Field(description="Error code for programs; null on success")]
 
 
 @dataclass(frozen=True, slots=True)
 class BulkResponse:
-    """What became of each post, in the order of the request."""
+    """The outcome for each post, in the order of the request."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -67,33 +69,39 @@ class BulkResponse:
 
 @dataclass(frozen=True, slots=True)
 class JobListing:
-    """Some jobs, newest first."""
+    """A page of jobs, newest first."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     jobs: list[JobResponse]
-    next_cursor: Annotated[str | None, Field(description="Where the next listing begins")]
+    next_cursor: Annotated[
+        str | None, Field(description="Cursor of the next page; null on the last page")
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class LoginStanding:
-    """What the service has learned of Instagram in one login state."""
+    """What the service has learned about Instagram in one login state."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    sources: Annotated[list[str], Field(description="In the order in which they are asked")]
-    allowed: Annotated[int, Field(description="Queries that the learned pace allows in a window")]
-    ceiling: Annotated[int, Field(description="INSTAGRAM_MAX_QUERIES; 0: no limit")]
+    sources: Annotated[list[str], Field(description="Sources in the order in which they are tried")]
+    allowed: Annotated[
+        int, Field(description="Number of queries that the learned pace allows per window")
+    ]
+    ceiling: Annotated[int, Field(description="INSTAGRAM_MAX_QUERIES; 0 means no limit")]
     queries: Annotated[
         dict[str, str],
-        Field(description="Documents that the service found to replace retired ones"),
+        Field(description="Replacements that the service found for retired query documents"),
     ] = field(default_factory=dict)
 
 
 class ReadyResponse(BaseModel):
-    """Whether a new post could be scraped now, by check."""
+    """Whether a new post could be scraped now, with the result of each check."""
 
-    instagram: dict[str, LoginStanding] = Field(description="By login state; not a check")
-    login: State = Field(description="Not a check")
+    instagram: dict[str, LoginStanding] = Field(
+        description="What the service has learned, by login state; not a check"
+    )
+    login: State = Field(description="State of the Instagram login; not a check")
     __pydantic_extra__: dict[str, bool]
     model_config = ConfigDict(extra="allow")

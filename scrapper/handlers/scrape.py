@@ -1,4 +1,4 @@
-"""``POST /scrape``: a post by its URL."""
+"""``POST /scrape``: download a post by its URL."""
 
 from aiohttp import web
 
@@ -23,27 +23,27 @@ __all__ = ["scrape", "scraped_post"]
     errors=(400, 403, 404, 408, 422, 502, 507),
 )
 async def scrape(request: web.Request) -> web.Response:
-    """Download the post that the body's ``url`` names, or return it from disk.
+    """Return the post that the body's ``url`` names, from disk or after downloading it.
 
-    A stored post is never an error: if Instagram gives no newer one, the response is the stored
-    one with ``"stale": true``. With ``"refresh": true`` it is downloaded even if it is stored, and
-    a failure is an error. With ``"keep": true`` it is never removed because of its age.
+    If a stored post cannot be fetched again, the response is the stored post with
+    ``"stale": true``, not an error. With ``"refresh": true``, the post is downloaded even if it is
+    stored, and a failure is an error. With ``"keep": true``, the post is never removed because of
+    its age.
 
-    ``"quality": "best"`` asks for the largest video, and ``"max_mb": 8`` for the largest file of at
-    most 8 MB. A stored post that does not fit is downloaded again.
+    ``"quality": "best"`` requests the largest video, and ``"max_mb": 8`` the largest file of at
+    most 8 MB. A stored post that does not satisfy them is downloaded again.
     """
-    asked = await read_body(request, ScrapeRequest)
-    wish = asked.wish(request.app[SETTINGS].video_quality)
-    how = {"refresh": asked.refresh, "keep": asked.keep}
-    scraped = await scraped_post(request, asked.url, wish, **how)
-    body = post_json(request, scraped.stored, asked.url, cached=scraped.cached)
-    return web.Response(body=body, content_type="application/json")
+    body = await read_body(request, ScrapeRequest)
+    wish = body.wish(request.app[SETTINGS].video_quality)
+    scraped = await scraped_post(request, body.url, wish, refresh=body.refresh, keep=body.keep)
+    post = post_json(request, scraped.stored, body.url, cached=scraped.cached)
+    return web.Response(body=post, content_type="application/json")
 
 
 async def scraped_post(
     request: web.Request, url: str, wish: Wish, *, refresh: bool = False, keep: bool = False
 ) -> Scraped:
-    """The post that *url* names, fitting the *wish*: from disk, or downloaded.
+    """Return the post that *url* names and that satisfies *wish*, from disk or downloaded.
 
     Raises:
         ScrapeError: one of its subclasses.

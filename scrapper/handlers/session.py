@@ -1,4 +1,4 @@
-"""``/session``: a cookie that stands for the API key, for pages."""
+"""``/session``: a session cookie for the web page, in place of the API key."""
 
 from typing import Annotated
 
@@ -16,16 +16,18 @@ __all__ = ["begin_session", "end_session"]
 
 
 class SessionRequest(BaseModel):
-    """How long the session is to last."""
+    """How long the session lasts."""
 
     model_config = ConfigDict(strict=True)
 
-    keep: Annotated[bool, Field(description="30 days, not just until the browser closes")] = False
+    keep: Annotated[
+        bool, Field(description="Keep the session for 30 days, not just until the browser closes")
+    ] = False
 
 
 @Operation(
     id="beginSession",
-    summary="A cookie that stands for the API key",
+    summary="Get a session cookie in place of the API key",
     tag="service",
     status=204,
     body=SessionRequest,
@@ -33,12 +35,12 @@ class SessionRequest(BaseModel):
     errors=(400, 408),
 )
 async def begin_session(request: web.Request) -> web.Response:
-    """Set a cookie for the key that the request carries; an earlier cookie is not enough.
+    """Set a session cookie for the key in the request; an earlier cookie is not accepted.
 
-    If the service has no keys, it sets no cookie.
+    If the service has no keys, no cookie is set.
     """
-    body = await read_text(request)
-    asked = parse_body(body, SessionRequest) if body else SessionRequest()
+    text = await read_text(request)
+    body = parse_body(text, SessionRequest) if text else SessionRequest()
     response = web.Response(status=204)
     keys = request.app[API_KEYS]
     key = keys.carried_by(request)
@@ -48,12 +50,12 @@ async def begin_session(request: web.Request) -> web.Response:
         response.set_cookie(
             COOKIE,
             request.app[SESSIONS].begin(key),
-            max_age=MAX_AGE_SECONDS if asked.keep else None,
+            max_age=MAX_AGE_SECONDS if body.keep else None,
             httponly=True,
             samesite="Strict",
             path=request.app[BASE_PATH].prefix_of(request) or "/",
-            # A proxy that does TLS sends this header. Anybody else who sends it gets a stricter
-            # cookie.
+            # A proxy that terminates TLS sends this header. A client that sends it only gets a
+            # stricter cookie.
             secure=request.secure or request.headers.get("X-Forwarded-Proto") == "https",
         )
     return response
@@ -67,7 +69,7 @@ async def begin_session(request: web.Request) -> web.Response:
     errors=(507,),
 )
 async def end_session(request: web.Request) -> web.Response:
-    """End the session of the request's cookie for good, and have the browser forget it."""
+    """End the session permanently, and delete the cookie in the browser."""
     await request.app[SESSIONS].end(request)
     response = web.Response(status=204)
     response.del_cookie(COOKIE, path=request.app[BASE_PATH].prefix_of(request) or "/")

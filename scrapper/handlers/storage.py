@@ -18,7 +18,7 @@ __all__ = ["storage"]
 
 @dataclass(frozen=True, slots=True)
 class StorageResponse:
-    """How much is stored, and for how long."""
+    """How much is stored, and how long posts are kept."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -26,13 +26,17 @@ class StorageResponse:
     bytes: Annotated[int, Field(ge=0, description="The size of the posts' files")]
     free_bytes: Annotated[int, Field(ge=0, description="Free bytes on the disk")]
     max_age_days: Annotated[
-        float, Field(ge=0, description="Age in days at which sweeps remove unkept posts; 0: never")
+        float,
+        Field(
+            ge=0,
+            description="Age in days at which posts are removed unless kept; 0 means never",
+        ),
     ]
 
 
 @Operation(
     id="getStorage",
-    summary="How much is stored, and how much room is left",
+    summary="Get how much is stored, and how much space is left",
     tag="service",
     response=StorageResponse,
 )

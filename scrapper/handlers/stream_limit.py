@@ -1,4 +1,4 @@
-"""How many streams of events a client may have."""
+"""Limits the number of event streams per client."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -11,25 +11,25 @@ from scrapper.jobs.store import MAKE_ROOM_SECONDS
 
 __all__ = ["StreamLimit", "is_connected"]
 
-_MOST_OF_A_CLIENT = 20
+_MAX_PER_CLIENT = 20
 
 
 class StreamLimit:
-    """Each client may have 20 streams at a time."""
+    """A limit of 20 simultaneous streams per client."""
 
     def __init__(self) -> None:
         self._streams: defaultdict[str | None, list[web.Request]] = defaultdict(list)
 
     @contextmanager
     def one_of(self, client: str | None, request: web.Request) -> Iterator[None]:
-        """Count the answer to *request* as a stream of *client* while the block runs.
+        """Count the response to *request* as a stream of *client* while the block runs.
 
         Raises:
-            TooManyStreams: the client has 20.
+            TooManyStreams: the client already has 20 streams.
         """
         streams = self._streams[client]
-        # A stream whose connection is gone may not have ended yet: it does not count.
-        if sum(map(is_connected, streams)) >= _MOST_OF_A_CLIENT:
+        # A stream that has lost its connection may not have ended yet, and does not count.
+        if sum(map(is_connected, streams)) >= _MAX_PER_CLIENT:
             raise TooManyStreams(retry_after=MAKE_ROOM_SECONDS)
         streams.append(request)
         try:
@@ -41,5 +41,5 @@ class StreamLimit:
 
 
 def is_connected(request: web.Request) -> bool:
-    """Whether the client of *request* is still connected."""
+    """Return whether the client of *request* is still connected."""
     return request.transport is not None

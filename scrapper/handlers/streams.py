@@ -1,4 +1,4 @@
-"""How streams of server-sent events are sent."""
+"""Sends streams of server-sent events."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -14,25 +14,25 @@ from scrapper.tasks import end, in_background
 __all__ = ["LAST_EVENT_ID", "send_events"]
 
 LAST_EVENT_ID = "Last-Event-ID"
-"""The header with the ID of the last event that a client saw."""
+"""The request header with the ID of the last event that the client received."""
 
-_SEND_SECONDS = 120.0
-_SECONDS_BETWEEN_LOOKS = 5.0
+_SEND_TIMEOUT_SECONDS = 120.0
+_POLL_SECONDS = 5.0
 
 
 async def send_events(request: web.Request, pieces: AsyncGenerator[bytes]) -> web.StreamResponse:
-    """Send *pieces* of a stream of events until they end, or the client of *request* leaves.
+    """Send *pieces* of an event stream until they end or the client disconnects.
 
-    The stream also ends soon after the key or the session that opened it becomes invalid.
-    A comment every 15 seconds keeps proxies from ending the stream.
+    The stream also ends a few seconds after the key or session that opened it becomes invalid. A
+    comment every 15 seconds keeps proxies from closing the connection.
     """
     sender = await sender_of(request)
     async with sse_response(request) as response:
         sending = in_background(_send(response, pieces), "stream of events")
         try:
-            # A client may leave while there are no events.
+            # A client may disconnect while there are no events.
             while is_connected(request) and await sender_of(request, anew=True) == sender:
-                await asyncio.wait([sending], timeout=_SECONDS_BETWEEN_LOOKS)
+                await asyncio.wait([sending], timeout=_POLL_SECONDS)
                 if sending.done():
                     break
         finally:
@@ -41,9 +41,9 @@ async def send_events(request: web.Request, pieces: AsyncGenerator[bytes]) -> we
 
 
 async def _send(response: web.StreamResponse, pieces: AsyncGenerator[bytes]) -> None:
-    # The client went away, or reads nothing.
+    # The client disconnected, or has stopped reading.
     with suppress(ConnectionError, TimeoutError):
         async with aclosing(pieces):
             async for piece in pieces:
-                async with asyncio.timeout(_SEND_SECONDS):
+                async with asyncio.timeout(_SEND_TIMEOUT_SECONDS):
                     await response.write(piece)

@@ -10,33 +10,33 @@ from scrapper.library.response import picture_version
 
 __all__ = ["thumbnail"]
 
-_FOR_A_YEAR = "private, max-age=31536000, immutable"
+_CACHE_FOR_A_YEAR = "private, max-age=31536000, immutable"
 
 
 @Operation(
     id="getThumbnail",
-    summary="A small picture of a stored post",
+    summary="Get a small picture of a stored post",
     tag="posts",
     response=FILE,
     errors=(400, 404),
     parameters=(
         SHORTCODE,
-        Parameter("v", "query", {"type": "string"}, "Its version, as in the post's thumbnail_url"),
+        Parameter("v", "query", {"type": "string"}, "Version, as in the post's `thumbnail_url`"),
     ),
     more=RANGES,
 )
 async def thumbnail(request: web.Request) -> web.StreamResponse:
-    """A picture of at most 25 KB; under the version in ``thumbnail_url`` it never changes."""
+    """Return a picture of at most 25 KB; the picture of the version ``v`` never changes."""
     stored = await stored_post(request)
     picture = stored.post.listed_picture
     if picture is None:
         raise web.HTTPNotFound(text="The post has no small picture")
-    is_version = request.query.get("v") == picture_version(picture, stored.stored_at)
+    is_current = request.query.get("v") == picture_version(picture, stored.stored_at)
     return await file_response(
         request,
         stored.post,
         picture,
         stored.stored_at,
         disposition("inline", picture.filename),
-        **({"cache": _FOR_A_YEAR} if is_version else {}),
+        **({"cache": _CACHE_FOR_A_YEAR} if is_current else {}),
     )

@@ -1,4 +1,4 @@
-"""Conditional and range requests for a version of a file (RFC 9110)."""
+"""Conditional requests and range requests for files (RFC 9110)."""
 
 import asyncio
 import math
@@ -14,7 +14,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 __all__ = ["RangedFile", "Version"]
 
-# aiohttp 3.14 answers a request for the last 0 bytes with the whole file, as a part.
+# Excludes the last 0 bytes, which aiohttp 3.14 answers with 206 and the whole file.
 _ONE_RANGE = re.compile(r"bytes=(?!\s*-0*$)[^,]*", re.IGNORECASE)
 
 _CONDITIONS = (
@@ -28,19 +28,23 @@ _CONDITIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version of a file: its ``tag``, and the second in which it was stored (unix time)."""
+    """A version of a file: its ``tag``, and the Unix time in seconds at which it was stored."""
 
     tag: str
     stored_at: int
 
     @property
     def headers(self) -> dict[str, str]:
-        """The validators that a response carries."""
+        """The validators to send in a response: ``ETag`` and ``Last-Modified``."""
         modified = formatdate(self.stored_at, usegmt=True)
         return {hdrs.ETAG: f'"{self.tag}"', hdrs.LAST_MODIFIED: modified}
 
     def refusal(self, request: web.BaseRequest, headers: Mapping[str, str]) -> web.Response | None:
-        """412 if the request wants another version, 304 if the client has this one, else None."""
+        """Evaluate the request's conditions.
+
+        Return 412 if the request requires another version, 304 with *headers* if the client already
+        has this one, or else None.
+        """
         if request.if_match is not None:
             failed = not self._is_in(request.if_match, weak=False)
         else:
@@ -56,7 +60,7 @@ class Version:
         return web.Response(status=304, headers={**headers, **self.headers}) if known else None
 
     def without_conditions(self, request: web.BaseRequest) -> web.BaseRequest:
-        """The request without conditions, and without ranges of other versions."""
+        """Return the request without conditions, and without a range that must be ignored."""
         request = self.without_other_range(request)
         headers = request.headers.copy()
         for name in _CONDITIONS:
@@ -64,9 +68,9 @@ class Version:
         return request.clone(headers=headers)
 
     def without_other_range(self, request: web.BaseRequest) -> web.BaseRequest:
-        """The request without a range that must be ignored (RFC 9110, 13.1.5 and 14.2).
+        """Return the request without a range that must be ignored (RFC 9110, 13.1.5 and 14.2).
 
-        Those are ranges in unknown units, several ranges at once, and ranges of other versions.
+        Ranges in unknown units, multiple ranges, and ranges of other versions are ignored.
         """
         if hdrs.RANGE not in request.headers or self._allows_range(request):
             return request
@@ -89,9 +93,10 @@ class Version:
 
 
 class RangedFile(web.FileResponse):
-    """The file at *path*, or the part of it that the request wants.
+    """The file at *path*, or the requested part of it.
 
-    aiohttp 3.14 supports ``If-Range`` only with a date, and refuses ranges that it does not know.
+    aiohttp 3.14 supports ``If-Range`` only with a date, and rejects ranges that it does not
+    understand instead of ignoring them.
     """
 
     def __init__(self, path: Path, *, headers: Mapping[str, str]) -> None:
@@ -102,8 +107,8 @@ class RangedFile(web.FileResponse):
         try:
             status = await asyncio.to_thread(os.stat, self._file)
         except OSError:
-            # The file is gone: aiohttp answers with that error.
+            # The file is gone; aiohttp responds with the error.
             return await super().prepare(request)
-        # The same tag and date that aiohttp would send.
+        # The same values that aiohttp sends.
         version = Version(f"{status.st_mtime_ns:x}-{status.st_size:x}", math.ceil(status.st_mtime))
         return await super().prepare(version.without_other_range(request))

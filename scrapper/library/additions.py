@@ -1,7 +1,7 @@
-"""What plugins add to a stored post: further files, and the addresses of copies.
+"""What plugins add to a stored post: more files, and the URLs of copies.
 
-A file in the post's folder holds them. They are removed with the post, and by a refresh, which
-brings other files.
+Additions are stored in a file in the post's folder. They are removed with the post, and by a
+refresh, which replaces the post's files.
 """
 
 import json
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 _FILE = "added.json"
 _MAX_BYTES = 1_000_000
-_MOST_PLUGINS = 10
+_MAX_PLUGINS = 10
 _TYPES = ("video", "image", "audio")
 
 
@@ -34,9 +34,9 @@ _TYPES = ("video", "image", "audio")
 class Additions:
     """What one plugin adds to a post.
 
-    ``media`` are files that are in the post's folder by now, and whose names begin with the
-    shortcode. ``object_urls`` has the address of the copy of each file, by the file's name.
-    ``small``, another such file, is a small picture of a post that has none.
+    ``media`` are files that are already in the post's folder, with names that begin with the
+    shortcode. ``object_urls`` has the URL of each file's copy, by filename. ``small``, another such
+    file, is a small picture for a post that has none.
     """
 
     media: tuple[MediaItem, ...] = ()
@@ -45,34 +45,35 @@ class Additions:
 
     @property
     def files(self) -> tuple[MediaItem, ...]:
-        """All files that are added."""
+        """All added files."""
         return self.media if self.small is None else (*self.media, self.small)
 
 
 def add(folder: Path, name: str, additions: Additions, version: int) -> None:
     """Store the *additions* of the plugin *name* to the post in *folder*, replacing earlier ones.
 
-    They are part of the post as long as it has this *version*.
+    They belong to the post as long as it has this *version*.
 
     Raises:
         FileNotFoundError: the post is gone.
         OSError: the additions cannot be stored.
     """
     with _locked(folder):
-        known = _read(folder)
-        known[name] = {"version": version, **asdict(additions)}
-        write_atomically(folder / _FILE, json.dumps(known).encode())
+        by_plugin = _read(folder)
+        by_plugin[name] = {"version": version, **asdict(additions)}
+        write_atomically(folder / _FILE, json.dumps(by_plugin).encode())
 
 
 def check_additions(additions: Additions, post: Post) -> None:
     """Check that *additions* can become part of *post*.
 
     Raises:
-        ValueError, TypeError: a value has another type, or a file another name.
+        ValueError: the additions are too large, or a filename does not belong to the post.
+        TypeError: a value has the wrong type.
     """
     text = json.dumps(asdict(additions))
-    if len(text) > _MAX_BYTES // _MOST_PLUGINS:
-        raise ValueError("too much to add")
+    if len(text) > _MAX_BYTES // _MAX_PLUGINS:
+        raise ValueError("additions too large")
     read = _parse(json.loads(text), post)
     for item in read.files:
         if type(item.size) is not int or item.size < 0 or item.type not in _TYPES:
@@ -82,17 +83,17 @@ def check_additions(additions: Additions, post: Post) -> None:
 
 
 def with_additions(post: Post, folder: Path, version: int) -> Post:
-    """*post* of this *version* with what was added to it; files that are not whole are left out."""
-    known = _read(folder)
+    """Return *post*, which has *version*, with its additions, except for incomplete files."""
+    by_plugin = _read(folder)
     small = post.small if post.small and _is_there(folder, post.small) else None
-    if not known and small is post.small:
+    if not by_plugin and small is post.small:
         return post
     media: dict[str, MediaItem] = {}
     object_urls: dict[str, str] = {}
-    for data in known.values():
+    for data in by_plugin.values():
         try:
             if data["version"] != version:
-                # These additions were made from earlier files of the post.
+                # These additions belong to an earlier version of the post.
                 continue
             additions = _parse(data, post)
             orjson.dumps(additions)
@@ -113,19 +114,19 @@ def _parse(data: Any, post: Post) -> Additions:
     if not all(is_own_file(item.filename, post.shortcode) for item in additions.files):
         raise ValueError("files of another post")
     if not all(isinstance(text, str) for pair in additions.object_urls.items() for text in pair):
-        raise TypeError("object_urls are not texts")
+        raise TypeError("object_urls must map strings to strings")
     return additions
 
 
 def _read(folder: Path) -> dict[str, Any]:
     try:
-        known = json.loads(read_file(f"{folder}/{_FILE}", _MAX_BYTES))
+        by_plugin = json.loads(read_file(f"{folder}/{_FILE}", _MAX_BYTES))
     except FileNotFoundError:
         return {}
     except (OSError, *UNREADABLE) as error:
         log.warning("additions unreadable", shortcode=folder.name, cause=repr(error))
         return {}
-    return known if isinstance(known, dict) else {}
+    return by_plugin if isinstance(by_plugin, dict) else {}
 
 
 def _is_there(folder: Path, item: MediaItem) -> bool:
@@ -134,6 +135,6 @@ def _is_there(folder: Path, item: MediaItem) -> bool:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keep other plugins and processes from changing the file meanwhile."""
+    """Keep other plugins and processes from changing the file while the block runs."""
     with locked(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)):
         yield

@@ -1,7 +1,7 @@
-"""A backup of the media folder as one tar archive, written while the service runs.
+"""Backs up the media folder as one tar archive while the service runs.
 
-Nothing waits for a backup: SQLite copies its own files, and all files of a post are opened before
-the first is read, so a refresh or a sweep meanwhile does no harm.
+A backup blocks nothing. SQLite copies its own databases, and all files of a post are opened before
+the first one is read, so a refresh or a sweep in the meantime does no harm.
 """
 
 import os
@@ -22,29 +22,29 @@ __all__ = ["BackedUp", "back_up"]
 
 _LEGACY = "legacy"
 _DATABASE = ".sqlite3"
-# A cache, values of this machine alone, and leftovers of locks and transactions.
-_LEFT_OUT = ("posts.sqlite3", "clock.json", "lock")
-_REMAINS = ("-journal", "-wal", "-shm", ".new", ".damaged-")
-_SECONDS_TO_WAIT = 30.0
-_BYTES_AT_ONCE = 1_000_000
+# The catalogue is a cache, and the others are of no use on another machine.
+_EXCLUDED = ("posts.sqlite3", "clock.json", "lock")
+_EXCLUDED_PARTS = ("-journal", "-wal", "-shm", ".new", ".damaged-")
+_LOCK_TIMEOUT_SECONDS = 30.0
+_BUFFER_BYTES = 1_000_000
 
 
 class BackedUp(NamedTuple):
-    """How many posts an archive holds, and the names of the state files in it."""
+    """The number of posts in an archive, and the names of the state files in it."""
 
     posts: int
     state: frozenset[str]
 
 
 def back_up(root: MediaRoot, stream: IO[bytes], *, with_posts: bool) -> BackedUp:
-    """Write an archive of the state in *root*, and of its posts, to *stream*.
+    """Write an archive of the state files in *root*, and optionally of its posts, to *stream*.
 
     Raises:
-        OSError: something cannot be read or written.
-        sqlite3.Error: a database is damaged, or locked for long.
+        OSError: a file cannot be read, or *stream* cannot be written.
+        sqlite3.Error: a database is damaged, or stays locked for 30 seconds.
     """
     with tarfile.open(
-        fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT, bufsize=_BYTES_AT_ONCE
+        fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT, bufsize=_BUFFER_BYTES
     ) as archive:
         state = frozenset(_add_state(archive, root))
         posts = sum(
@@ -60,9 +60,11 @@ def _add_state(archive: tarfile.TarFile, root: MediaRoot) -> Iterator[str]:
     _add(archive, state.name, state.stat())
     for path in sorted(state.iterdir()):
         name = path.name
-        if name in _LEFT_OUT or name.startswith(".") or any(part in name for part in _REMAINS):
+        if name in _EXCLUDED or name.startswith("."):
             continue
-        # Nothing is opened that could block, such as a FIFO.
+        if any(part in name for part in _EXCLUDED_PARTS):
+            continue
+        # Opening anything but a regular file, such as a FIFO, could block.
         if name == _LEGACY and path.is_dir():
             _add(archive, f"{state.name}/{name}", path.stat())
             for mark in path.iterdir():
@@ -81,7 +83,7 @@ def _add_database(archive: tarfile.TarFile, name: str, path: Path, spare: Path) 
     with tempfile.TemporaryDirectory(dir=spare, prefix="backup.") as folder:
         copy = Path(folder) / path.name
         with (
-            closing(sqlite3.connect(address, uri=True, timeout=_SECONDS_TO_WAIT)) as source,
+            closing(sqlite3.connect(address, uri=True, timeout=_LOCK_TIMEOUT_SECONDS)) as source,
             closing(sqlite3.connect(copy)) as target,
         ):
             source.backup(target)
@@ -90,7 +92,7 @@ def _add_database(archive: tarfile.TarFile, name: str, path: Path, spare: Path) 
 
 
 def _add_post(archive: tarfile.TarFile, folder: Path) -> bool:
-    """Add the post in *folder*; return whether it was there, and whole."""
+    """Add the post in *folder*; return False if the post is gone."""
     while True:
         with ExitStack() as opened:
             try:
@@ -106,7 +108,7 @@ def _add_post(archive: tarfile.TarFile, folder: Path) -> bool:
                 now = folder.lstat()
             except FileNotFoundError:
                 return False
-            # Otherwise the post was replaced meanwhile, and its files may be incomplete.
+            # If not, the post was replaced in the meantime, and some of its files may be missing.
             if (now.st_dev, now.st_ino) == (there.st_dev, there.st_ino):
                 _add(archive, folder.name, there)
                 for name, file in files:
@@ -124,9 +126,9 @@ def _add_file(archive: tarfile.TarFile, name: str, path: Path) -> None:
 
 
 def _open(name: str, folder: int | None = None) -> BinaryIO:
-    # A state file may be a link, as a secret of Docker's is. A link in a post could lead anywhere.
-    link = 0 if folder is None else os.O_NOFOLLOW
-    return os.fdopen(os.open(name, os.O_RDONLY | os.O_NONBLOCK | link, dir_fd=folder), "rb")
+    # A state file may be a link, as Docker secrets are. A link in a post could lead anywhere.
+    no_follow = 0 if folder is None else os.O_NOFOLLOW
+    return os.fdopen(os.open(name, os.O_RDONLY | os.O_NONBLOCK | no_follow, dir_fd=folder), "rb")
 
 
 def _add(
@@ -136,12 +138,13 @@ def _add(
     file: BinaryIO | None = None,
     size: int = 0,
 ) -> None:
-    """Add a file of *size* bytes, or a folder, with its owner, its mode and its exact time."""
+    """Add a file of *size* bytes, or a folder, with its owner, mode and exact modification time."""
     entry = tarfile.TarInfo(name)
     entry.type = tarfile.DIRTYPE if file is None else tarfile.REGTYPE
     entry.size, entry.mode = size, stat.S_IMODE(status.st_mode)
     entry.uid, entry.gid = status.st_uid, status.st_gid
     seconds, nanoseconds = divmod(status.st_mtime_ns, 1_000_000_000)
-    # A post's time is its version: plugins must not take a restored post for another one.
+    # A manifest's time is the post's version: without it, plugins would treat a restored post as
+    # new.
     entry.mtime, entry.pax_headers = seconds, {"mtime": f"{seconds}.{nanoseconds:09}"}
     archive.addfile(entry, file)

@@ -1,4 +1,4 @@
-"""What is stored, in SQLite: for listings that do not look at every folder, and for searches."""
+"""A SQLite catalogue of the stored posts, for searches and for listings of large libraries."""
 
 import sqlite3
 import threading
@@ -51,14 +51,14 @@ CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
 );
 CREATE TABLE state (synced INTEGER NOT NULL) STRICT
 """
-# A search succeeds or fails within two seconds.
-_PATIENCE_SECONDS = 0.5
-_AT_ONCE = 500
-# Two changes within one tick of the file system's clock leave the same time.
+# Short enough for a search to succeed or fail within two seconds.
+_LOCK_TIMEOUT_SECONDS = 0.5
+_BATCH_SIZE = 500
+# Two changes within one tick of the file system's clock have the same modification time.
 _TICK_SECONDS = 0.1
-_MOST_WORDS = 20
-_MOST_LINK = 4096
-_LAST_LETTER = "\U0010ffff"
+_MAX_WORDS = 20
+_MAX_LINK_LENGTH = 4096
+_LAST_CHARACTER = "\U0010ffff"
 
 
 Kind = Literal["video", "image", "carousel"]
@@ -67,12 +67,12 @@ Sort = Literal["stored", "taken"]
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Which posts are wanted; all of them, those stored last first, if no field is set.
+    """A search for posts; without any field set, it matches all posts, the last stored first.
 
-    ``text`` is looked for in captions and in the names of owners, coauthors and tagged people; each
-    of its words matches the beginning of a word there. The beginning of a shortcode is found, too,
-    and the link of a post finds that post alone. ``owner`` is a user name. With ``sort`` "taken",
-    the posts that were taken last come first, and posts without a known time last.
+    Each word of ``text`` matches the beginning of a word in captions and in the names of owners,
+    coauthors and tagged people. ``text`` also matches the beginning of a shortcode, and the link of
+    a post matches that post alone. ``owner`` is a user name. If ``sort`` is "taken", the latest
+    posts come first, and posts without a known time last.
     """
 
     text: str = ""
@@ -82,17 +82,18 @@ class Search:
     sort: Sort = "stored"
 
     def allows(self, stored: StoredPost) -> bool:
-        """Whether *stored* is still kept, or not kept, as wanted: the mark may have changed."""
+        """Return whether *stored* matches ``kept``, which may have changed since the search."""
         return self.kept is None or stored.kept == self.kept
 
 
 class Catalogue:
-    """The posts under *root*, in the file at *path*; blocking, and for any thread.
+    """The posts under *root*, in the file at *path*; blocking, and usable from any thread.
 
-    The file is a cache. It is recreated if it is missing or damaged, and each :meth:`sync` adds
-    what was stored, and drops what was removed, by whatever process. The whole folder is compared
-    only if something other than our own *changes* may have happened. Calls raise what a use of
-    :class:`~scrapper.library.sqlite_file.SQLiteFile` raises, and what *check* raises.
+    The file is a cache, and is recreated if it is missing or damaged. Each :meth:`sync` adds the
+    posts that any process has stored, and drops those that any process has removed. It compares
+    the whole folder only if there may have been changes other than this process's own *changes*.
+    All methods raise what a use of :class:`~scrapper.library.sqlite_file.SQLiteFile` and *check*
+    raise.
     """
 
     def __init__(
@@ -114,9 +115,10 @@ class Catalogue:
             inspect=_check_words,
             migrate=_read_all_again,
             check=check,
-            # A cache needs no flushing: after a power cut it is checked, and recreated if need be.
+            # A cache need not be flushed: after a power failure it is checked, and recreated if
+            # damaged.
             synchronous="OFF",
-            patience=_PATIENCE_SECONDS,
+            patience=_LOCK_TIMEOUT_SECONDS,
         )
         self._complete_since = 0
         self._suspects_lock = threading.Lock()
@@ -124,14 +126,14 @@ class Catalogue:
 
     @property
     def complete(self) -> bool:
-        """Whether every post has been read by now."""
+        """Whether every post has been read."""
         return self._complete_since == self._file.openings != 0
 
     def refuse_newer(self) -> None:
-        """Look whether a later release wrote the file; the first use opens it.
+        """Check that no later release wrote the file, without opening the catalogue.
 
         Raises:
-            NewerSchema: a later release did.
+            NewerSchema: a later release wrote the file.
         """
         self._file.refuse_newer()
 
@@ -142,8 +144,8 @@ class Catalogue:
     def suspect(self, shortcode: str) -> None:
         """Make the next :meth:`sync` read the post again.
 
-        Otherwise it may miss the change: a new folder may have the inode of an old one, and a mark
-        does not change the inode.
+        Otherwise the sync might miss a change, because a new folder may reuse the inode of an old
+        one, and keeping a post does not change the inode.
         """
         with self._suspects_lock:
             self._suspects.add(shortcode)
@@ -151,24 +153,24 @@ class Catalogue:
     def sync(self, *, fill: bool = True) -> None:
         """Bring the catalogue up to date with the folders.
 
-        A new file is filled only with *fill*, which may take a minute.
+        A new catalogue is filled only if *fill* is true, which may take a minute.
 
         Raises:
-            Busy: the file is new, and is not to be filled.
+            Busy: the catalogue is new, and *fill* is false.
             OSError: the root cannot be read.
         """
         with self._suspects_lock:
             suspects, self._suspects = self._suspects, set()
         try:
             while not self._sync(suspects, fill=fill):
-                log.info("catalogue changed while it was filled")
+                log.info("catalogue replaced during sync")
         except BaseException:
             with self._suspects_lock:
                 self._suspects |= suspects
             raise
 
     def _sync(self, suspects: Set[str], *, fill: bool) -> bool:
-        """Return False if another file replaced the catalogue meanwhile."""
+        """Return False if the catalogue's file was replaced in the meantime."""
         changed_at = self._root.stat().st_mtime_ns
         inodes: dict[str, int] = {}
         with self._file.using() as database:
@@ -192,17 +194,17 @@ class Catalogue:
             gone = suspects - there.keys()
             settled = True
         with self._file.changing() as database:
-            _forget(database, gone)
-        news = [
+            _delete(database, gone)
+        changed = [
             (name, inode)
             for name, inode in there.items()
             if name in suspects or inodes.get(name) != inode
         ]
-        for start in range(0, len(news), _AT_ONCE):
-            some = news[start : start + _AT_ONCE]
-            rows = [_read(self._root, name, inode) for name, inode in some]
+        for start in range(0, len(changed), _BATCH_SIZE):
+            batch = changed[start : start + _BATCH_SIZE]
+            rows = [_read(self._root, name, inode) for name, inode in batch]
             with self._file.changing() as database:
-                _note(database, rows)
+                _upsert(database, rows)
         with self._file.changing() as database:
             if self._file.openings != opening:
                 return False
@@ -211,52 +213,52 @@ class Catalogue:
         return True
 
     def recheck(self) -> None:
-        """Make the next :meth:`sync` look again at every folder that held no post.
+        """Make the next :meth:`sync` read again every folder that held no post.
 
-        Otherwise :meth:`sync` would not notice files that were added since.
+        Otherwise :meth:`sync` would not notice files added to such a folder later.
         """
         with self._file.changing() as database:
-            _forget_non_posts(database)
+            _delete_non_posts(database)
 
     def newest(self, number: int, after: Cursor | None, search: Search) -> list[Cursor]:
-        """The places of the first *number* posts of a *search* that come *after* a place."""
-        text = _text(search.text)
+        """Return the cursors of the first *number* posts of *search*, *after* a cursor."""
+        text = _text_condition(search.text)
         if search.text and text is None:
             return []
-        moment = "taken_at" if search.sort == "taken" else "stored_at"
-        wishes: list[tuple[str, tuple[Any, ...]]] = [(f"{moment} IS NOT NULL", ())]
+        column = "taken_at" if search.sort == "taken" else "stored_at"
+        conditions: list[tuple[str, tuple[Any, ...]]] = [(f"{column} IS NOT NULL", ())]
         if text is not None:
-            wishes.append(text)
+            conditions.append(text)
         if search.owner:
-            wishes.append(("owner = ?", (search.owner.lower(),)))
+            conditions.append(("owner = ?", (search.owner.lower(),)))
         if search.kept is not None:
-            wishes.append(("kept = ?", (search.kept,)))
+            conditions.append(("kept = ?", (search.kept,)))
         if search.kind:
-            wishes.append(("kind = ?", (search.kind,)))
+            conditions.append(("kind = ?", (search.kind,)))
         if after is not None:
-            # The first condition lets SQLite begin at the right place of the index.
+            # The first comparison lets SQLite start at the right place in the index.
             place = after.time, after.time, after.name
-            wishes.append((f"{moment} <= ? AND ({moment} < ? OR shortcode > ?)", place))
-        where = " AND ".join(condition for condition, _ in wishes)
-        values = [value for _, some in wishes for value in some]
-        with self._using_whole() as database:
+            conditions.append((f"{column} <= ? AND ({column} < ? OR shortcode > ?)", place))
+        where = " AND ".join(condition for condition, _ in conditions)
+        values = [value for _, parameters in conditions for value in parameters]
+        with self._using_complete() as database:
             rows = database.execute(
-                f"SELECT {moment}, shortcode FROM posts WHERE {where} "  # noqa: S608 - constants
-                f"ORDER BY {moment} DESC, shortcode LIMIT ?",
+                f"SELECT {column}, shortcode FROM posts WHERE {where} "  # noqa: S608 - constants
+                f"ORDER BY {column} DESC, shortcode LIMIT ?",
                 [*values, number],
             )
             return [Cursor(*row) for row in rows]
 
     def usage(self) -> Usage:
-        """How many posts there are, and the bytes of their files."""
-        with self._using_whole() as database:
+        """Count the posts, and add up the sizes of their files."""
+        with self._using_complete() as database:
             row = database.execute(
                 "SELECT count(*), coalesce(sum(bytes), 0) FROM posts WHERE stored_at IS NOT NULL"
             ).fetchone()
             return Usage(*row)
 
     @contextmanager
-    def _using_whole(self) -> Iterator[sqlite3.Connection]:
+    def _using_complete(self) -> Iterator[sqlite3.Connection]:
         with self._file.using() as database:
             if not self.complete:
                 raise Busy(retry_after=1)
@@ -267,7 +269,7 @@ def _check_words(database: sqlite3.Connection) -> None:
     database.execute("INSERT INTO words (words) VALUES ('integrity-check')")
 
 
-def _forget(database: sqlite3.Connection, shortcodes: Iterable[str]) -> None:
+def _delete(database: sqlite3.Connection, shortcodes: Iterable[str]) -> None:
     for shortcode in shortcodes:
         database.execute(
             "DELETE FROM words WHERE rowid = (SELECT id FROM posts WHERE shortcode = ?)",
@@ -277,7 +279,7 @@ def _forget(database: sqlite3.Connection, shortcodes: Iterable[str]) -> None:
 
 
 class _Row(NamedTuple):
-    """A folder: its inode, the bytes of its files, and the post in it."""
+    """A folder: its inode, the total size of its files in bytes, and the post in it, if any."""
 
     shortcode: str
     inode: int
@@ -287,16 +289,16 @@ class _Row(NamedTuple):
 
 def _read(root: Path, shortcode: str, inode: int) -> _Row:
     stored, size = load(root / shortcode), 0
-    # The folder may be removed meanwhile.
+    # The folder may be removed in the meantime.
     with suppress(OSError):
         size = size_of(root / shortcode)
     return _Row(shortcode, inode, size, stored)
 
 
-def _note(database: sqlite3.Connection, rows: Iterable[_Row]) -> None:
+def _upsert(database: sqlite3.Connection, rows: Iterable[_Row]) -> None:
     for shortcode, inode, size, stored in rows:
-        _forget(database, [shortcode])
-        # Folders without a post are noted, too, so that they are not read again and again.
+        _delete(database, [shortcode])
+        # Folders without a post get a row, too, so that they are not read by every sync.
         post = stored.post if stored else None
         row = database.execute(
             "INSERT INTO posts (shortcode, inode, stored_at, taken_at, owner, kept, kind, bytes, "
@@ -310,7 +312,7 @@ def _note(database: sqlite3.Connection, rows: Iterable[_Row]) -> None:
                 stored.kept if stored else None,
                 post.kind if post else None,
                 size,
-                _share_link(post.original_url) if post else None,
+                _share_path(post.original_url) if post else None,
             ),
         )
         if post is not None:
@@ -322,7 +324,7 @@ def _note(database: sqlite3.Connection, rows: Iterable[_Row]) -> None:
             )
 
 
-def _forget_non_posts(database: sqlite3.Connection) -> None:
+def _delete_non_posts(database: sqlite3.Connection) -> None:
     database.execute("DELETE FROM posts WHERE stored_at IS NULL")
     _mark_synced(database, 0)
 
@@ -333,37 +335,37 @@ def _mark_synced(database: sqlite3.Connection, changed_at: int) -> None:
 
 
 def _read_all_again(database: sqlite3.Connection) -> None:
-    """Make the next :meth:`Catalogue.sync` read every post: earlier releases recorded less."""
+    """Make the next :meth:`Catalogue.sync` read every post, since older schemas recorded less."""
     database.execute("UPDATE posts SET inode = -1")
     database.execute("DELETE FROM state")
 
 
-def _text(text: str) -> tuple[str, tuple[Any, ...]] | None:
-    """The SQL condition that a post matches *text*, and its values; None if no post can."""
-    link = pasted_link(text, max_length=_MOST_LINK)
+def _text_condition(text: str) -> tuple[str, tuple[Any, ...]] | None:
+    """Return the SQL condition for posts that match *text*, and its values; None if none can."""
+    link = pasted_link(text, max_length=_MAX_LINK_LENGTH)
     if isinstance(link, ShareLink):
         return "share = ?", (link.path,)
     if link is not None:
         return "shortcode = ?", (link,)
-    found, values = [], []
-    if words := _words(text):
-        found.append("SELECT rowid FROM words WHERE words MATCH ?")
+    queries, values = [], []
+    if words := _fts_query(text):
+        queries.append("SELECT rowid FROM words WHERE words MATCH ?")
         values.append(words)
     if is_shortcode(text):
-        found.append("SELECT id FROM posts WHERE shortcode COLLATE NOCASE BETWEEN ? AND ?")
-        values += [text, text + _LAST_LETTER]
-    return (f"id IN ({' UNION '.join(found)})", tuple(values)) if found else None
+        queries.append("SELECT id FROM posts WHERE shortcode COLLATE NOCASE BETWEEN ? AND ?")
+        values += [text, text + _LAST_CHARACTER]
+    return (f"id IN ({' UNION '.join(queries)})", tuple(values)) if queries else None
 
 
-def _share_link(url: str) -> str | None:
-    """The path of the share link *url*; None if it is another link."""
-    link = pasted_link(url, max_length=_MOST_LINK)
+def _share_path(url: str) -> str | None:
+    """Return the path of the share link *url*; None if it is another kind of link."""
+    link = pasted_link(url, max_length=_MAX_LINK_LENGTH)
     return link.path if isinstance(link, ShareLink) else None
 
 
-def _words(text: str) -> str:
-    """*text* as a query of FTS5 without operators; empty if it has no word."""
-    # For SQLite a NUL ends the query.
-    some = text.replace("\0", " ").split()
-    words = [word for word in some if any(map(str.isalnum, word))][:_MOST_WORDS]
+def _fts_query(text: str) -> str:
+    """Turn *text* into an FTS5 query without operators; empty if it has no word."""
+    # SQLite ends the query at a NUL.
+    parts = text.replace("\0", " ").split()
+    words = [part for part in parts if any(map(str.isalnum, part))][:_MAX_WORDS]
     return " ".join('"{}"*'.format(word.replace('"', '""')) for word in words)

@@ -1,4 +1,4 @@
-"""Whether the wall clock can be trusted: a wrong one could make every stored post look old."""
+"""Detects jumps of the wall clock, which could make every stored post look old."""
 
 import math
 import time
@@ -24,9 +24,8 @@ _DAY = 24 * 60 * 60.0
 class Reading:
     """Both clocks at one moment.
 
-    ``wall`` is a unix time. ``running`` counts the seconds since the machine was started, sleep
-    included, and cannot be set; ``boot`` names one start of the machine, and is empty
-    where that is unknown, as in a sandbox that hides it.
+    ``wall`` is a Unix time. ``running`` is the number of seconds since boot, including sleep; it
+    cannot be set. ``boot`` is the boot ID, or empty if it is unknown, as in some sandboxes.
     """
 
     wall: float
@@ -34,9 +33,10 @@ class Reading:
     boot: str
 
     def in_step_with(self, earlier: "Reading") -> bool:
-        """Whether both clocks agree on the time since *earlier*.
+        """Return whether both clocks agree on the time since *earlier*.
 
-        After a restart of the machine nobody knows how long it was off: up to a day is plausible.
+        After a reboot, there is no way to know how long the machine was off; up to a day is
+        plausible.
         """
         since = self.wall - earlier.wall
         if self.boot and self.boot == earlier.boot:
@@ -45,23 +45,23 @@ class Reading:
 
 
 def read_clocks() -> Reading:
-    """Both clocks now."""
+    """Read both clocks."""
     try:
         boot = _BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
         boot = ""
-    # CLOCK_BOOTTIME, which only Linux has, goes on while a laptop sleeps.
+    # CLOCK_BOOTTIME, which only Linux has, keeps running while a laptop sleeps.
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return Reading(time.time(), time.clock_gettime(clock), boot)
 
 
 class ClockWatch:
-    """Compares the clocks with those of the last look, which the file at *path* keeps; blocking.
+    """Compares the clocks with the last trusted reading, stored in the file at *path*; blocking.
 
-    While they differ, the wall clock is not trusted. It is trusted again once they match the last
-    trusted look, or have agreed with each other for a day: then the machine was off for long, or
-    its clock was corrected. *check* is called before each change of the file, and raises where its
-    folder is gone.
+    While they differ, the wall clock is not trusted. It is trusted again once the clocks match the
+    last trusted reading, or have agreed with each other for a day, which means that the machine was
+    off for long or that its clock was corrected. *check* is called before each change of the file
+    and raises if its folder is gone.
     """
 
     def __init__(
@@ -73,39 +73,39 @@ class ClockWatch:
     ) -> None:
         self._file = StateFile(path, check=check)
         self._read = read
-        self._known: Reading | None = None
-        self._doubted: Reading | None = None
+        self._trusted: Reading | None = None
+        self._suspect: Reading | None = None
 
     def is_right(self) -> bool:
-        """Whether the wall clock can be trusted now.
+        """Return whether the wall clock can be trusted now.
 
         Raises:
             MediaFolderGone: the folder is gone.
         """
-        # The file may vanish while the clock is in doubt.
-        now, known = self._read(), self._file.read(_reading) or self._known
-        doubted = self._doubted
-        agreed = doubted is not None and now.in_step_with(doubted)
-        settled = doubted is not None and agreed and now.running - doubted.running >= _DAY
-        if known is None or now.in_step_with(known) or settled:
-            self._doubted, self._known = None, now
+        # The file may disappear while the clock is not trusted.
+        now, trusted = self._read(), self._file.read(_parse_reading) or self._trusted
+        suspect = self._suspect
+        agreed = suspect is not None and now.in_step_with(suspect)
+        settled = suspect is not None and agreed and now.running - suspect.running >= _DAY
+        if trusted is None or now.in_step_with(trusted) or settled:
+            self._suspect, self._trusted = None, now
             try:
                 self._file.write(asdict(now))
             except OSError as error:
-                # Go on: a full disk needs a sweep most.
-                log.warning("last look at the clock not stored", cause=str(error))
+                # Continue: a full disk is when a sweep is needed most.
+                log.warning("clock reading not saved", cause=str(error))
             return True
         if not agreed:
-            self._doubted = now
+            self._suspect = now
         log.warning(
             "clock in doubt",
-            wall_seconds=round(now.wall - known.wall),
-            running_seconds=round(now.running - known.running),
+            wall_seconds=round(now.wall - trusted.wall),
+            running_seconds=round(now.running - trusted.running),
         )
         return False
 
 
-def _reading(data: Any) -> Reading:
+def _parse_reading(data: Any) -> Reading:
     wall, running = float(data["wall"]), float(data["running"])
     if not (math.isfinite(wall) and math.isfinite(running)):
         raise ValueError("out of range")

@@ -1,4 +1,4 @@
-"""The disk under the media folder: free space, its errors, and atomic changes."""
+"""Helpers for the disk under the media folder: free space, errors, locks and atomic changes."""
 
 import errno
 import fcntl
@@ -34,22 +34,22 @@ __all__ = [
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
-_MOST_ASIDE = 4
+_MAX_SET_ASIDE = 4
 
 
 def check_room(folder: Path, *, keep_free: int, coming: int = 0) -> None:
-    """Check that *keep_free* bytes stay free when *coming* more bytes are in *folder*.
+    """Check that *keep_free* bytes stay free after *coming* more bytes are written to *folder*.
 
     Raises:
         DiskFull: fewer bytes would stay free.
-        OSError: *folder* is not there.
+        OSError: *folder* does not exist.
     """
     if shutil.disk_usage(folder).free - coming < keep_free:
         raise DiskFull
 
 
 def free_bytes(folder: Path) -> int | None:
-    """Free bytes on the disk of *folder*; None if it is not there."""
+    """Return the free bytes on the disk of *folder*; None if the folder does not exist."""
     try:
         return shutil.disk_usage(folder).free
     except OSError:
@@ -57,17 +57,17 @@ def free_bytes(folder: Path) -> int | None:
 
 
 def is_whole(path: str | Path, size: int) -> bool:
-    """Whether *path* is a file of *size* bytes, and not a link, which could lead anywhere.
+    """Return whether *path* is a file of *size* bytes, and not a link, which could lead anywhere.
 
     Raises:
-        OSError: nothing is there.
+        OSError: nothing exists at *path*.
     """
     status = os.lstat(path)
     return stat.S_ISREG(status.st_mode) and status.st_size == size
 
 
 def is_there(path: str | Path, size: int) -> bool:
-    """Like :func:`is_whole`, but False instead of an OSError."""
+    """Return the same as :func:`is_whole`, but False instead of raising OSError."""
     try:
         return is_whole(path, size)
     except OSError:
@@ -76,11 +76,11 @@ def is_there(path: str | Path, size: int) -> bool:
 
 @contextmanager
 def storing() -> Iterator[None]:
-    """Distinguish a disk that is full or read-only from a fault of ours.
+    """Convert the errors of a full or read-only disk; other errors pass through.
 
     Raises:
-        DiskFull: the disk, or our quota, has no room.
-        DiskReadOnly: the disk takes no writes.
+        DiskFull: the disk is full, or the quota is used up.
+        DiskReadOnly: the disk is read-only.
     """
     try:
         yield
@@ -93,7 +93,7 @@ def storing() -> Iterator[None]:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """The device and inode of the file at *path*, or of the file that a link leads to."""
+    """Return the device and inode of the file at *path*, following links; None on an error."""
     try:
         status = path.stat()
     except OSError:
@@ -102,17 +102,17 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 
 def set_aside(path: Path, suffixes: Iterable[str] = ()) -> Path:
-    """Rename what is at *path*, if anything, and the files with its name plus one of *suffixes*.
+    """Rename whatever is at *path*, and the files named like it plus one of *suffixes*.
 
-    Return the new path: the name with ``.damaged-`` and the time. Only the latest of the files that
-    were set aside stay.
+    Return the new path, which is the old one plus ``.damaged-`` and the time. Only the latest five
+    such files are kept. Nothing needs to exist at *path*.
 
     Raises:
-        OSError: the file cannot be renamed.
+        OSError: a file cannot be renamed.
     """
     known = sorted(path.parent.glob(f"{glob.escape(path.name)}.damaged-*"))
-    for old in known[:-_MOST_ASIDE]:
-        # A folder's contents are not ours to remove.
+    for old in known[:-_MAX_SET_ASIDE]:
+        # The service did not create what is in a folder, so a folder is never deleted.
         if not old.is_dir() or old.is_symlink():
             old.unlink(missing_ok=True)
     aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
@@ -123,7 +123,7 @@ def set_aside(path: Path, suffixes: Iterable[str] = ()) -> Path:
 
 
 def open_lock(path: Path) -> int:
-    """A descriptor of the file at *path*, to lock it; anything but a regular file is set aside.
+    """Open the file at *path* for locking; anything but a regular file is set aside first.
 
     Raises:
         OSError: the file cannot be opened.
@@ -135,7 +135,7 @@ def open_lock(path: Path) -> int:
 
 @contextmanager
 def locked(descriptor: int) -> Iterator[None]:
-    """Hold the lock of an open file or folder while the block runs, then close it."""
+    """Lock an open file or folder while the block runs, then close it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -144,7 +144,7 @@ def locked(descriptor: int) -> Iterator[None]:
 
 
 def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
-    """Lock the file, unless another process has a lock that forbids it."""
+    """Lock the file without waiting; return False if another process holds a conflicting lock."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except OSError as error:
@@ -155,10 +155,9 @@ def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Put a file of *content*, readable only by its owner, at *path*.
+    """Replace the file at *path* with one that has *content* and that only its owner can read.
 
-    After a crash at any instant the old content is there, or the new one. A folder in its place is
-    set aside.
+    After a crash, the file has either the old content or the new. A folder at *path* is set aside.
 
     Raises:
         OSError: the file cannot be written.
@@ -178,7 +177,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def flush(path: Path) -> None:
-    """Write a file, or the entries of a folder, to the disk itself."""
+    """Flush a file, or the entries of a folder, to the disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -187,10 +186,10 @@ def flush(path: Path) -> None:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Swap two paths atomically: renameat2(2), Linux 3.15; return False where that fails."""
+    """Swap two paths atomically with renameat2(2), new in Linux 3.15; return False on failure."""
     if sys.platform != "linux":
         return False
-    # ctypes takes half a megabyte, and is needed only to replace a stored post.
+    # ctypes takes half a megabyte of memory, and is needed only to replace a stored post.
     import ctypes  # noqa: PLC0415
 
     try:
@@ -204,7 +203,7 @@ def exchange(one: Path, other: Path) -> bool:
 
 
 def delete(path: Path) -> None:
-    """Remove a file, a link, or a folder with everything in it."""
+    """Delete a file, a link, or a folder with everything in it."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -1,4 +1,4 @@
-"""What was recently read of the library, so that many requests share one look at the disk."""
+"""A short-lived cache of stored posts, so that simultaneous requests share one read of the disk."""
 
 import asyncio
 import math
@@ -15,18 +15,18 @@ from scrapper.library.stored import StoredPost, load
 __all__ = ["Index"]
 
 _TRUSTED_SECONDS = 0.1
-_MOST_BYTES = 4_000_000
+_MAX_BYTES = 4_000_000
 _READERS = 2
-"""Threads at a time: more would wait for each other rather than for the disk."""
-_READ_AT_ONCE = 32
+"""The number of threads; more would wait for each other rather than for the disk."""
+_BATCH_SIZE = 32
 
-Look = asyncio.Future[StoredPost | None]
+_Read = asyncio.Future[StoredPost | None]
 
 
 class Index:
-    """The posts under *root* that were read last, by shortcode; for one event loop.
+    """The posts under *root* that were read most recently, by shortcode; for one event loop.
 
-    *check* is called in a thread if a post is not found; it raises if the root is gone.
+    *check* is called in a thread if a post is not found, and raises if the root is gone.
     """
 
     def __init__(self, root: Path, *, check: Callable[[], None] = lambda: None) -> None:
@@ -34,98 +34,98 @@ class Index:
         self._check = check
         self._posts: dict[str, StoredPost] = {}
         self._bytes = 0
-        self._looks: dict[str, Look] = {}
-        self._waiting: deque[tuple[str, Look]] = deque()
+        self._reads: dict[str, _Read] = {}
+        self._queue: deque[tuple[str, _Read]] = deque()
         self._readers: set[asyncio.Task[None]] = set()
 
     async def get(self, shortcode: str) -> StoredPost | None:
-        """The stored post, or None: not stored, not whole any more, or not readable.
+        """Return the stored post; None if it is not stored, incomplete or unreadable.
 
-        The disk is not read again within a tenth of a second, and simultaneous requests for a post
-        read its folder once.
+        A post that was read within the last tenth of a second is not read again, and simultaneous
+        requests for a post share one read.
         """
-        known = self._known(shortcode)
-        if known is not None:
-            return known
-        return await asyncio.shield(self._looks.get(shortcode) or self._look(shortcode))
+        cached = self._cached(shortcode)
+        if cached is not None:
+            return cached
+        return await asyncio.shield(self._reads.get(shortcode) or self._enqueue(shortcode))
 
     async def get_all(self, shortcodes: Sequence[str]) -> list[StoredPost | None]:
-        """What :meth:`get` returns for each of the *shortcodes*."""
+        """Return what :meth:`get` returns for each of the *shortcodes*."""
         return await asyncio.gather(*map(self.get, shortcodes))
 
     def load(self, shortcode: str, version: int | None = None) -> StoredPost | None:
-        """The stored post, read from the disk by the calling thread.
+        """Read the stored post from the disk in the calling thread.
 
-        If it has the *version*, and is in memory, it is not read again.
+        If *version* is given, and both the cached and the stored post have it, return the cached
+        one.
         """
-        known, folder = self._posts.get(shortcode), self._root / shortcode
-        if version and known and known.version == version == version_of(folder):
-            return known
+        cached, folder = self._posts.get(shortcode), self._root / shortcode
+        if version and cached and cached.version == version == version_of(folder):
+            return cached
         stored = load(folder)
         if stored is None:
             self._check()
         return stored
 
     def remember(self, stored: StoredPost) -> None:
-        """Note the post for :meth:`load` alone: it may have changed since it was published."""
-        self._note(stored.post.shortcode, replace(stored, seen_at=-math.inf))
+        """Cache the post for :meth:`load` alone: it may have changed since it was published."""
+        self._cache(stored.post.shortcode, replace(stored, seen_at=-math.inf))
 
     def changed(self, shortcode: str) -> None:
-        """Note that a post was published or removed."""
-        self._looks.pop(shortcode, None)
-        known = self._posts.pop(shortcode, None)
-        if known is not None:
-            self._bytes -= known.rendered.size
+        """Drop the cached post, because it was published or removed."""
+        self._reads.pop(shortcode, None)
+        cached = self._posts.pop(shortcode, None)
+        if cached is not None:
+            self._bytes -= cached.rendered.size
 
-    def _known(self, shortcode: str) -> StoredPost | None:
-        known = self._posts.get(shortcode)
-        is_trusted = known is not None and time.monotonic() - known.seen_at < _TRUSTED_SECONDS
-        return known if is_trusted else None
+    def _cached(self, shortcode: str) -> StoredPost | None:
+        cached = self._posts.get(shortcode)
+        is_current = cached is not None and time.monotonic() - cached.seen_at < _TRUSTED_SECONDS
+        return cached if is_current else None
 
-    def _look(self, shortcode: str) -> Look:
-        look: Look = asyncio.get_running_loop().create_future()
-        # Read the error, so that asyncio does not complain if nobody waits for it.
-        look.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._looks[shortcode] = look
-        self._waiting.append((shortcode, look))
+    def _enqueue(self, shortcode: str) -> _Read:
+        read: _Read = asyncio.get_running_loop().create_future()
+        # Retrieve the exception, or asyncio logs it when no caller is left.
+        read.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._reads[shortcode] = read
+        self._queue.append((shortcode, read))
         if len(self._readers) < _READERS:
-            self._readers.add(asyncio.create_task(self._read()))
-        return look
+            self._readers.add(asyncio.create_task(self._work()))
+        return read
 
-    async def _read(self) -> None:
-        """Read what waits. A thread for each post would cost more than reading it."""
+    async def _work(self) -> None:
+        """Read the queued posts in batches; a thread for each would cost more than reading it."""
         try:
-            while self._waiting:
-                number = min(len(self._waiting), _READ_AT_ONCE)
-                some = [self._waiting.popleft() for _ in range(number)]
-                await self._read_now(some)
+            while self._queue:
+                number = min(len(self._queue), _BATCH_SIZE)
+                await self._read_batch([self._queue.popleft() for _ in range(number)])
         finally:
-            # Stop counting this reader at once: what waits from now on needs another one.
+            # Make room for another reader at once: posts queued from now on need one.
             self._readers.discard(cast(asyncio.Task[None], asyncio.current_task()))
 
-    async def _read_now(self, some: Sequence[tuple[str, Look]]) -> None:
-        shortcodes = [shortcode for shortcode, _ in some]
+    async def _read_batch(self, batch: Sequence[tuple[str, _Read]]) -> None:
+        shortcodes = [shortcode for shortcode, _ in batch]
         found: Sequence[StoredPost | Exception | None]
         try:
             found = await asyncio.to_thread(self._load_all, shortcodes)
-        # There is no thread any more, since the process ends.
+        # The process is shutting down and starts no more threads.
         except RuntimeError as error:
-            found = [error] * len(some)
-        for (shortcode, look), stored in zip(some, found, strict=True):
-            # If another look has begun, what this look read may be outdated.
-            if self._looks.get(shortcode) is look:
-                self._note(shortcode, stored)
+            found = [error] * len(batch)
+        for (shortcode, read), stored in zip(batch, found, strict=True):
+            # If a newer read has begun, this result may be outdated.
+            if self._reads.get(shortcode) is read:
+                self._cache(shortcode, stored)
             if isinstance(stored, Exception):
-                look.set_exception(stored)
+                read.set_exception(stored)
             else:
-                look.set_result(stored)
+                read.set_result(stored)
 
-    def _note(self, shortcode: str, stored: StoredPost | Exception | None) -> None:
+    def _cache(self, shortcode: str, stored: StoredPost | Exception | None) -> None:
         self.changed(shortcode)
         if isinstance(stored, StoredPost):
             self._posts[shortcode] = stored
             self._bytes += stored.rendered.size
-            while self._bytes > _MOST_BYTES:
+            while self._bytes > _MAX_BYTES:
                 self.changed(next(iter(self._posts)))
 
     def _load_all(self, shortcodes: Sequence[str]) -> list[StoredPost | Exception | None]:
@@ -133,7 +133,7 @@ class Index:
         for shortcode in shortcodes:
             try:
                 found.append(self.load(shortcode))
-            # The callers that wait for this post get the error.
+            # The callers waiting for this post get the error.
             except Exception as error:  # noqa: BLE001
                 found.append(error)
         return found

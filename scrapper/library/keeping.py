@@ -1,7 +1,7 @@
-"""Kept posts: a mark in a post's folder, which sweeps respect.
+"""Marks posts as kept, so that sweeps leave them alone.
 
-The mark is a file, so it needs only the disk. A refresh replaces the post's folder, and a sweep
-removes it, both by renames. A mark that is set at that very moment must not be lost.
+The mark is a file in the post's folder, so it needs no database. A refresh replaces the folder and
+a sweep removes it, both by renames. A mark set at that very moment must not be lost.
 """
 
 import os
@@ -14,7 +14,7 @@ _MARK = "kept"
 
 
 def keep(folder: Path) -> bool:
-    """Mark the post in *folder*; False if there is none.
+    """Mark the post in *folder* as kept; return False if there is no such folder.
 
     Raises:
         OSError: the post cannot be marked.
@@ -31,7 +31,7 @@ def keep(folder: Path) -> bool:
                 os.close(os.open(_MARK, flags, 0o644, dir_fd=descriptor))
             os.fsync(descriptor)
             marked = os.fstat(descriptor)
-        # The folder was removed meanwhile.
+        # The folder was removed in the meantime.
         except FileNotFoundError:
             continue
         finally:
@@ -52,7 +52,7 @@ def release(folder: Path) -> None:
 
 
 def is_kept(folder: Path) -> bool:
-    """Whether the post in *folder* has the mark."""
+    """Return whether the post in *folder* has the mark."""
     return os.path.lexists(f"{folder}/{_MARK}")
 
 

@@ -1,12 +1,13 @@
-"""Folders of release 0.2.0: a post's files without a manifest.
+"""Post folders of release 0.2.0, which have no manifest.
 
 That release let Instaloader write ``SHORTCODE/SHORTCODE.mp4`` or ``.jpg``, and for a carousel
 ``SHORTCODE_1.jpg`` and so on. Beside them are the caption (``SHORTCODE.txt``) and Instagram's
-metadata (``SHORTCODE.json.xz``). Such a folder is a stale post here: listed, found, served, and
-fetched again when somebody asks for it.
+metadata (``SHORTCODE.json.xz``). Such a folder counts as a stale post: it is listed, found and
+served, and fetched again when a client requests it.
 
-Its files have the time of the post on Instagram. So its age counts from the first sweep that saw
-it: that is the time of an empty file under ``.state/legacy``.
+The modification time of its files is the time at which the post was taken. Its age therefore counts
+from the first sweep that saw it, which is the modification time of an empty file under
+``.state/legacy``.
 """
 
 import json
@@ -36,15 +37,15 @@ _KINDS: dict[str, Literal["video", "image"]] = {
     ".png": "image",
     ".webp": "image",
 }
-_MOST_BYTES = 4_000_000
-# Instaloader's own files need 9 MB to unpack.
-_UNPACKING_BYTES = 32_000_000
+_MAX_BYTES = 4_000_000
+# Instaloader's own files need 9 MB of memory to decompress.
+_DECOMPRESSION_BYTES = 32_000_000
 
 
 def legacy_post(folder: Path) -> Post | None:
-    """The files in *folder* as a post; None if it has none of the files of release 0.2.0.
+    """Return the post of the files in *folder*; None if release 0.2.0 wrote none of them.
 
-    Links are not followed. Texts that are missing or unreadable are left out.
+    Symbolic links are not followed. The caption and metadata are left out if missing or unreadable.
     """
     try:
         media = tuple(_item(path) for path in _files(folder))
@@ -73,7 +74,7 @@ def legacy_post(folder: Path) -> Post | None:
 
 
 def legacy_time(folder: Path) -> float | None:
-    """The time of the newest file of *folder* (unix time); None if 0.2.0 did not write it."""
+    """Return the Unix time of the newest file in *folder*; None if 0.2.0 did not write it."""
     try:
         times = [path.lstat().st_mtime for path in _files(folder)]
     except OSError:
@@ -82,7 +83,7 @@ def legacy_time(folder: Path) -> float | None:
 
 
 def first_seen(folder: Path) -> float | None:
-    """When a sweep first saw *folder* (unix time); None if no sweep did."""
+    """Return the Unix time at which a sweep first saw *folder*; None if no sweep has."""
     try:
         return (folder.parent / _SEEN / folder.name).lstat().st_mtime
     except OSError:
@@ -90,7 +91,10 @@ def first_seen(folder: Path) -> float | None:
 
 
 def note_seen(root: Path, shortcodes: Set[str]) -> Set[str]:
-    """Note that *shortcodes* are all the folders of release 0.2.0; return those noted before."""
+    """Replace the record of release 0.2.0 folders by *shortcodes*; return those dropped from it.
+
+    A shortcode that is already on record keeps the time at which it was first seen.
+    """
     seen, known = root / _SEEN, set[str]()
     try:
         if shortcodes:
@@ -103,8 +107,8 @@ def note_seen(root: Path, shortcodes: Set[str]) -> Set[str]:
     except FileNotFoundError:
         pass
     except OSError as error:
-        # Go on: a full disk needs the sweep most.
-        log.warning("posts of release 0.2.0 not noted: they stay", cause=str(error))
+        # Continue: a full disk is when the sweep is needed most.
+        log.warning("posts of release 0.2.0 not recorded: they stay", cause=str(error))
     return known - shortcodes
 
 
@@ -136,13 +140,13 @@ def _caption(path: Path) -> str:
 
 
 def _node(path: Path) -> dict[str, Any]:
-    """What Instagram said about the post, in one of Instaloader's formats over the years."""
-    # Only these folders need lzma.
+    """Return Instagram's metadata of the post, in any of the formats Instaloader has used."""
+    # Imported here because only these folders need it.
     import lzma  # noqa: PLC0415
 
-    unpacker = lzma.LZMADecompressor(memlimit=_UNPACKING_BYTES)
+    decompressor = lzma.LZMADecompressor(memlimit=_DECOMPRESSION_BYTES)
     try:
-        text = unpacker.decompress(_read(path), max_length=_MOST_BYTES)
+        text = decompressor.decompress(_read(path), max_length=_MAX_BYTES)
         return _part(json.loads(text), "node")
     except FileNotFoundError:
         return {}
@@ -152,16 +156,17 @@ def _node(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> bytes:
-    """The whole content of a regular file.
+    """Return the whole content of a regular file.
 
     Raises:
-        OSError, ValueError: there is none, or it is too large.
+        OSError: the file cannot be read.
+        ValueError: it is not a regular file, or is larger than 4 MB.
     """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
         status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_BYTES:
-            raise ValueError("no file, or too large")
-        return file.read(_MOST_BYTES)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
+            raise ValueError("not a regular file, or too large")
+        return file.read(_MAX_BYTES)
 
 
 def _part(data: Any, key: str) -> dict[str, Any]:
@@ -170,10 +175,10 @@ def _part(data: Any, key: str) -> dict[str, Any]:
 
 
 def _moment(value: Any) -> str | None:
-    in_time = isinstance(value, int | float) and 0 <= value < time.time()
-    return moment(value) if in_time else None
+    is_plausible = isinstance(value, int | float) and 0 <= value < time.time()
+    return moment(value) if is_plausible else None
 
 
 def _text(value: Any) -> str | None:
-    # Half of an emoji cannot be encoded.
+    # A lone surrogate, such as half of an emoji, cannot be encoded.
     return value.encode(errors="replace").decode() if isinstance(value, str) and value else None

@@ -1,4 +1,4 @@
-"""Which posts are stored, their order, and how much space they take."""
+"""Lists the stored posts from the folder itself, in order, with the space they take."""
 
 import heapq
 import os
@@ -32,84 +32,86 @@ __all__ = [
 
 log = structlog.get_logger(__name__)
 
-_MOST_INODE = 2**63 - 1
-_MOMENT = re.compile(r"[0-9]{1,12}\.[0-9]{9}")
+_MAX_INODE = 2**63 - 1
+_CURSOR_TIME = re.compile(r"[0-9]{1,12}\.[0-9]{9}")
 
 
 class Cursor(NamedTuple):
-    """The place of a post, or of a job, among all of them by a time, newest first."""
+    """The position of a post or a job in a list sorted by time, newest first."""
 
     time: float
     name: str
 
     @property
     def key(self) -> tuple[float, str]:
-        """What the places are sorted by."""
+        """The sort key."""
         return -self.time, self.name
 
     def __str__(self) -> str:
-        # Nine digits distinguish any two present-day times in a float.
+        # Nine decimals distinguish any two floats near the present time.
         return f"{self.time:.9f}~{self.name}"
 
     @classmethod
     def parse(cls, text: str) -> "Cursor":
-        """Read what :meth:`__str__` wrote.
+        """Parse the output of :meth:`__str__`.
 
         Raises:
-            ValueError: *text* is something else.
+            ValueError: *text* is not a cursor.
         """
         time, _, name = text.partition("~")
-        if not (_MOMENT.fullmatch(time) and is_shortcode(name)):
+        if not (_CURSOR_TIME.fullmatch(time) and is_shortcode(name)):
             raise ValueError(text)
         return cls(float(time), name)
 
 
 class Listing(NamedTuple):
-    """Some posts, newest first, and where the next listing begins; None at the end."""
+    """A page of posts, newest first, and the cursor of the next page; None on the last page."""
 
     posts: list[StoredPost]
     next: Cursor | None
 
 
 class Usage(NamedTuple):
-    """How many posts are stored, and the bytes of their files."""
+    """The number of stored posts, and the total size of their files in bytes."""
 
     posts: int
     bytes: int
 
 
 def folders(root: Path) -> Iterator[tuple[str, int]]:
-    """The folders that may be posts, with their inodes: a new inode means a new post."""
+    """Yield the folders that may be posts, with their inodes; a new inode means a new post."""
     with os.scandir(root) as entries:
         for entry in entries:
             if is_shortcode(entry.name) and entry.is_dir(follow_symlinks=False):
-                # SQLite's numbers are signed, and some file systems use all 64 bits.
-                yield entry.name, entry.inode() & _MOST_INODE
+                # SQLite's integers are signed, and some file systems use all 64 bits.
+                yield entry.name, entry.inode() & _MAX_INODE
 
 
 def folders_of(root: Path, shortcodes: Iterable[str]) -> Iterator[tuple[str, int]]:
-    """Like :func:`folders`, but only those of *shortcodes*."""
+    """Yield what :func:`folders` yields, but only for *shortcodes*."""
     for shortcode in shortcodes:
         with suppress(FileNotFoundError):
             status = os.lstat(root / shortcode)
             if stat.S_ISDIR(status.st_mode):
-                yield shortcode, status.st_ino & _MOST_INODE
+                yield shortcode, status.st_ino & _MAX_INODE
 
 
 def newest(root: Path, number: int, after: Cursor | None) -> list[Cursor]:
-    """The places of the latest *number* posts that come *after* a place."""
-    all_posts = (Cursor(stored_at, shortcode) for shortcode, stored_at, _ in _folders(root))
-    those = (cursor for cursor in all_posts if after is None or cursor.key > after.key)
-    # To sort all of many posts would take long, and much memory.
-    return heapq.nsmallest(number, those, key=lambda cursor: cursor.key)
+    """Return the cursors of the first *number* posts, newest first, that come *after* a cursor."""
+    all_posts = (Cursor(stored_at, shortcode) for shortcode, stored_at, _ in _posts(root))
+    matching = (cursor for cursor in all_posts if after is None or cursor.key > after.key)
+    # Sorting all posts of a large library would take long, and much memory.
+    return heapq.nsmallest(number, matching, key=lambda cursor: cursor.key)
 
 
 def stored_before(root: Path, moment: float) -> tuple[list[str], Set[str]]:
-    """The shortcodes of posts stored before *moment* (unix time); posts of release
-    0.2.0 count from when they were first seen, and are noted as seen now. The set has noted posts
-    that are gone, or that this release stored again.
+    """Return the shortcodes of posts stored before *moment*, a Unix time.
+
+    A post of release 0.2.0 counts from the time at which it was first seen, and is recorded as seen
+    now. The second value has the posts recorded earlier that are gone, or that this release has
+    stored again.
     """
-    posts = list(_folders(root))
+    posts = list(_posts(root))
     legacy = {name for name, _, version in posts if version is None}
     gone = note_seen(root, legacy)
     since = {name: (first_seen(root / name) or moment) for name in legacy}
@@ -117,15 +119,15 @@ def stored_before(root: Path, moment: float) -> tuple[list[str], Set[str]]:
 
 
 def versions(root: Path) -> dict[str, int]:
-    """The version of each post: a number that changes when the post is stored again, and grows.
+    """Return the version of each post: a number that increases each time the post is stored.
 
-    Posts of release 0.2.0 have none.
+    Posts of release 0.2.0 have none, and are left out.
     """
-    return {name: version for name, _, version in _folders(root) if version is not None}
+    return {name: version for name, _, version in _posts(root) if version is not None}
 
 
 def version_of(folder: Path) -> int | None:
-    """The version of the post in *folder*; None if there is none."""
+    """Return the version of the post in *folder*; None if there is none."""
     try:
         manifest = os.lstat(folder / MANIFEST)
     except (FileNotFoundError, NotADirectoryError):
@@ -134,15 +136,15 @@ def version_of(folder: Path) -> int | None:
 
 
 def is_stored(folder: Path) -> bool:
-    """Whether *folder* holds a post, readable or not, or files of release 0.2.0."""
+    """Return whether *folder* holds a post, readable or not, or files of release 0.2.0."""
     return os.path.lexists(folder / MANIFEST) or legacy_time(folder) is not None
 
 
 def usage_of(root: Path) -> Usage:
-    """How much is stored; this looks at every file."""
+    """Count the posts, and add up the sizes of all their files."""
     posts = size = 0
-    for shortcode, _, _ in _folders(root):
-        # The post may have been removed meanwhile.
+    for shortcode, _, _ in _posts(root):
+        # The post may have been removed in the meantime.
         with suppress(OSError):
             size += size_of(root / shortcode)
             posts += 1
@@ -150,7 +152,7 @@ def usage_of(root: Path) -> Usage:
 
 
 def size_of(folder: Path) -> int:
-    """The bytes of the files in *folder*.
+    """Return the total size of the files in *folder*, in bytes.
 
     Raises:
         OSError: the folder cannot be read.
@@ -159,8 +161,11 @@ def size_of(folder: Path) -> int:
         return sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
 
 
-def _folders(root: Path) -> Iterator[tuple[str, float, int | None]]:
-    """Each post with the time by which it is listed, and its version; None for release 0.2.0."""
+def _posts(root: Path) -> Iterator[tuple[str, float, int | None]]:
+    """Yield each post's shortcode, the time by which it is listed, and its version.
+
+    Posts of release 0.2.0 have no version.
+    """
     with os.scandir(root) as entries:
         for entry in entries:
             try:
@@ -172,7 +177,7 @@ def _folders(root: Path) -> Iterator[tuple[str, float, int | None]]:
                 if stored_at is not None:
                     yield entry.name, stored_at, None
             except OSError as error:
-                log.warning("post not readable", shortcode=entry.name, cause=str(error))
+                log.warning("post unreadable", shortcode=entry.name, cause=str(error))
             else:
                 if stat.S_ISREG(manifest.st_mode):
                     yield entry.name, manifest.st_mtime, manifest.st_mtime_ns

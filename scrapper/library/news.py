@@ -1,4 +1,4 @@
-"""Which posts changed recently, for clients that follow the library."""
+"""Recent changes to stored posts, for clients that follow the library."""
 
 from collections import deque
 from typing import Literal, NamedTuple, Protocol
@@ -6,36 +6,41 @@ from typing import Literal, NamedTuple, Protocol
 __all__ = ["Change", "LocalNews", "News", "PostChange"]
 
 Change = Literal["stored", "changed", "removed"]
-"""A post was stored, or stored again; its mark or its additions changed; or it was removed."""
+"""``stored`` includes a post that is stored again. ``changed`` means that the post was kept or
+released, or that a plugin added something to it.
+"""
 
-_MOST_CHANGES = 10_000
+_MAX_CHANGES = 10_000
 
 
 class PostChange(NamedTuple):
-    """What became of a post."""
+    """A change to one post."""
 
     shortcode: str
     change: Change
 
 
 class News(Protocol):
-    """The latest changes of posts, by any process."""
+    """The latest changes to posts, made by any process."""
 
     def note(self, shortcode: str, change: Change) -> None:
-        """Note a change, on the event loop."""
+        """Record a change; to be called on the event loop."""
 
     async def place(self) -> str:
-        """The place after the last change."""
+        """Return the position after the latest change."""
 
     async def since(self, place: str) -> tuple[str, list[PostChange] | None]:
-        """The changes after a *place*, and the place after them; None if some are lost."""
+        """Return the position after the latest change, and the changes since *place*.
+
+        The changes are None if some of them are no longer available.
+        """
 
 
 class LocalNews:
-    """:class:`News` of this process only."""
+    """The changes made by this process alone; an implementation of :class:`News`."""
 
     def __init__(self) -> None:
-        self._changes: deque[PostChange] = deque(maxlen=_MOST_CHANGES)
+        self._changes: deque[PostChange] = deque(maxlen=_MAX_CHANGES)
         self._last = 0
 
     def note(self, shortcode: str, change: Change) -> None:
@@ -47,6 +52,6 @@ class LocalNews:
 
     async def since(self, place: str) -> tuple[str, list[PostChange] | None]:
         number = self._last - int(place)
-        lost = number > len(self._changes)
-        changes = [self._changes[-index] for index in range(number, 0, -1)] if not lost else None
-        return str(self._last), changes
+        if number > len(self._changes):
+            return str(self._last), None
+        return str(self._last), [self._changes[-index] for index in range(number, 0, -1)]

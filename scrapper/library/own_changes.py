@@ -1,4 +1,4 @@
-"""What this process itself changed in the media folder: a sync need not compare the rest."""
+"""Tracks this process's own changes to the media folder, so that a sync can skip the rest."""
 
 import threading
 from collections import deque
@@ -9,25 +9,25 @@ from typing import NamedTuple
 
 __all__ = ["OwnChanges"]
 
-_MOST = 4096
+_MAX_CHANGES = 4096
 
 
 class OwnChanges:
-    """The posts that this process recently put into *root* or removed from it; for any thread.
+    """The posts that this process recently added to *root* or removed from it; for any thread.
 
-    Each change is kept with the folder's time of modification before and after it, in nanoseconds.
-    As long as these times form a chain, nobody else changed the folder in between. What another
-    process does at the very instant of one of our changes goes unnoticed until the next sweep.
+    Each change is stored with the folder's modification time before and after it, in nanoseconds.
+    As long as these times form a chain, no other process has changed the folder in between. A
+    change that another process makes at the same instant goes unnoticed until the next sweep.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._lock = threading.RLock()
-        self._changes: deque[_Change] = deque(maxlen=_MOST)
+        self._changes: deque[_Change] = deque(maxlen=_MAX_CHANGES)
 
     @contextmanager
     def making(self, shortcode: str) -> Iterator[None]:
-        """Note that the block stores or removes a post."""
+        """Record that the block stores or removes a post."""
         with self._lock:
             before = self._root.stat().st_mtime_ns
             try:
@@ -37,7 +37,10 @@ class OwnChanges:
                 self._changes.append(_Change(before, after, shortcode))
 
     def between(self, start: int, end: int) -> set[str] | None:
-        """The posts that changed between two times; None if others may have changed, too."""
+        """Return the posts changed between two modification times; None if others may have changed.
+
+        The times are in nanoseconds.
+        """
         changed: set[str] = set()
         found = set[str]() if start == end else None
         time = start
@@ -47,7 +50,7 @@ class OwnChanges:
                     changed.add(change.shortcode)
                     time = change.after
                     if time == end:
-                        # Other changes in the same tick of the clock may follow.
+                        # More changes within the same clock tick may follow.
                         found = changed.copy()
         return found
 

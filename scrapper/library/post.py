@@ -1,4 +1,4 @@
-"""A post and its media: the data that all other modules work with."""
+"""A post and its media: the data model that all other modules share."""
 
 import re
 import sys
@@ -28,19 +28,19 @@ __all__ = [
 Quality = Literal["compatible", "best"]
 
 MAX_MEGABYTES = 1_000_000
-"""The largest bound for a file's size that can be asked for, in millions of bytes."""
+"""The largest file size limit that a client can request, in millions of bytes."""
 
 SMALL_BYTES, SMALL_PIXELS = 25_000, 320
-"""The limits of a small picture: its bytes, and the pixels of its shorter side."""
+"""The limits of a small picture: its size in bytes, and its shorter side in pixels."""
 
-_SHOWN = (".jpg", ".png", ".webp", ".gif")
+_WEB_FORMATS = (".jpg", ".png", ".webp", ".gif")
 _UNSIGNED_LIFETIME = 24 * 60 * 60
 _MANIFEST_VERSION = 1
 _NUMBER = re.compile(r"_([0-9]{1,2})(?![0-9])")
 _EXPIRY = re.compile(r"[?&]oe=([0-9A-Fa-f]{1,16})(?=[&#]|$)")
-_ADDED = ("added", "object_urls")
-_LATEST = datetime.max.replace(tzinfo=UTC).timestamp() - 1
-_FIRST_PAUSE, _MAX_PAUSE = 60 * 60, 24 * 60 * 60
+_NOT_IN_MANIFEST = ("added", "object_urls")
+_LATEST_TIME = datetime.max.replace(tzinfo=UTC).timestamp() - 1
+_FIRST_RETRY_SECONDS, _MAX_RETRY_SECONDS = 60 * 60, 24 * 60 * 60
 _MAX_DOUBLINGS = 5
 
 
@@ -48,9 +48,9 @@ _MAX_DOUBLINGS = 5
 class MediaItem:
     """One file of a post.
 
-    ``size`` is in bytes, ``width`` and ``height`` in pixels, ``duration`` in seconds; None if
-    Instagram does not say. ``cdn_url`` is empty for a file that a plugin made. ``codec`` is that of
-    the video or sound itself, by ffprobe's name; ``bit_rate`` is in bits per second.
+    ``size`` is in bytes, ``width`` and ``height`` in pixels, ``duration`` in seconds, ``bit_rate``
+    in bits per second; None means unknown. ``cdn_url`` is empty for a file made by a plugin.
+    ``codec`` is ffprobe's name for the codec of the video or audio stream.
     """
 
     type: Literal["video", "image", "audio"]
@@ -67,36 +67,36 @@ class MediaItem:
 
     @property
     def is_light(self) -> bool:
-        """Whether the file is a picture of at most 25 KB, of a kind that every browser shows."""
-        is_shown = self.filename.endswith(_SHOWN)
-        return self.type == "image" and self.size <= SMALL_BYTES and is_shown
+        """Whether the file is a picture of at most 25 KB in a format that every browser shows."""
+        is_web_format = self.filename.endswith(_WEB_FORMATS)
+        return self.type == "image" and self.size <= SMALL_BYTES and is_web_format
 
     @property
     def is_small(self) -> bool:
-        """Whether the file is light, with at most 320 pixels on its shorter side, if known."""
+        """Whether the file is light and its shorter side, if known, has at most 320 pixels."""
         sides = [side for side in (self.width, self.height) if side]
         return self.is_light and min(sides, default=0) <= SMALL_PIXELS
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """Which files of a post are wanted: the *quality* of videos, and *max_bytes* for each file."""
+    """Which files of a post are requested: the *quality* of videos, and *max_bytes* per file."""
 
     quality: Quality = "compatible"
     max_bytes: int | None = None
 
     @classmethod
     def stored(cls, quality: Any, max_bytes: Any) -> "Wish":
-        """The wish as stored in a manifest or a job; the default if an older one has none."""
-        known = isinstance(max_bytes, int) and max_bytes > 0
-        return cls("best" if quality == "best" else "compatible", max_bytes if known else None)
+        """Read the wish from a manifest or a job; older ones have none and get the default."""
+        is_limit = isinstance(max_bytes, int) and max_bytes > 0
+        return cls("best" if quality == "best" else "compatible", max_bytes if is_limit else None)
 
 
 @dataclass(frozen=True, slots=True)
 class Music:
-    """The sound of a post: a song, or the owner's own. ``url`` is Instagram's URL of it.
+    """The audio of a post: a song, or the owner's original audio.
 
-    ``title`` is empty if only the URL is known.
+    ``url`` is Instagram's URL of the audio. ``title`` is empty if only the URL is known.
     """
 
     title: str
@@ -106,7 +106,7 @@ class Music:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """Instagram's details of a post besides its media; None if unknown or hidden."""
+    """Instagram's details of a post apart from its media; None means unknown or hidden."""
 
     owner_name: str | None = None
     owner_id: str | None = None
@@ -131,22 +131,22 @@ class Details:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A downloaded post; ``media`` holds at least one item, in Instagram's order.
+    """A downloaded post; ``media`` has at least one item, in Instagram's order.
 
-    ``original_url`` is the URL that was first asked for, ``taken_at`` the time of the post in UTC,
-    RFC 3339. ``thumbnail`` is the cover picture of a post whose main file is a video; it is not one
-    of the ``media``. ``missing`` are the numbers, from 1, of a carousel's items that could not be
-    downloaded. ``outdated`` are those whose file is of an earlier download, because the last one
-    could not get them. ``setbacks`` says how many downloads in a row, before the last one, were
-    incomplete. ``named_item`` is the number of the item that the shortcode names, if it is not the
-    post's own. ``quality`` and ``max_bytes`` are what was asked for, the latter only if larger
-    files were passed over because of it.
+    ``original_url`` is the URL that was first requested. ``taken_at`` is the time of the post as
+    RFC 3339 in UTC. ``thumbnail`` is the cover picture of a post whose main file is a video, and is
+    not part of ``media``. ``small`` is a smaller copy of the post's picture, for lists; it is not
+    part of ``media`` either, and is None if the picture itself is small.
 
-    ``small`` is a smaller copy of the post's picture, for lists; it is not one of the ``media``
-    either, and a post whose picture is small has none.
+    ``missing`` has the numbers, from 1, of the carousel items that could not be downloaded.
+    ``outdated`` has the numbers of the items whose files are from an earlier download because the
+    last one could not get them. ``setbacks`` is how many consecutive downloads before the last one
+    were incomplete. ``named_item`` is the number of the item that the shortcode identifies, if it
+    is not the post's own shortcode. ``quality`` and ``max_bytes`` are the requested values;
+    ``max_bytes`` is None unless larger files were skipped because of it.
 
-    ``added`` are files that plugins made, and ``object_urls`` the addresses of copies, by the
-    file's name. The manifest holds neither.
+    ``added`` are files made by plugins, and ``object_urls`` the URLs of copies, by filename. The
+    manifest holds neither.
     """
 
     shortcode: str
@@ -169,7 +169,7 @@ class Post:
 
     @property
     def items(self) -> tuple[MediaItem, ...]:
-        """The post's media, in Instagram's order, then what plugins added."""
+        """The post's media in Instagram's order, then the files added by plugins."""
         return (*self.media, *self.added)
 
     @property
@@ -179,21 +179,22 @@ class Post:
 
     @property
     def lead(self) -> MediaItem:
-        """The item that represents the post in a list: the one that its shortcode names, or the
-        first; never one that a plugin added.
+        """The item that represents the post in lists.
+
+        The item that the shortcode identifies, or else the first; never one added by a plugin.
         """
         return self._named_or(self.media[0])
 
     @property
     def picture(self) -> MediaItem | None:
-        """The picture that represents the post: its lead, or else the cover of its first video."""
+        """The picture that represents the post: its lead item, or else the cover of its video."""
         return self.lead if self.lead.type == "image" else self.thumbnail
 
     @property
     def listed_picture(self) -> MediaItem | None:
-        """The picture for lists: the small picture, or another one of at most 25 KB."""
+        """The picture for lists: the small picture, or another of at most 25 KB; else None."""
         pictures = filter(None, (self.small, self.picture, self.thumbnail))
-        return next((one for one in pictures if one.is_light), None)
+        return next((picture for picture in pictures if picture.is_light), None)
 
     @property
     def main(self) -> MediaItem:
@@ -202,26 +203,27 @@ class Post:
 
     @property
     def kind(self) -> Literal["video", "image", "carousel"]:
-        """What the post is: a carousel, or what its one item is."""
+        """The type of the post: a carousel, or the type of its only item."""
         if len(self.media) + len(self.missing) > 1:
             return "carousel"
         return "video" if self.main.type == "video" else "image"
 
     @property
     def named(self) -> MediaItem:
-        """The item that the shortcode names, or else the main one."""
+        """The item that the shortcode identifies, or else the main one."""
         return self._named_or(self.main)
 
-    def _named_or(self, otherwise: MediaItem) -> MediaItem:
+    def _named_or(self, default: MediaItem) -> MediaItem:
         named = (item for item in self.media if self.number_of(item) == self.named_item)
-        return next(named, otherwise)
+        return next(named, default)
 
     def fresh_until(self, fetched_at: float) -> float:
-        """Unix time until which the post, downloaded at *fetched_at*, stays fresh.
+        """Return the time until which the post, downloaded at *fetched_at*, stays fresh.
 
-        That is when the first of its signed CDN URLs expires; one without an expiry counts
-        for a day. A post that lacks something is fresh for an hour, and for twice as long each
-        time that it still does, up to a day: Instagram may give the rest then.
+        Both are Unix times. A post is fresh until the first of its signed CDN URLs expires; a URL
+        without an expiry counts for a day. An incomplete post is fresh for an hour, and twice as
+        long after each further incomplete download, up to a day; then Instagram may deliver the
+        rest.
         """
         recent = self._recent
         if not all(item.cdn_url for item in recent):
@@ -229,15 +231,15 @@ class Post:
             return 0.0
         ends = [cdn_expiry(item.cdn_url) or fetched_at + _UNSIGNED_LIFETIME for item in recent]
         if self.missing or self.outdated:
-            pause = _FIRST_PAUSE * 2 ** min(self.setbacks, _MAX_DOUBLINGS)
-            ends.append(fetched_at + min(pause, _MAX_PAUSE))
+            delay = _FIRST_RETRY_SECONDS * 2 ** min(self.setbacks, _MAX_DOUBLINGS)
+            ends.append(fetched_at + min(delay, _MAX_RETRY_SECONDS))
         return min(ends)
 
     def satisfies(self, wish: Wish) -> bool:
-        """Whether the post need not be fetched again for the sake of *wish*.
+        """Return whether the stored files satisfy *wish*, so that no new download is needed.
 
-        Pictures satisfy any quality, and the best satisfies all if it is H.264. Files that had to
-        be kept from an earlier download are ignored.
+        Pictures satisfy any quality, and ``best`` satisfies ``compatible`` if it is H.264. Files
+        kept from an earlier download are ignored.
         """
         if not self.fits(wish.max_bytes):
             return False
@@ -249,13 +251,13 @@ class Post:
         return self.quality == "best" and all(item.codec in (None, "h264") for item in videos)
 
     def fits(self, max_bytes: int | None) -> bool:
-        """Whether each file of the last download is at most *max_bytes* large; None: any size."""
+        """Return whether no file of the last download exceeds *max_bytes*; None means no limit."""
         return max_bytes is None or all(item.size <= max_bytes for item in self._recent)
 
     def within(self, max_bytes: int | None) -> "Post":
-        """The post without those files of an earlier download that are larger than *max_bytes*.
+        """Return the post without files of an earlier download that are larger than *max_bytes*.
 
-        They stay stored for requests without such a bound.
+        These files stay stored, for requests without such a limit.
         """
         old = [item for item in self.media if self.number_of(item) in self.outdated]
         large = [item for item in old if item.size > (max_bytes or sys.maxsize)]
@@ -276,33 +278,35 @@ class Post:
 
     @property
     def taken_time(self) -> float | None:
-        """``taken_at`` as unix time."""
+        """``taken_at`` as a Unix time; None if unknown."""
         try:
             return datetime.fromisoformat(self.taken_at or "").timestamp()
         except (TypeError, ValueError, OverflowError):
             return None
 
     def item(self, number: int) -> MediaItem | None:
-        """The item with that *number*, from 1; None if it is missing, or does not exist.
+        """Return the item with *number*, counted from 1; None if it is missing or does not exist.
 
-        Missing ones keep their numbers, and what plugins added comes after the last one.
+        Missing items keep their numbers. Items added by plugins come after all others.
         """
         index = number - 1 - sum(lost < number for lost in self.missing)
         return None if number in self.missing else next(iter(self.items[index : index + 1]), None)
 
     def number_of(self, item: MediaItem) -> int:
-        """The number, from 1, of the carousel's item that a file belongs to; else 1."""
+        """Return the number, from 1, of the carousel item that the file belongs to, or else 1."""
         found = _NUMBER.match(item.filename.removeprefix(self.shortcode))
         return int(found[1]) if found else 1
 
     def filled_from(self, old: "Post") -> "Post":
-        """The post with the files of *old*, an earlier download, that it lacks.
+        """Return the post, with the files that it lacks taken from *old*, an earlier download.
 
-        If the numbers of items differ, an item was removed meanwhile, so nothing is taken.
+        If the two have different numbers of items, Instagram's post was changed in between, so no
+        file is taken.
         """
-        lacks = bool(self.missing or self.outdated)
-        again = bool(old.missing or old.outdated)
-        post = replace(self, setbacks=old.setbacks + 1 if lacks and again else 0)
+        is_incomplete = bool(self.missing or self.outdated)
+        was_incomplete = bool(old.missing or old.outdated)
+        setbacks = old.setbacks + 1 if is_incomplete and was_incomplete else 0
+        post = replace(self, setbacks=setbacks)
         if len(old.media) + len(old.missing) != len(self.media) + len(self.missing):
             return post
         kept = [item for item in old.media if old.number_of(item) in self.missing]
@@ -318,16 +322,18 @@ class Post:
         )
 
     def to_manifest(self) -> dict[str, Any]:
-        """The post as JSON data, for :meth:`from_manifest` to read."""
-        values = {name: value for name, value in asdict(self).items() if name not in _ADDED}
+        """Return the post as JSON data, which :meth:`from_manifest` reads."""
+        values = {
+            name: value for name, value in asdict(self).items() if name not in _NOT_IN_MANIFEST
+        }
         return {"version": _MANIFEST_VERSION, **values}
 
     @classmethod
     def from_manifest(cls, data: Any) -> "Post":
-        """Read what :meth:`to_manifest` wrote.
+        """Parse the output of :meth:`to_manifest`.
 
         Raises:
-            ValueError: *data* is something else.
+            ValueError: *data* is not a manifest.
         """
         try:
             wish = Wish.stored(data.get("quality"), data.get("max_bytes"))
@@ -362,9 +368,9 @@ class Post:
 
 @dataclass(slots=True)
 class Progress:
-    """The progress of a download in bytes; written by the thread that downloads.
+    """The progress of a download in bytes, written by the downloading thread.
 
-    ``total`` grows with each file whose length the CDN gives, and is None before the first.
+    ``total`` grows with each file whose length the CDN sends, and is None before the first.
     """
 
     done: int = 0
@@ -387,21 +393,24 @@ class Fetch:
 
     @property
     def seconds_left(self) -> float:
-        """The seconds until the deadline; negative once it passed."""
+        """The seconds until the deadline; negative once it has passed."""
         return self.deadline - time.monotonic()
 
 
 def is_own_file(filename: str, shortcode: str) -> bool:
-    """Whether a file of the post, in its folder, may have this *filename*."""
+    """Return whether *filename* is a valid name for a file in the post's folder."""
     return filename.startswith(shortcode) and "/" not in filename
 
 
 def moment(seconds: float) -> str:
-    """A unix time in RFC 3339, in UTC; times beyond its range become the last in it."""
-    return f"{datetime.fromtimestamp(min(seconds, _LATEST), UTC):%Y-%m-%dT%H:%M:%SZ}"
+    """Format a Unix time as RFC 3339 in UTC; times after the year 9999 become its last second."""
+    return f"{datetime.fromtimestamp(min(seconds, _LATEST_TIME), UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def cdn_expiry(url: str) -> int | None:
-    """Unix time at which a signed CDN URL expires: its query's ``oe``, in hex; else None."""
+    """Return the Unix time at which a signed CDN URL expires: the hexadecimal ``oe`` in its query.
+
+    None if the URL has no expiry.
+    """
     found = _EXPIRY.search(url)
     return int(found[1], 16) if found else None

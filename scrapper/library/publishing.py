@@ -1,7 +1,8 @@
-"""Puts posts into the library and removes them, so that a post is complete at any instant.
+"""Publishes and removes posts atomically.
 
-Files are gathered in a folder under ``ROOT/.incoming``, flushed to the disk, and published by one
-rename of that folder, so that a folder with a shortcode's name is complete after a power cut, too.
+A post's files are collected in a folder under ``ROOT/.incoming``, flushed to the disk, and
+published by one rename of that folder. A folder named after a shortcode is therefore always
+complete, even after a power failure.
 """
 
 import errno
@@ -33,14 +34,14 @@ _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
 class Superseded(Exception):
-    """A later turn has stored the post already."""
+    """A later turn has already stored the post."""
 
 
 class Publisher:
-    """Puts posts under *root*, an absolute path; blocking.
+    """Publishes posts under *root*, an absolute path; blocking.
 
-    Leftovers are removed once they have not changed for *abandoned_after* seconds. With 0, no other
-    process may use the root. *check* raises if the root is gone or was replaced.
+    Leftovers are removed once they have not changed for *abandoned_after* seconds. If that is 0, no
+    other process may use the root. *check* raises if the root is gone or was replaced.
     """
 
     def __init__(
@@ -56,35 +57,35 @@ class Publisher:
         self._abandoned = False
 
     def stage(self, shortcode: str) -> Path:
-        """Make an empty folder for the files of a post that is being downloaded.
+        """Create an empty folder for the files of a post that is being downloaded.
 
         Raises:
             MediaFolderGone: the root is gone, or was replaced.
-            OSError: the folder cannot be made.
+            OSError: the folder cannot be created.
         """
         self._check()
         with self._staging:
             if self._abandoned:
                 raise FileNotFoundError(self.incoming)
             self.incoming.mkdir(exist_ok=True)
-            folder = self._unused(shortcode)
+            folder = self._unused_path(shortcode)
             folder.mkdir()
             self._staged.add(folder)
         return folder
 
     def publish(self, folder: Path, post: Post, fence: int = 0) -> StoredPost:
-        """Replace the stored post, if any, by *folder*, from :meth:`stage`.
+        """Publish *folder*, created by :meth:`stage`, in place of any stored version of the post.
 
-        *fence* is the turn's, or 0 if no other process uses the root.
+        *fence* is the turn's fence, or 0 if no other process uses the root.
 
-        Items that *post* lacks are kept from an earlier download. The files get the time when the
-        post was taken, the manifest the time when the post was stored.
+        Items missing from *post* are kept from an earlier download. The modification time of the
+        media files is set to when the post was taken; that of the manifest is when it was stored.
 
         Raises:
-            Superseded: the stored post has a higher fence, and stays.
+            Superseded: the stored post has a higher fence, and is not replaced.
         """
         post = self._with_old_files(folder, post)
-        _date(folder, post)
+        _set_times(folder, post)
         manifest = json.dumps({**post.to_manifest(), "fence": fence}, ensure_ascii=False, indent=1)
         (folder / MANIFEST).write_text(manifest + "\n", encoding="utf-8")
         status = (folder / MANIFEST).stat()
@@ -105,7 +106,7 @@ class Publisher:
         )
 
     def _with_old_files(self, folder: Path, post: Post) -> Post:
-        """*post*, with the files in *folder* that only an earlier download has."""
+        """Link the files that only an earlier download has into *folder*; return the full post."""
         if not post.missing and (post.thumbnail or post.main.type != "video"):
             return post
         place = self.root / post.shortcode
@@ -120,7 +121,7 @@ class Publisher:
                 if file.filename not in new:
                     _link(place / file.filename, folder / file.filename)
         except OSError as error:
-            # Another process may have removed the post meanwhile.
+            # Another process may have removed the post in the meantime.
             log.warning("old files not kept", shortcode=post.shortcode, cause=str(error))
             return post
         if filled.outdated:
@@ -128,68 +129,73 @@ class Publisher:
         return filled
 
     def discard(self, folder: Path) -> None:
-        """Remove a folder from :meth:`stage`, if it is still there."""
+        """Delete a folder created by :meth:`stage`, if it still exists."""
         self._staged.discard(folder)
         delete(folder)
 
     def abandon(self) -> None:
-        """Remove all folders from :meth:`stage`, even if threads use them; allow no new ones."""
+        """Delete all folders created by :meth:`stage`, even if in use, and allow no new ones."""
         with self._staging:
             self._abandoned = True
         for folder in self._staged.copy():
-            # Under another name, no thread can find the folder and put one more file into it.
-            doomed = self._unused(folder.name)
+            # Rename it first, so that no thread can add another file.
+            doomed = self._unused_path(folder.name)
             with suppress(OSError):
                 folder.rename(doomed)
                 delete(doomed)
 
     def remove(self, shortcode: str, *, unless_kept: bool = False) -> bool:
-        """Remove the post, by one rename first; return whether there was a post.
+        """Remove the post; with *unless_kept*, return False if it is kept.
+
+        The post disappears by one rename before its files are deleted.
 
         Raises:
-            OSError: the post cannot be removed, or is not there.
+            OSError: the post is not stored, or cannot be removed.
         """
         self._check()
-        place, doomed = self.root / shortcode, self._unused(shortcode)
+        place, doomed = self.root / shortcode, self._unused_path(shortcode)
         with self.changes.making(shortcode):
             if not unless_kept:
                 place.rename(doomed)
-            elif not self._take_unless_kept(place, doomed):
+            elif not self._move_unless_kept(place, doomed):
                 return False
         delete(doomed)
         return True
 
-    def _take_unless_kept(self, place: Path, doomed: Path) -> bool:
+    def _move_unless_kept(self, place: Path, doomed: Path) -> bool:
         if is_kept(place):
             return False
-        # After a crash from here on, clear_leftovers() puts the post back.
-        taken = self._unused(place.name, _REPLACED)
-        place.rename(taken)
-        # The post may have been marked since we looked.
-        if is_kept(taken):
-            self._put_back(taken, place)
+        # If the process crashes after this rename, clear_leftovers() restores the post.
+        moved = self._unused_path(place.name, _REPLACED)
+        place.rename(moved)
+        # The post may have been marked since the check.
+        if is_kept(moved):
+            self._restore(moved, place)
             return False
-        taken.rename(doomed)
+        moved.rename(doomed)
         return True
 
-    def _put_back(self, taken: Path, place: Path) -> None:
+    def _restore(self, moved: Path, place: Path) -> None:
         try:
-            taken.rename(place)
+            moved.rename(place)
         except OSError as error:
             if error.errno not in _OCCUPIED:
                 raise
-            # Somebody stored the post again.
-            carry_over(taken, place)
-            delete(taken)
+            # Another download has stored the post in the meantime.
+            carry_over(moved, place)
+            delete(moved)
 
     def clear_leftovers(self, now: float) -> None:
-        """Remove leftovers of a crash as of *now*, and put back a post left between two renames."""
-        newest = now - self._abandoned_after
+        """Delete what crashed processes left, and restore posts caught between two renames.
+
+        *now*, a Unix time, decides which leftovers are old enough.
+        """
+        cutoff = now - self._abandoned_after
         for leftover in self.incoming.iterdir():
             # Several processes may do this at once.
             with suppress(FileNotFoundError):
                 # A rename changes st_ctime, but not st_mtime.
-                if self._abandoned_after and leftover.lstat().st_ctime > newest:
+                if self._abandoned_after and leftover.lstat().st_ctime > cutoff:
                     continue
                 shortcode, _, _ = leftover.name.partition(".")
                 if leftover.suffix == _REPLACED and not (self.root / shortcode).exists():
@@ -197,7 +203,7 @@ class Publisher:
                 else:
                     delete(leftover)
 
-    def _unused(self, shortcode: str, suffix: str = "") -> Path:
+    def _unused_path(self, shortcode: str, suffix: str = "") -> Path:
         return self.incoming / f"{shortcode}.{uuid.uuid4().hex}{suffix}"
 
     def _put_in_place(self, folder: Path, place: Path, fence: int) -> None:
@@ -215,32 +221,32 @@ class Publisher:
                 carry_over(place, folder)
                 replaced = self._swap(folder, place)
             except OSError as error:
-                # Another process removed or stored the post meanwhile.
+                # Another process removed or stored the post in the meantime.
                 if error.errno not in (*_OCCUPIED, errno.ENOENT):
                     raise
             else:
                 break
-        if fence and (theirs := fence_of(replaced)) > fence:
-            # A later turn ended since we looked.
-            self._put_in_place(replaced, place, theirs)
+        if fence and (later := fence_of(replaced)) > fence:
+            # A later turn stored the post after the check above.
+            self._put_in_place(replaced, place, later)
             raise Superseded
-        # The post may have been marked since we looked.
+        # The post may have been marked since its mark was carried over.
         carry_over(replaced, place)
         delete(replaced)
 
     def _swap(self, folder: Path, place: Path) -> Path:
-        """Swap *folder* with *place*; return where the old folder is then."""
+        """Swap *folder* with *place*; return the new path of the folder that was at *place*."""
         if exchange(folder, place):
             return folder
-        # Not atomic: after a crash between the renames, clear_leftovers() puts the post back.
-        replaced = self._unused(place.name, _REPLACED)
+        # Not atomic: after a crash between the two renames, clear_leftovers() restores the post.
+        replaced = self._unused_path(place.name, _REPLACED)
         place.rename(replaced)
         folder.rename(place)
         return replaced
 
 
 def _link(old: Path, new: Path) -> None:
-    """Link the file under another name, too, or copy it if the disk has no links."""
+    """Hard-link the file *old* at *new*, or copy it if the file system has no hard links."""
     try:
         new.hardlink_to(old)
     except FileNotFoundError:
@@ -249,12 +255,12 @@ def _link(old: Path, new: Path) -> None:
         shutil.copyfile(old, new)
 
 
-def _date(folder: Path, post: Post) -> None:
-    """Give the post's files the time at which the post was taken, if that is known."""
-    moment = post.taken_time
-    if moment is None:
+def _set_times(folder: Path, post: Post) -> None:
+    """Set the files' modification times to when the post was taken, if known."""
+    taken_at = post.taken_time
+    if taken_at is None:
         return
     for file in post.files:
-        # Some disks support few years, or no times at all.
+        # Some file systems support only a few decades, or no times at all.
         with suppress(OSError, OverflowError):
-            os.utime(folder / file.filename, (moment, moment))
+            os.utime(folder / file.filename, (taken_at, taken_at))

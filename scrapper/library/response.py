@@ -1,6 +1,6 @@
-"""A post as clients receive it: the only definition of its JSON.
+"""The JSON of a post, as clients receive it.
 
-The field names, types and descriptions here become the API's description too.
+The field names, types and descriptions here also become the OpenAPI description.
 """
 
 import secrets
@@ -15,9 +15,9 @@ from scrapper.library.post import Details, MediaItem, Post, moment
 
 __all__ = ["MediaFile", "PostResponse", "RenderedPost", "picture_version"]
 
-_OBJECT_URL = "Address of the copy that the plugin s3 made"
+_OBJECT_URL = "URL of the copy made by the plugin s3"
 _CLOSED = ConfigDict(extra="forbid")
-# The placeholder of the request's URL: no text of Instagram's can contain it.
+# A random placeholder for the request's URL, so no caption can contain it.
 _URL_MARK = secrets.token_hex(16)
 _END = b'"expires_at":%b,"kept":%b,"cached":%b,"stale":%b}'
 _BOOLEANS = (b"false", b"true")
@@ -30,13 +30,13 @@ class MediaFile:
     __pydantic_config__ = _CLOSED
 
     type: Literal["video", "image", "audio"]
-    path: Annotated[str, Field(description="Where the service keeps the file")]
+    path: Annotated[str, Field(description="Path of the file on the server's disk")]
     url: Annotated[str, Field(description="Path of the file in this API")]
     cdn_url: Annotated[
         str | None,
         Field(
-            description="Instagram's signed URL; it lasts for some days. "
-            "Null for a file that a plugin made"
+            description="Instagram's signed URL, valid for a few days; "
+            "null for a file made by a plugin"
         ),
     ]
     object_url: Annotated[str | None, Field(description=_OBJECT_URL)]
@@ -47,7 +47,7 @@ class MediaFile:
     duration: Annotated[float | None, Field(description="Seconds")]
     has_audio: bool | None
     codec: Annotated[
-        str | None, Field(description="Of a video, or of a sound: such as h264, vp9, av1, aac")
+        str | None, Field(description="Codec of the video or audio, such as h264, vp9, av1 or aac")
     ]
     bit_rate: Annotated[int | None, Field(description="Bits per second")]
 
@@ -59,21 +59,23 @@ class PostResponse:
     __pydantic_config__ = _CLOSED
 
     shortcode: Annotated[str, Field(pattern="^[A-Za-z0-9_-]{5,64}$")]
-    video: Annotated[str | None, Field(description="Path of the first video")]
+    video: Annotated[str | None, Field(description="Path of the first video on the server's disk")]
     description: Annotated[str, Field(description="The caption, or empty")]
     cdn_url: Annotated[str, Field(description="Instagram's URL of the main file")]
     object_url: Annotated[str | None, Field(description=_OBJECT_URL)]
-    original_url: Annotated[str, Field(description="The URL that was asked for")]
+    original_url: Annotated[str, Field(description="The URL that was requested")]
     media: Annotated[
         list[MediaFile],
-        Field(min_length=1, description="In Instagram's order, then what plugins added"),
+        Field(
+            min_length=1, description="The post's files in Instagram's order, then those of plugins"
+        ),
     ]
     thumbnail: Annotated[MediaFile | None, Field(description="Cover of the first video")]
     thumbnail_url: Annotated[
         str | None,
         Field(
-            description="Path of a small picture of the post, for lists; it changes with the "
-            "picture. Null if there is none"
+            description="Path of a small picture of the post, for lists; changes when the picture "
+            "does. Null if there is none"
         ),
     ]
     owner: str | None
@@ -86,43 +88,45 @@ class PostResponse:
     stored_at: Annotated[
         str,
         Field(
-            description="When the service stored its latest download of the post",
+            description="When the service last downloaded and stored the post",
             json_schema_extra={"format": "date-time"},
         ),
     ]
     expires_at: Annotated[
         str | None,
         Field(
-            description="The time after which a sweep may remove the post; null: never",
+            description="When the post becomes old enough to be removed; null means never",
             json_schema_extra={"format": "date-time"},
         ),
     ]
-    kept: Annotated[bool, Field(description="Whether sweeps leave the post alone")]
+    kept: Annotated[
+        bool, Field(description="Whether the post is exempt from removal because of its age")
+    ]
     cached: Annotated[bool, Field(description="Whether the post came from disk")]
     stale: Annotated[
         bool,
         Field(
-            description="Whether the post came from disk although it should be fetched again: a "
-            "signed URL has expired, or items are missing"
+            description="Whether the post came from disk although it should be fetched again, "
+            "because a signed URL has expired or items are missing"
         ),
     ]
 
 
 @dataclass(frozen=True, slots=True)
 class RenderedPost:
-    """The JSON of a :class:`PostResponse`, without the values that depend on the request."""
+    """The JSON of a :class:`PostResponse` without the values that depend on the request."""
 
     before_url: bytes
     after_url: bytes
 
     @property
     def size(self) -> int:
-        """About how many bytes of memory the JSON takes, together with its post."""
+        """The approximate memory use of the JSON and its post, in bytes."""
         return 3 * (len(self.before_url) + len(self.after_url))
 
     @classmethod
     def of(cls, post: Post, root: Path, stored_at: float = 0.0) -> "RenderedPost":
-        """Render *post*, stored at a unix time, whose files are under *root*/shortcode."""
+        """Render *post*, whose files are in *root*/shortcode; *stored_at* is a Unix time."""
         folder = f"{root}/{post.shortcode}"
         main = post.main
 
@@ -169,15 +173,15 @@ class RenderedPost:
         expires_at: float | None = None,
         prefix: str = "",
     ) -> bytes:
-        """The whole response, as JSON text in UTF-8.
+        """Return the whole response as UTF-8 JSON.
 
-        *expires_at* is a unix time. *prefix* comes before the files' URLs.
+        *expires_at* is a Unix time. *prefix* is prepended to the files' URLs.
         """
         expires = b"null" if expires_at is None else b'"%b"' % moment(expires_at).encode()
         end = _END % (expires, _BOOLEANS[kept], _BOOLEANS[cached], _BOOLEANS[stale])
         after = self.after_url
         if prefix:
-            # In a caption these quotes would be escaped.
+            # A caption cannot match, because its quotes are escaped.
             for key, path in ((b"url", b"/media/"), (b"thumbnail_url", b"/posts/")):
                 start = b'"%b":"' % key
                 after = after.replace(start + path, start + prefix.encode() + path)
@@ -185,7 +189,7 @@ class RenderedPost:
 
 
 def picture_version(picture: MediaItem, stored_at: float) -> str:
-    """The version of a *picture* of a post that was stored at a unix time."""
+    """Return the version of *picture*, of a post stored at the Unix time *stored_at*."""
     return f"{stored_at * 1e6:.0f}-{picture.size}"
 
 

@@ -1,4 +1,4 @@
-"""The media folder itself: always the same one, and used by one process at a time."""
+"""Creates and locks the media folder, and detects when it is replaced."""
 
 import fcntl
 import os
@@ -19,10 +19,10 @@ _LOCK = "lock"
 
 
 class MediaRoot:
-    """The folder at *path*, which is opened first and closed last; blocking.
+    """The media folder at *path*, which is opened first and closed last; blocking.
 
-    With *shared*, other processes that also share it may use it at the same time. ``found_free``
-    says whether no other process used the folder when it was opened.
+    If it is *shared*, other processes that also share it may use it at the same time.
+    ``found_free`` is true if no other process was using the folder when it was opened.
     """
 
     def __init__(self, path: Path, *, shared: bool = False) -> None:
@@ -35,16 +35,16 @@ class MediaRoot:
         self.found_free = False
 
     def open(self) -> None:
-        """Make the folder if it is missing, and lock it.
+        """Create the folder if it is missing, and lock it.
 
         Raises:
-            SettingsError: another process uses it, or it cannot be made or locked.
+            SettingsError: another process uses the folder, or it cannot be created or locked.
         """
         self.make()
         try:
             self._identity = identity(self.path)
             while not self._take_lock():
-                # Somebody removed the file meanwhile: see withdraw().
+                # Another process has just removed the lock file; see withdraw().
                 self.close()
         except OSError as error:
             raise SettingsError(
@@ -52,10 +52,10 @@ class MediaRoot:
             ) from error
 
     def make(self) -> None:
-        """Make the folder if it is missing.
+        """Create the folder if it is missing.
 
         Raises:
-            SettingsError: the folder cannot be made.
+            SettingsError: the folder cannot be created.
         """
         try:
             self.state.mkdir(parents=True, exist_ok=True)
@@ -79,14 +79,14 @@ class MediaRoot:
         return _is_at(path, self._lock)
 
     def keep_lock(self) -> None:
-        """Lock the folder again if somebody removed its lock; blocking."""
+        """Lock the folder again if its lock file was removed; blocking."""
         lock = self._lock
         try:
             if lock is None or _is_at(self.state / _LOCK, lock):
                 return
             self.check()
             self._take_lock()
-        # Another process was faster, or the disk refused.
+        # Another process locked the folder first, or the lock file cannot be created.
         except (ScrapeError, SettingsError, OSError) as error:
             self._lock = lock
             if self._not_locked.is_due(str(error)):
@@ -98,22 +98,25 @@ class MediaRoot:
 
     @property
     def used(self) -> bool:
-        """Whether a service uses the folder, or did."""
+        """Whether a service uses the folder, or once did."""
         return (self.state / _LOCK).exists() or (self.path / ".incoming").exists()
 
     def check(self) -> None:
         """Check that the folder is still the one that was opened.
 
-        After a disk was unplugged, an empty folder on another disk may be in its place.
+        When a disk is unplugged, an empty folder on another disk may take its place.
 
         Raises:
-            MediaFolderGone: the folder is gone, or another one is in its place.
+            MediaFolderGone: the folder is gone, or was replaced.
         """
         if self._identity is not None and identity(self.path) != self._identity:
             raise MediaFolderGone
 
     def withdraw(self) -> None:
-        """Close the folder, and remove the service's own files if nobody else uses it."""
+        """Close the folder; if no other process uses it, remove the lock and the state folder.
+
+        The state folder is removed only if it is empty.
+        """
         if self._lock is not None and try_lock(self._lock, fcntl.LOCK_EX):
             (self.state / _LOCK).unlink(missing_ok=True)
             with suppress(OSError):

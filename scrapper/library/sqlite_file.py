@@ -1,10 +1,10 @@
-"""A SQLite file of the service, and the one way to open, check, migrate and replace it.
+"""Opens, checks, migrates and replaces the service's SQLite files.
 
-The file may be damaged, removed or replaced at any moment, even while it is open: SQLite would go
-on writing to a file that nobody finds again. So each use first checks that the path still leads to
-the open file. If not, what is left there is set aside, and a new file appears at the path once it
-is complete. The journal is truncated after each transaction, and there is no write-ahead log, so
-everything is in one file between two transactions.
+A file may be damaged, removed or replaced at any moment, even while it is open. SQLite would then
+keep writing to a file that no longer has a name. So each use first checks that the path still leads
+to the open file. If not, whatever is at the path is set aside, and a new file is put there once it
+is complete. The journal is truncated after each transaction and there is no write-ahead log, so
+between transactions all data is in one file.
 """
 
 import fcntl
@@ -40,53 +40,53 @@ _VERSION_IN_HEADER = slice(60, 64)
 _SIDE_FILES = ("-journal", "-wal", "-shm")
 _NEW = ".new"
 _FIRST_WITH_STRICT = (3, 37)
-# A greater version than this means damage.
-_MOST_VERSIONS = 1000
+# A version at or above this one means that the file is damaged.
+_VERSION_LIMIT = 1000
 _PRIMARY_CODE = 0xFF
-_REFUSALS: dict[int, Callable[[], ScrapeError]] = {
+_KNOWN_ERRORS: dict[int, Callable[[], ScrapeError]] = {
     sqlite3.SQLITE_FULL: DiskFull,
-    # The file was moved between our check and SQLite's: the next use notices.
+    # The file was moved between our check and SQLite's. The next use will notice.
     sqlite3.SQLITE_READONLY_DBMOVED: lambda: Busy(retry_after=1),
     sqlite3.SQLITE_READONLY: DiskReadOnly,
     sqlite3.SQLITE_BUSY: lambda: Busy(retry_after=1),
     sqlite3.SQLITE_LOCKED: lambda: Busy(retry_after=1),
 }
-# The system refuses; the file may be fine.
-_FAULTS_OF_THE_SYSTEM = (
+# The operating system refused access; the file itself may be intact.
+_SYSTEM_ERRORS = (
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_NOMEM,
 )
-_SIGNS_OF_DAMAGE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_DAMAGE_ERRORS = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _STRICT_TABLES = (
     "SELECT name, sql FROM main.sqlite_master WHERE type = 'table' AND sql LIKE '%STRICT%'"
 )
-_SECONDS_BETWEEN_TRIES = 0.05
-_SECONDS_TO_START = 10.0
+_RETRY_SECONDS = 0.05
+_OPEN_TIMEOUT_SECONDS = 10.0
 
 
 class NewerSchema(SettingsError):
-    """A later release wrote the file; the text names it."""
+    """A later release wrote the file; the message names the file."""
 
 
 class SQLiteFile:
-    """The file at *path*, which holds the service's *name*; blocking, and for any thread.
+    """The SQLite file at *path*; blocking, and usable from any thread. Logs call it *name*.
 
-    *schema* is the statements that make its tables, which are STRICT, as of *version*. A file of an
-    earlier version is migrated: its tables are rebuilt with the rows and columns that they share,
-    and *migrate* does the rest.
-    *inspect* raises :class:`ValueError` or :class:`sqlite3.DatabaseError` if the content is not
-    ours. *fill* writes the content of each new file; its second argument says whether an earlier
-    file was lost. Other processes use a *shared* file, too, so a file that another process
-    recreated is taken over; if the file is not *shared*, such a file is set aside. *check* raises
-    if the folder is gone.
+    *schema* has the statements that create the tables of *version*; all tables are STRICT. A file
+    of an earlier version is migrated: its tables are rebuilt with the columns that both versions
+    share, and *migrate* does the rest. *inspect* raises :class:`ValueError` or
+    :class:`sqlite3.DatabaseError` if the service did not write the content. *fill* writes the
+    initial content of a new file; its second argument is whether an earlier file was lost.
+    A *shared* file is used by other processes, too, so a file that another process recreated is
+    adopted; otherwise, such a file is set aside. *check* raises if the folder is gone.
 
-    A use raises :class:`~scrapper.errors.Busy` if another program has locked the file for
-    *patience* seconds, or if it was damaged and has been recreated,
-    :class:`~scrapper.errors.DiskFull`, :class:`~scrapper.errors.DiskReadOnly`, :class:`NewerSchema`
-    or :class:`~scrapper.errors.MediaFolderGone`, and :class:`OSError` or :class:`sqlite3.Error` if
-    the file cannot be used for another reason. A use that raises changes nothing.
+    Each use may raise :class:`~scrapper.errors.Busy` if another program has kept the file locked
+    for *patience* seconds, or if the file was damaged and has been recreated; also
+    :class:`~scrapper.errors.DiskFull`, :class:`~scrapper.errors.DiskReadOnly`,
+    :class:`NewerSchema`, :class:`~scrapper.errors.MediaFolderGone`, and :class:`OSError` or
+    :class:`sqlite3.Error` if the file cannot be used for another reason. A use that raises changes
+    nothing.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class SQLiteFile:
         patience: float = 1.0,
     ) -> None:
         if sqlite3.sqlite_version_info < _FIRST_WITH_STRICT:
-            raise SettingsError(f"SQLite {sqlite3.sqlite_version} is too old: 3.37 is needed")
+            raise SettingsError(f"SQLite {sqlite3.sqlite_version} is too old: 3.37 is required")
         self._path = path
         self._new = path.with_name(path.name + _NEW)
         self._name = name
@@ -122,44 +122,44 @@ class SQLiteFile:
         self._database: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._stamp: tuple[int, int] | None = None
-        self._begun = 0
+        self._created = 0
         self.openings = 0
-        """How often the file was opened; after a change, the open file may be another one."""
+        """How often the file was opened; when it changes, the open file may be a different one."""
 
     def open(self) -> None:
-        """Open the file at the start; while it is locked, try again for ten seconds.
+        """Open the file at startup; while it is locked, retry for ten seconds.
 
         Raises:
-            SettingsError: the file cannot be used; the text names it.
+            SettingsError: the file cannot be used; the message names the file.
         """
-        end = time.monotonic() + _SECONDS_TO_START
+        deadline = time.monotonic() + _OPEN_TIMEOUT_SECONDS
         try:
             while True:
                 try:
                     with self.using():
                         return
                 except Busy:
-                    if time.monotonic() > end:
+                    if time.monotonic() > deadline:
                         raise
         except (ScrapeError, OSError, sqlite3.Error) as error:
             cause = response_to(error)[2] if isinstance(error, ScrapeError) else str(error)
             raise SettingsError(f"{self._path}: {cause}") from error
 
     def refuse_newer(self) -> None:
-        """Look only whether a later release wrote the file; the first use looks at the rest.
+        """Check only that no later release wrote the file; the first use checks everything else.
 
-        Call it before the first use: closing a file ends SQLite's locks on it.
+        Call this before the first use, because closing the file releases SQLite's locks on it.
 
         Raises:
-            NewerSchema: a later release wrote it.
+            NewerSchema: a later release wrote the file.
         """
         with suppress(OSError), open_file(self._path) as file:
             header = file.read(_HEADER_BYTES)
             if header.startswith(_MAGIC):
-                self._compare(int.from_bytes(header[_VERSION_IN_HEADER], "big"))
+                self._check_version(int.from_bytes(header[_VERSION_IN_HEADER], "big"))
 
     def close(self) -> None:
-        """Close the file; if it was removed or replaced meanwhile, recreate it first."""
+        """Close the file; if it was removed or replaced in the meantime, recreate it first."""
         with self._lock:
             try:
                 if self._database is not None and not self._is_in_place(self._database):
@@ -170,42 +170,42 @@ class SQLiteFile:
 
     @contextmanager
     def using(self) -> Iterator[sqlite3.Connection]:
-        """The open file, for one thread."""
+        """Yield the open file to one thread at a time."""
         if not self._lock.acquire(timeout=self._patience):
             raise Busy(retry_after=1)
         try:
             database = self._database
             if database is None or not self._is_in_place(database):
                 database = self._open()
-            begun = self._begun
+            created = self._created
             try:
                 yield database
             except sqlite3.DatabaseError as error:
-                if _code(error) in _SIGNS_OF_DAMAGE:
+                if _code(error) in _DAMAGE_ERRORS:
                     self._open()
-                    if self._begun > begun:
+                    if self._created > created:
                         raise Busy(retry_after=1) from error
                 raise
             finally:
                 self._stamp = _stamp(self._path)
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0)
-            refusal = _REFUSALS.get(code) or _REFUSALS.get(code & _PRIMARY_CODE)
-            if refusal is not None:
-                raise refusal() from error
+            known = _KNOWN_ERRORS.get(code) or _KNOWN_ERRORS.get(code & _PRIMARY_CODE)
+            if known is not None:
+                raise known() from error
             raise
         finally:
             self._lock.release()
 
     @contextmanager
     def changing(self) -> Iterator[sqlite3.Connection]:
-        """The open file, for one thread and one transaction."""
+        """Yield the open file to one thread at a time, inside a transaction."""
         with self.using() as database, database:
             database.execute("BEGIN IMMEDIATE")
             yield database
 
     def _is_in_place(self, database: sqlite3.Connection) -> bool:
-        """Whether the path leads to the open file, and the file is one of ours."""
+        """Return whether the path still leads to the open file, and the file is still ours."""
         if identity(self._path) != self._identity or any(map(_is_unusable, self._side_files())):
             return False
         if self._was_overwritten():
@@ -213,13 +213,13 @@ class SQLiteFile:
         try:
             [version] = database.execute("PRAGMA user_version").fetchone()
         except sqlite3.DatabaseError as error:
-            if _code(error) in _SIGNS_OF_DAMAGE:
+            if _code(error) in _DAMAGE_ERRORS:
                 return False
             raise
         return bool(version == self._version)
 
     def _was_overwritten(self) -> bool:
-        """Whether another process wrote into a file that is not shared, since its last use."""
+        """Return whether another process wrote to a file that is not shared since its last use."""
         return not self._shared and self._stamp is not None and _stamp(self._path) != self._stamp
 
     def _open(self) -> sqlite3.Connection:
@@ -233,10 +233,10 @@ class SQLiteFile:
             found, _ = self._find()
             if found is None:
                 with _locked(folder, self._patience):
-                    # Another process may have been faster.
+                    # Another process may have created the file first.
                     found, fault = self._find()
                     if found is None:
-                        self._begin(fault)
+                        self._create(fault)
                         found = self._connect()
         self._database = found
         self._identity, self._stamp = identity(self._path), _stamp(self._path)
@@ -244,12 +244,12 @@ class SQLiteFile:
         return found
 
     def _find(self) -> tuple[sqlite3.Connection | None, str]:
-        """The file at the path, or why it cannot be used; empty if there never was a file."""
+        """Return the file at the path, or why it is unusable; no reason if it never existed."""
         for path in filter(_is_unusable, self._side_files()):
             log.error(f"{self._name} unreadable: journal set aside", file=str(set_aside(path)))
         found = identity(self._path)
         if not os.path.lexists(self._path):
-            # A crash between the two renames of a new file leaves only the new one.
+            # After a crash between the two renames in _create(), only the new file exists.
             was_there = self._identity or os.path.lexists(self._new)
             return None, "removed" if was_there else ""
         if not self._path.is_file():
@@ -261,37 +261,37 @@ class SQLiteFile:
         try:
             return self._connect(), ""
         except (sqlite3.DatabaseError, ValueError) as error:
-            if _code(error) in (*_REFUSALS, *_FAULTS_OF_THE_SYSTEM):
+            if _code(error) in (*_KNOWN_ERRORS, *_SYSTEM_ERRORS):
                 raise
             return None, repr(error)
 
-    def _begin(self, fault: str) -> None:
-        """Put a new file at the path, with everything in it, and set aside what is there."""
+    def _create(self, fault: str) -> None:
+        """Put a complete new file at the path, after setting aside whatever is there."""
         new = self._new
         delete(new)
         os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         try:
-            with closing(self._plain(new)) as database, database:
+            with closing(self._connect_unchecked(new)) as database, database:
                 database.execute("BEGIN")
                 self._make_tables(database)
                 self._fill(database, bool(fault))
-            # The journal belongs to the old file, but would be applied to the new one.
+            # The old file's journal would otherwise be applied to the new file.
             aside = set_aside(self._path, _SIDE_FILES)
             new.replace(self._path)
         finally:
             delete(new)
         flush(self._path.parent)
-        self._begun += 1
+        self._created += 1
         if os.path.lexists(aside):
             log.error(f"{self._name} unreadable: file set aside", cause=fault, file=str(aside))
         elif fault:
             log.error(f"{self._name} removed: file recreated", file=str(self._path))
 
     def _connect(self) -> sqlite3.Connection:
-        database = self._plain(self._path)
+        database = self._connect_unchecked(self._path)
         try:
             [version] = database.execute("PRAGMA user_version").fetchone()
-            self._compare(version)
+            self._check_version(version)
             database.execute("PRAGMA journal_mode = TRUNCATE")
             if not 0 <= version <= self._version:
                 raise sqlite3.DatabaseError(f"schema {version}")
@@ -302,7 +302,7 @@ class SQLiteFile:
                 if found not in (None, ("ok",)):
                     raise sqlite3.DatabaseError(f"{check}: {found}")
             if not self._tables().items() <= _strict_tables(database).items():
-                raise sqlite3.DatabaseError("other tables")
+                raise sqlite3.DatabaseError("unexpected tables")
             self._inspect(database)
             database.execute("PRAGMA foreign_keys = ON")
         except BaseException:
@@ -310,21 +310,21 @@ class SQLiteFile:
             raise
         return database
 
-    def _compare(self, version: int) -> None:
-        if self._version < version < _MOST_VERSIONS:
+    def _check_version(self, version: int) -> None:
+        if self._version < version < _VERSION_LIMIT:
             raise NewerSchema(
-                f"{self._path}: a later release wrote it (schema {version}, this one knows "
-                f"{self._version}): run that release, or move the file away"
+                f"{self._path}: a later release wrote this file (schema {version}; this release "
+                f"supports {self._version}). Run that release, or move the file away"
             )
 
-    def _plain(self, path: Path) -> sqlite3.Connection:
-        # Calls come from several threads, one at a time.
+    def _connect_unchecked(self, path: Path) -> sqlite3.Connection:
+        # Calls come from several threads, but only one at a time.
         database = sqlite3.connect(
             path, timeout=self._patience, check_same_thread=False, isolation_level=None
         )
         try:
             database.execute(f"PRAGMA synchronous = {self._synchronous}")
-            # Some containers have nowhere to put a temporary file.
+            # Some containers have no writable place for temporary files.
             database.execute("PRAGMA temp_store = MEMORY")
         except BaseException:
             database.close()
@@ -342,7 +342,7 @@ class SQLiteFile:
             return _strict_tables(database)
 
     def _migrate(self, database: sqlite3.Connection) -> None:
-        """Rebuild the tables with the rows and columns that are there."""
+        """Rebuild the tables with their rows, and with the columns that both versions have."""
         with database:
             database.execute("BEGIN IMMEDIATE")
             old = {name: _columns(database, name) for name in self._tables()}
@@ -354,7 +354,9 @@ class SQLiteFile:
                 database.execute(f"DROP TABLE main.{name}")
             self._make_tables(database)
             for name, columns in old.items():
-                shared = ", ".join(it for it in _columns(database, name) if it in columns)
+                shared = ", ".join(
+                    column for column in _columns(database, name) if column in columns
+                )
                 database.execute(
                     f"INSERT INTO main.{name} ({shared}) SELECT {shared} FROM old_{name}"  # noqa: S608 - constants
                 )
@@ -363,7 +365,7 @@ class SQLiteFile:
         log.info(f"{self._name} migrated", file=str(self._path), schema=self._version)
 
     def _side_files(self) -> list[Path]:
-        # If the path is a link, the side files are beside the file that it leads to.
+        # If the path is a symbolic link, the side files are next to its target.
         path = os.path.realpath(self._path)
         return [Path(path + suffix) for suffix in _SIDE_FILES]
 
@@ -375,28 +377,28 @@ class SQLiteFile:
 
 @contextmanager
 def _locked(folder: Path, patience: float) -> Iterator[None]:
-    """Let one process at a time create a file in *folder*."""
+    """Let only one process at a time create a file in *folder*."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        end = time.monotonic() + patience
+        deadline = time.monotonic() + patience
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() > end:
+                if time.monotonic() > deadline:
                     raise Busy(retry_after=1) from None
             except OSError:
-                # NFS locks no folders.
+                # NFS cannot lock folders.
                 break
-            time.sleep(_SECONDS_BETWEEN_TRIES)
+            time.sleep(_RETRY_SECONDS)
         yield
     finally:
         os.close(descriptor)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
-    """A value that changes whenever somebody writes into the file."""
+    """Return a value that changes whenever the file is written to."""
     try:
         status = path.stat()
     except OSError:
@@ -405,7 +407,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 def _is_unusable(path: Path) -> bool:
-    """Whether there is something at *path* that SQLite must not open."""
+    """Return whether something at *path* must not be opened by SQLite."""
     return os.path.lexists(path) and not path.is_file()
 
 

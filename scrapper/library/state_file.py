@@ -1,4 +1,4 @@
-"""A small JSON file in the state folder, which may be damaged."""
+"""Small JSON files in the state folder; a damaged one is treated as missing."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ UNREADABLE = (
     TypeError,
     ValueError,
 )
-"""The errors that damaged JSON, or values of a wrong type in it, cause."""
+"""The errors raised while reading damaged JSON, or JSON with values of the wrong type."""
 
 _MAX_BYTES = 10_000
 
@@ -33,8 +33,8 @@ Content = TypeVar("Content")
 class StateFile:
     """The JSON file at *path*; blocking.
 
-    *check* is called before each change, and raises if the folder is gone or was replaced. A file
-    of more than *max_bytes* counts as damaged.
+    *check* is called before each change and raises if the folder is gone or was replaced. A file
+    larger than *max_bytes* counts as damaged.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class StateFile:
             yield
 
     def read(self, parse: Callable[[Any], Content]) -> Content | None:
-        """What *parse* makes of the JSON; None if the file is missing or damaged."""
+        """Return the parsed JSON passed through *parse*; None if the file is missing or damaged."""
         try:
             return parse(json.loads(read_file(self._path, self._max_bytes)))
         except FileNotFoundError:

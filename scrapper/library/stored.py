@@ -1,4 +1,4 @@
-"""A stored post, as it is read from its folder."""
+"""Reads stored posts from their folders."""
 
 import json
 import math
@@ -23,18 +23,18 @@ __all__ = ["MANIFEST", "StoredPost", "fence_of", "load"]
 log = structlog.get_logger(__name__)
 
 MANIFEST = "post.json"
-"""The manifest's name: a folder is a post, and complete, if it has a manifest."""
+"""The manifest's filename; a folder holds a complete post if, and only if, it has a manifest."""
 
 _MAX_BYTES = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class StoredPost:
-    """A post of the library.
+    """A post in the library.
 
-    ``stored_at`` and ``fresh_until`` are unix times, ``seen_at`` is by the monotonic clock.
-    Sweeps count the post's age from ``ages_from``, and leave a ``kept`` one alone. ``version`` is
-    a number that changes when the post is stored again, and grows; None for release 0.2.0.
+    ``stored_at``, ``fresh_until`` and ``ages_from`` are Unix times; ``seen_at`` is a monotonic
+    time. Sweeps count the post's age from ``ages_from``, and leave a ``kept`` post alone.
+    ``version`` is a number that increases each time the post is stored; None for release 0.2.0.
     """
 
     post: Post
@@ -57,7 +57,7 @@ class StoredPost:
         ages_from: float | None = None,
         version: int | None = None,
     ) -> "StoredPost":
-        """*post* as just found under *root*; without *ages_from* it ages from *stored_at*."""
+        """Wrap *post*, just found under *root*; *ages_from* defaults to *stored_at*."""
         return cls(
             post,
             RenderedPost.of(post, root, stored_at),
@@ -71,11 +71,11 @@ class StoredPost:
 
     @property
     def fresh(self) -> bool:
-        """Whether the post is fresh, so that it need not be fetched again."""
+        """Whether the post is fresh, so that it does not need to be fetched again."""
         return time.time() < self.fresh_until
 
     def within(self, max_bytes: int | None, root: Path) -> "StoredPost":
-        """The post under *root*, without old files that are larger; see :meth:`Post.within`."""
+        """Return the post, under *root*, without large old files; see :meth:`Post.within`."""
         post = self.post.within(max_bytes)
         if post is self.post:
             return self
@@ -89,10 +89,10 @@ class StoredPost:
         max_age: float = math.inf,
         prefix: str = "",
     ) -> bytes:
-        """The post as clients receive it; *url* is what the client sent, else the post's own URL.
+        """Return the post's JSON as clients receive it.
 
-        *max_age* is the age in seconds at which sweeps remove it. *prefix* comes before the
-        files' URLs.
+        *url* is the URL that the client sent; the post's own URL by default. *max_age* is the age
+        in seconds at which sweeps remove the post. *prefix* is prepended to the files' URLs.
         """
         expires = not self.kept and math.isfinite(max_age)
         return self.rendered.to_json(
@@ -106,15 +106,15 @@ class StoredPost:
 
 
 def load(folder: Path) -> StoredPost | None:
-    """The post in *folder*, as this release or release 0.2.0 stored it.
+    """Read the post that this release or release 0.2.0 stored in *folder*.
 
-    None if it is not there, incomplete or unreadable.
+    Return None if the post does not exist, is incomplete or is unreadable.
     """
     statuses: list[os.stat_result] = []
     try:
         if folder.is_symlink():
             return None
-        # Paths as text: making Path objects would cost as much as reading the file.
+        # Strings, because building Path objects takes as long as reading the file.
         content = read_file(f"{folder}/{MANIFEST}", _MAX_BYTES, check=statuses.append)
         post = Post.from_manifest(json.loads(content))
         if post.shortcode == folder.name and all(
@@ -146,7 +146,7 @@ def _load_legacy(folder: Path) -> StoredPost | None:
 
 
 def fence_of(folder: Path) -> int:
-    """The fence of the turn in which the post in *folder* was fetched; 0 if there is none."""
+    """Return the fence of the turn that fetched the post in *folder*; 0 if there is none."""
     try:
         return int(json.loads(read_file(folder / MANIFEST, _MAX_BYTES))["fence"])
     except (OSError, *UNREADABLE):

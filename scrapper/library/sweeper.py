@@ -1,4 +1,4 @@
-"""Sweeps: a timer that removes old posts."""
+"""Removes old posts at regular intervals."""
 
 import asyncio
 import math
@@ -18,7 +18,7 @@ __all__ = ["sweeping"]
 
 log = structlog.get_logger(__name__)
 
-_ADVICE = "MAX_MEDIA_AGE_DAYS=0 ends it; kept posts stay"
+_ADVICE = "MAX_MEDIA_AGE_DAYS=0 turns this off; kept posts are never removed"
 
 
 @asynccontextmanager
@@ -32,11 +32,11 @@ async def sweeping(
     interval: float,
     reserve: Callable[[str], AbstractAsyncContextManager[bool]],
 ) -> AsyncIterator[None]:
-    """Remove posts older than *max_age* seconds, at once and every *interval* seconds.
+    """Remove posts older than *max_age* seconds, immediately and every *interval* seconds.
 
-    Each sweep runs inside a *turn*, and is skipped if another process has it, or if the clock is in
-    doubt: *clock_is_right* is called in a thread. Posts whose shortcode cannot be reserved stay.
-    The sweeps end with the block.
+    Each sweep runs inside a *turn*, and is skipped if another process has the turn or if the clock
+    is not trusted. *clock_is_right* is called in a thread. Posts whose shortcode cannot be reserved
+    are left alone. The sweeps end with the block.
     """
 
     async def sweep() -> None:
@@ -77,7 +77,7 @@ async def _sweep(
             removed = await library.expire(max_age, now=now, reserve=reserve)
         usage = await library.usage()
     except (OSError, MediaFolderGone) as error:
-        # The disk may be away for a while. The next sweep tries again.
+        # The disk may be unmounted for now. The next sweep tries again.
         metrics.sweeps.labels("failed").inc()
         log.warning("sweep failed", cause=repr(error))
     except Exception:

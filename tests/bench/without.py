@@ -61,7 +61,7 @@ def _index() -> None:
 
 
 def _batched_reads() -> None:
-    _replace(scrapper.library.index, "_READ_AT_ONCE", 1)
+    _replace(scrapper.library.index, "_BATCH_SIZE", 1)
 
 
 def _shared_lookups() -> None:

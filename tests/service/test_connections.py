@@ -195,7 +195,7 @@ def test_a_connection_may_be_idle_between_requests(impatient: Service) -> None:
 
 def test_a_slow_body_times_out(impatient: Service) -> None:
     status, headers, body = exchange(impatient, POST + b"Content-Length: 9\r\n\r\n{", ends=True)
-    assert (status, body["error"]) == (408, "The body did not come in time")
+    assert (status, body["error"]) == (408, "The body did not arrive in time")
     assert headers["Connection"] == "close"
 
 

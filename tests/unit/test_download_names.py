@@ -1,4 +1,4 @@
-"""The names that downloads and archives offer."""
+"""The filenames of downloads and archives."""
 
 import unicodedata
 from dataclasses import replace
@@ -70,12 +70,12 @@ def test_any_text_becomes_a_safe_name(template: str, owner: str, tails: list[str
     for name in (*names.of_all(post, media), names.of_archive(post)):
         assert 0 < len(name.encode()) <= 200
         assert not set(name) & set('<>:"/\\|?*')
-        assert all(unicodedata.category(letter)[0] != "C" for letter in name)
+        assert all(unicodedata.category(character)[0] != "C" for character in name)
         assert name == name.strip(" .")
         assert disposition("attachment", name).isascii()
 
 
-def test_letters_beyond_ascii_are_offered_twice() -> None:
+def test_a_name_with_non_ascii_characters_is_sent_in_two_forms() -> None:
     assert disposition("attachment", "Grün.jpg") == (
         "attachment; filename=\"Gr_n.jpg\"; filename*=UTF-8''Gr%C3%BCn.jpg"
     )

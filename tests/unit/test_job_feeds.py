@@ -1,4 +1,4 @@
-"""The events of one job, read once for all streams."""
+"""The events of a job, read once for all of its streams."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -9,7 +9,7 @@ from scrapper.jobs.model import Job, new_job
 
 
 class Jobs:
-    """Shows a job at each look, between which it changes ten times, and notes the pauses."""
+    """Yields a job that changes ten times between two polls; records the pauses."""
 
     def __init__(self) -> None:
         self.pauses: list[float] = []
@@ -27,19 +27,19 @@ class Jobs:
         yield job
 
 
-async def test_a_job_is_shown_at_most_five_times_a_second() -> None:
+async def test_a_job_is_polled_at_most_five_times_a_second() -> None:
     jobs: Any = Jobs()
     job = new_job(["https://www.instagram.com/p/abcde/"], max_url_length=512)
     async with JobFeeds(jobs).following(job) as feed:
         text = b"".join([piece async for piece in feed.after(-1)])
         assert jobs.pauses
         assert min(jobs.pauses) >= 0.2
-        # However often it changed.
+        # At most one event for each poll, although the job changed ten times in between.
         assert text.count(b"event: post\r\n") <= len(jobs.pauses) + 1
         assert text.count(b"event: end\r\n") == 1
 
 
-async def test_a_thousand_streams_of_a_job_get_fewer_looks() -> None:
+async def test_a_job_with_a_thousand_streams_is_polled_less_often() -> None:
     jobs: Any = Jobs()
     job = new_job(["https://www.instagram.com/p/abcde/"], max_url_length=512)
     feeds = JobFeeds(jobs)

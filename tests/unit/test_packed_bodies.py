@@ -1,4 +1,4 @@
-"""Bodies that clients packed: as they were, or refused, whatever the bytes are."""
+"""Compressed request bodies are decompressed, or rejected if they are invalid."""
 
 import gzip
 import zlib
@@ -11,25 +11,25 @@ from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapper.handlers.request_bodies import _unpacked
+from scrapper.handlers.request_bodies import _decompressed
 
 TEXT = b'{"url": "x"}'
 
 
 def gzipped(content: bytes) -> bytes:
-    # Without the time, so that the names of the tests stay the same.
+    # A fixed time, so that the test IDs stay the same.
     return gzip.compress(content, mtime=0)
 
 
 def raw_deflate(content: bytes) -> bytes:
-    packing = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    return packing.compress(content) + packing.flush()
+    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return compressor.compress(content) + compressor.flush()
 
 
-def unpacked(body: bytes, encoding: str | None) -> bytes:
+def decompressed(body: bytes, encoding: str | None) -> bytes:
     headers = {} if encoding is None else {"Content-Encoding": encoding}
     request: Any = make_mocked_request("POST", "/", headers, client_max_size=100)
-    return _unpacked(request, body)
+    return _decompressed(request, body)
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,8 @@ def unpacked(body: bytes, encoding: str | None) -> bytes:
         ("deflate", raw_deflate(TEXT)),
     ],
 )
-def test_a_packed_body_is_read_as_it_was(encoding: str | None, body: bytes) -> None:
-    assert unpacked(body, encoding) == TEXT
+def test_a_compressed_body_is_decompressed(encoding: str | None, body: bytes) -> None:
+    assert decompressed(body, encoding) == TEXT
 
 
 @pytest.mark.parametrize(
@@ -62,20 +62,20 @@ def test_a_packed_body_is_read_as_it_was(encoding: str | None, body: bytes) -> N
         ("gzip, gzip", gzipped(gzipped(TEXT))),
     ],
 )
-def test_a_body_packed_otherwise_is_refused(encoding: str, body: bytes) -> None:
+def test_a_body_that_does_not_match_its_encoding_is_rejected(encoding: str, body: bytes) -> None:
     with pytest.raises(zlib.error):
-        unpacked(body, encoding)
+        decompressed(body, encoding)
 
 
-@pytest.mark.parametrize("pack", [gzipped, zlib.compress])
-def test_a_bomb_is_refused_without_unpacking_it(pack: Any) -> None:
-    encoding = "gzip" if pack is gzipped else "deflate"
-    assert unpacked(pack(bytes(100)), encoding) == bytes(100)
+@pytest.mark.parametrize("compress", [gzipped, zlib.compress])
+def test_a_decompression_bomb_is_rejected(compress: Any) -> None:
+    encoding = "gzip" if compress is gzipped else "deflate"
+    assert decompressed(compress(bytes(100)), encoding) == bytes(100)
     with pytest.raises(web.HTTPRequestEntityTooLarge):
-        unpacked(pack(bytes(10_000_000)), encoding)
+        decompressed(compress(bytes(10_000_000)), encoding)
 
 
 @given(body=st.binary(max_size=200), encoding=st.sampled_from(["gzip", "deflate"]))
-def test_any_bytes_are_a_body_or_refused(body: bytes, encoding: str) -> None:
+def test_any_bytes_are_decompressed_or_rejected(body: bytes, encoding: str) -> None:
     with suppress(zlib.error, web.HTTPRequestEntityTooLarge):
-        assert len(unpacked(body, encoding)) <= 100
+        assert len(decompressed(body, encoding)) <= 100

@@ -1,4 +1,4 @@
-"""Request bodies: whatever they are, a request or a clear refusal."""
+"""Any request body is either valid or rejected with a clear error."""
 
 import json
 from contextlib import suppress
@@ -29,12 +29,12 @@ BODIES = st.one_of(
         },
     ).map(lambda value: json.dumps(value).encode()),
 )
-"""Bodies of a scrape or a job, most of them wrong."""
+"""Bodies of a scrape or a job, most of them invalid."""
 
 
 @settings(max_examples=20)
 @given(bodies=st.lists(BODIES, min_size=50, max_size=50))
-def test_any_body_is_a_request_or_refused(bodies: list[bytes]) -> None:
+def test_any_body_is_valid_or_rejected(bodies: list[bytes]) -> None:
     for body in bodies:
         with suppress(InvalidBody, InvalidURL, UnsupportedLink):
             read_link(parse_body(body, ScrapeRequest).url, max_length=512)

@@ -1,4 +1,4 @@
-"""``GET /events``: changes of jobs, posts and the login."""
+"""``GET /events``: changes to jobs, posts and the login."""
 
 import asyncio
 import json
@@ -19,20 +19,20 @@ ANNA, BERT = {"X-API-Key": "anna-s-key"}, {"X-API-Key": "bert-s-key"}
 
 
 @pytest.fixture(autouse=True)
-def many_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Events come soon, and so does the end of a stream."""
-    monkeypatch.setattr("scrapper.handlers.event_feed._SECONDS_BETWEEN_LOOKS", 0.02)
+def frequent_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Poll often, so that events are sent soon."""
+    monkeypatch.setattr("scrapper.handlers.event_feed._POLL_SECONDS", 0.02)
 
 
 class Stream:
-    """A stream of events, read one by one."""
+    """An event stream, read one event at a time."""
 
     def __init__(self, content: asyncio.StreamReader) -> None:
         self._content = content
         self.last = ""
 
     async def next(self) -> tuple[str, Any]:
-        """The name of the next event, and its data."""
+        """Return the name and the data of the next event."""
         fields: dict[str, str] = {}
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
@@ -44,11 +44,11 @@ class Stream:
                     name, _, value = line.partition(": ")
                     fields[name] = value
 
-    async def until(self, name: str, **wanted: Any) -> Any:
-        """The data of the next event called *name* that has the *wanted* values."""
+    async def until(self, name: str, **expected: Any) -> Any:
+        """Return the data of the next event called *name* with the *expected* values."""
         while True:
             found, data = await self.next()
-            if found == name and wanted.items() <= data.items():
+            if found == name and expected.items() <= data.items():
                 return data
 
 
@@ -66,7 +66,7 @@ async def service_with_keys(start: StartService, folder: Path, **settings: str) 
 
 
 @both_modes
-async def test_a_job_is_followed_from_its_beginning_to_its_end(
+async def test_a_job_can_be_followed_from_start_to_end(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -86,7 +86,7 @@ async def test_a_job_is_followed_from_its_beginning_to_its_end(
 
 
 @both_modes
-async def test_only_the_posts_of_a_job_that_changed_are_sent(
+async def test_only_changed_posts_of_a_job_are_sent(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(SCRAPE_CONCURRENCY="1")
@@ -103,7 +103,7 @@ async def test_only_the_posts_of_a_job_that_changed_are_sent(
 
 
 @both_modes
-async def test_posts_are_followed_from_stored_to_removed(
+async def test_each_change_to_a_post_is_sent(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -119,7 +119,7 @@ async def test_posts_are_followed_from_stored_to_removed(
 
 
 @both_modes
-async def test_a_stream_goes_on_after_the_last_event_seen(
+async def test_a_stream_resumes_after_the_last_event_id(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -139,22 +139,20 @@ async def test_a_stream_goes_on_after_the_last_event_seen(
 
 
 @pytest.mark.parametrize("last", ["x", "ffffffff-1", "-", "9" * 5000])
-async def test_an_event_id_that_means_nothing_is_a_reset(
-    start_service: StartService, last: str
-) -> None:
+async def test_an_invalid_event_id_causes_a_reset(start_service: StartService, last: str) -> None:
     client = await start_service()
     async with following(client, last) as stream:
         assert await stream.next() == ("reset", {})
 
 
-async def test_a_restart_is_a_reset(start_service: StartService) -> None:
+async def test_a_restart_causes_a_reset(start_service: StartService) -> None:
     client = await start_service()
     async with following(client) as stream:
         await stream.next()
     await client.close()
     client = await start_service()
-    async with following(client, stream.last) as again:
-        assert await again.next() == ("reset", {})
+    async with following(client, stream.last) as resumed:
+        assert await resumed.next() == ("reset", {})
 
 
 @pytest.mark.parametrize("mode", ["with Redis"], indirect=True)
@@ -164,7 +162,7 @@ async def test_events_of_one_replica_reach_streams_of_another(
     one, other = await start_service(), await start_service()
     async with following(one) as stream:
         await stream.next()
-        # A worker stores it.
+        # A worker downloads the post.
         job = await submit(other, "reel-far")
         await stream.until("post", shortcode="reel-far", change="stored")
         await finish(other, job)
@@ -182,14 +180,14 @@ async def test_a_named_key_follows_only_its_own_jobs(
     async with (
         following(client, **ANNA) as anna,
         following(client, **BERT) as bert,
-        following(client, **{"X-API-Key": "the-key"}) as everybody,
+        following(client, **{"X-API-Key": "the-key"}) as unnamed,
     ):
         body = {"urls": ["https://www.instagram.com/reel/reel-anna/"]}
         async with client.post("/jobs", json=body, headers=ANNA) as response:
             job = await response.json()
         await anna.until("job", id=job["id"], state="done")
-        await everybody.until("job", id=job["id"], state="done")
-        # Everybody sees posts.
+        await unnamed.until("job", id=job["id"], state="done")
+        # Changes to posts are visible to all keys.
         await bert.until("post", shortcode="reel-anna")
         async with client.post("/jobs", json=body, headers=BERT) as response:
             own = await response.json()
@@ -202,7 +200,7 @@ async def test_a_named_key_follows_only_its_own_jobs(
         assert set(names) <= {own["id"], "post"}
 
 
-async def test_only_a_key_follows_the_login(
+async def test_a_client_with_a_key_follows_the_login(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
     client = await service_with_keys(start_service, tmp_path)
@@ -214,7 +212,7 @@ async def test_only_a_key_follows_the_login(
         assert await stream.until("login", state="active") == state
 
 
-async def test_a_client_may_have_twenty_streams_at_a_time(start_service: StartService) -> None:
+async def test_a_client_can_have_at_most_twenty_streams(start_service: StartService) -> None:
     client = await start_service()
     streams = [await client.get("/events") for _ in range(20)]
     async with client.get("/events") as response:
@@ -223,35 +221,35 @@ async def test_a_client_may_have_twenty_streams_at_a_time(start_service: StartSe
         stream.close()
 
 
-async def test_a_stream_that_its_client_left_no_longer_counts(start_service: StartService) -> None:
+async def test_a_disconnected_stream_no_longer_counts(start_service: StartService) -> None:
     client = await start_service()
     for _ in range(20):
         async with client.get("/events") as response:
             await response.content.readuntil(b"\r\n\r\n")
-    # Nothing happens meanwhile that would be sent to them.
+    # There are no events in the meantime, so nothing is sent to these streams.
     async with asyncio.timeout(PATIENCE_SECONDS):
         while (stream := await client.get("/events")).status != 200:  # noqa: ASYNC110 - the server sees it later
             await asyncio.sleep(0.01)
     stream.close()
 
 
-async def test_a_stream_ends_soon_after_its_client_left(
+async def test_a_stream_ends_soon_after_its_client_disconnects(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scrapper.handlers.streams._SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr("scrapper.handlers.streams._POLL_SECONDS", 0.01)
     client = await start_service()
     async with client.get("/events") as response:
         await response.content.readuntil(b"\r\n\r\n")
     names = ["stream of events"]
     while names:
-        names = [it.get_name() for it in asyncio.all_tasks() if "stream" in it.get_name()]
+        names = [task.get_name() for task in asyncio.all_tasks() if "stream" in task.get_name()]
         await asyncio.sleep(0.01)
 
 
-async def test_a_stream_ends_with_the_key_or_the_session_that_opened_it(
+async def test_a_stream_ends_with_its_key_or_session(
     start_service: StartService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scrapper.handlers.streams._SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr("scrapper.handlers.streams._POLL_SECONDS", 0.01)
     client = await service_with_keys(start_service, tmp_path)
     async with client.post("/session", headers={"X-API-Key": "the-key"}) as response:
         cookie = {"Cookie": f"session={response.cookies['session'].value}"}
@@ -268,7 +266,7 @@ async def test_a_stream_ends_with_the_key_or_the_session_that_opened_it(
         assert not other.content.at_eof()
 
 
-async def test_each_person_behind_a_proxy_has_streams_of_their_own(
+async def test_each_user_behind_a_proxy_has_a_separate_stream_limit(
     start_service: StartService,
 ) -> None:
     proxy = {"AUTH_PROXY_HEADER": "Remote-User", "AUTH_PROXIES": "127.0.0.1"}
@@ -281,18 +279,18 @@ async def test_each_person_behind_a_proxy_has_streams_of_their_own(
         stream.close()
 
 
-async def test_many_streams_share_one_look(start_service: StartService) -> None:
+async def test_many_streams_share_one_poller(start_service: StartService) -> None:
     client = await start_service()
     streams = [await client.get("/events") for _ in range(15)]
     for stream in streams:
         await stream.content.readuntil(b"\r\n\r\n")
-    assert len([it for it in asyncio.all_tasks() if it.get_name() == "events"]) == 1
+    assert len([task for task in asyncio.all_tasks() if task.get_name() == "events"]) == 1
     for stream in streams:
         stream.close()
 
 
 @both_modes
-async def test_a_stop_ends_streams_of_all_events(start_service: StartService) -> None:
+async def test_a_shutdown_ends_the_event_streams(start_service: StartService) -> None:
     client = await start_service()
     async with client.get("/events") as response:
         await response.content.readuntil(b"\r\n\r\n")

@@ -9,7 +9,7 @@ LEARNED = {
     "allowed": 0,
     "ceiling": 0,
 }
-WELL = {
+HEALTHY = {
     "media_folder": True,
     "disk_space": True,
     "instagram": {"logged_out": LEARNED},
@@ -18,14 +18,14 @@ WELL = {
 URL = "https://www.instagram.com/reel/reel-{}/"
 
 
-async def test_health_is_ok_without_key_and_limit(start_service: StartService) -> None:
+async def test_health_needs_no_key_and_has_no_limit(start_service: StartService) -> None:
     client = await start_service(API_KEY="s3cret", RATE_LIMIT_MAX_REQUESTS="1")
     for _ in range(5):
         async with client.get("/health") as response:
             assert (response.status, await response.text()) == (200, "OK")
 
 
-async def test_health_answers_while_every_worker_hangs(
+async def test_health_responds_while_every_thread_hangs(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(SCRAPE_CONCURRENCY="2", SCRAPE_QUEUE_LIMIT="1")
@@ -46,12 +46,12 @@ async def test_health_answers_while_every_worker_hangs(
 async def test_ready_reports_each_check(
     instagram: StandIn, start_service: StartService, mode: dict[str, str]
 ) -> None:
-    well = {**WELL, "redis": True} if mode else WELL
+    healthy = {**HEALTHY, "redis": True} if mode else HEALTHY
     client = await start_service(API_KEY="s3cret", SCRAPE_CONCURRENCY="1", SCRAPE_QUEUE_LIMIT="0")
     async with client.get("/ready") as response:
         assert (response.status, await response.json()) == (
             200,
-            {**well, "capacity": True},
+            {**healthy, "capacity": True},
         )
     instagram.hold()
     headers = {"X-API-Key": "s3cret"}
@@ -62,7 +62,7 @@ async def test_ready_reports_each_check(
     async with client.get("/ready") as response:
         assert (response.status, await response.json()) == (
             503,
-            {**well, "capacity": False},
+            {**healthy, "capacity": False},
         )
     instagram.release()
     await hanging

@@ -1,4 +1,4 @@
-"""``/jobs``: batches of posts, their progress and their end."""
+"""``/jobs``: batches of posts, and their progress."""
 
 import asyncio
 import json
@@ -17,9 +17,9 @@ REEL = "https://www.instagram.com/reel/{}/"
 
 
 @pytest.fixture(autouse=True)
-def many_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Progress is shown soon."""
-    monkeypatch.setattr("scrapper.handlers.job_feeds._SECONDS_BETWEEN_LOOKS", 0.02)
+def frequent_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Poll often, so that progress is visible soon."""
+    monkeypatch.setattr("scrapper.handlers.job_feeds._POLL_SECONDS", 0.02)
     monkeypatch.setattr("scrapper.jobs.runner._PROGRESS_SECONDS", 0.02)
 
 
@@ -50,12 +50,12 @@ async def events(
     job: dict[str, Any],
     last: str = "",
     *,
-    most: int = 1_000_000,
+    limit: int = 1_000_000,
     after_first: Callable[[], object] = lambda: None,
 ) -> list[dict[str, str]]:
-    """The job's events until the stream ends, or the first *most* of them.
+    """Return the job's events until the stream ends, or the first *limit* events.
 
-    *after_first* is called once the first is there.
+    *after_first* is called after the first event.
     """
     found: list[dict[str, str]] = [{}]
     headers = {"Last-Event-ID": last} if last else {}
@@ -69,7 +69,7 @@ async def events(
             elif found[-1]:
                 if len(found) == 1:
                     after_first()
-                if len(found) == most:
+                if len(found) == limit:
                     return found
                 found.append({})
     return [event for event in found if event]
@@ -114,7 +114,7 @@ async def test_each_url_of_a_batch_has_its_own_outcome(
 
 
 @both_modes
-async def test_fifty_links_good_or_bad_each_end_separately(
+async def test_bad_links_do_not_affect_the_others_in_a_batch(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()
@@ -134,7 +134,7 @@ async def test_fifty_links_good_or_bad_each_end_separately(
 
 
 @both_modes
-async def test_a_limited_post_says_how_long_to_wait(
+async def test_a_rate_limited_post_has_a_retry_after(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -143,7 +143,7 @@ async def test_a_limited_post_says_how_long_to_wait(
 
 
 @both_modes
-async def test_a_running_post_shows_its_bytes(
+async def test_a_running_post_shows_its_progress_in_bytes(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -178,7 +178,7 @@ async def test_a_job_shares_its_download_with_scrape(
 
 
 @both_modes
-async def test_cancelling_spares_only_the_running_post(
+async def test_cancelling_a_job_spares_the_running_post(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(SCRAPE_CONCURRENCY="1")
@@ -196,7 +196,7 @@ async def test_cancelling_spares_only_the_running_post(
     assert instagram.requests("graphql", "reel-waits") == 0
 
 
-async def test_a_body_that_is_not_a_batch_is_refused(start_service: StartService) -> None:
+async def test_an_invalid_body_is_rejected(start_service: StartService) -> None:
     client = await start_service()
     for body, error in (
         ("", "The body is not a JSON object"),
@@ -235,7 +235,7 @@ async def test_an_unknown_job_is_not_found(start_service: StartService, method: 
 
 
 @both_modes
-async def test_events_go_from_nothing_to_all_and_end(
+async def test_events_show_the_progress_until_the_end(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -254,13 +254,13 @@ async def test_events_go_from_nothing_to_all_and_end(
 
 
 @both_modes
-async def test_events_go_on_after_the_last_one_that_was_seen(
+async def test_events_resume_after_the_last_event_id(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(SCRAPE_CONCURRENCY="1")
     instagram.hold()
     job = await submit(client, "reel-first", "reel-second")
-    [first, second] = await events(client, job, most=2)
+    [first, second] = await events(client, job, limit=2)
     assert {json.loads(event["data"])["index"] for event in (first, second)} == {0, 1}
     instagram.release()
     await finish(client, job)
@@ -274,7 +274,7 @@ async def test_events_go_on_after_the_last_one_that_was_seen(
 
 
 @pytest.mark.parametrize("last", ["x", "ffffffff-1", "-", "\u00b9", "9" * 5000])
-async def test_an_event_id_that_means_nothing_starts_from_the_beginning(
+async def test_an_invalid_event_id_starts_from_the_beginning(
     instagram: StandIn, start_service: StartService, last: str
 ) -> None:
     client = await start_service()
@@ -284,7 +284,7 @@ async def test_an_event_id_that_means_nothing_starts_from_the_beginning(
 
 
 @both_modes
-async def test_a_stop_ends_the_streams_of_events(
+async def test_a_shutdown_ends_the_event_streams(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -300,7 +300,7 @@ async def test_a_stop_ends_the_streams_of_events(
 
 
 @both_modes
-async def test_a_client_that_leaves_its_events_is_not_an_error(
+async def test_a_client_that_disconnects_causes_no_error(
     instagram: StandIn, start_service: StartService, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = await start_service()
@@ -314,7 +314,9 @@ async def test_a_client_that_leaves_its_events_is_not_an_error(
 
 
 @both_modes
-async def test_jobs_are_bounded_in_number(instagram: StandIn, start_service: StartService) -> None:
+async def test_the_number_of_jobs_is_bounded(
+    instagram: StandIn, start_service: StartService
+) -> None:
     client = await start_service(MAX_JOBS="2")
     instagram.hold()
     oldest = await submit(client, "removed-old")
@@ -332,7 +334,7 @@ async def test_jobs_are_bounded_in_number(instagram: StandIn, start_service: Sta
 
 
 @both_modes
-async def test_jobs_are_bounded_in_age(instagram: StandIn, start_service: StartService) -> None:
+async def test_the_age_of_jobs_is_bounded(instagram: StandIn, start_service: StartService) -> None:
     client = await start_service(MAX_JOB_AGE_DAYS="0.00001")
     job = await submit(client, "reel-age")
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -342,7 +344,7 @@ async def test_jobs_are_bounded_in_age(instagram: StandIn, start_service: StartS
 
 
 @both_modes
-async def test_each_url_of_a_batch_takes_a_token(
+async def test_each_url_of_a_batch_costs_a_token(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(RATE_LIMIT_MAX_REQUESTS="5", RATE_LIMIT_WINDOW_SECONDS="3600")
@@ -356,7 +358,7 @@ async def test_each_url_of_a_batch_takes_a_token(
         assert (response.status, response.headers["RateLimit-Remaining"]) == (202, "0")
 
 
-async def test_reads_have_a_larger_bucket_of_their_own(
+async def test_reads_have_their_own_larger_bucket(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(RATE_LIMIT_MAX_REQUESTS="1", RATE_LIMIT_WINDOW_SECONDS="3600")
@@ -369,7 +371,7 @@ async def test_reads_have_a_larger_bucket_of_their_own(
 
 
 @both_modes
-async def test_a_batch_larger_than_the_bucket_takes_all_of_it(
+async def test_a_batch_larger_than_the_bucket_empties_it(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(RATE_LIMIT_MAX_REQUESTS="5", RATE_LIMIT_WINDOW_SECONDS="3600")
@@ -377,7 +379,7 @@ async def test_a_batch_larger_than_the_bucket_takes_all_of_it(
         assert (response.status, response.headers["RateLimit-Remaining"]) == (202, "0")
 
 
-async def test_a_killed_service_goes_on_with_its_jobs(instagram: StandIn, tmp_path: Path) -> None:
+async def test_a_killed_service_resumes_its_jobs(instagram: StandIn, tmp_path: Path) -> None:
     urls = [REEL.format(f"reel-killed-{number}") for number in range(12)]
     environment = {**instagram.environment, "SCRAPE_CONCURRENCY": "2"}
 
@@ -401,7 +403,7 @@ async def test_a_killed_service_goes_on_with_its_jobs(instagram: StandIn, tmp_pa
         assert path.read_bytes() == content
 
 
-async def test_a_client_may_follow_twenty_jobs_at_a_time(
+async def test_a_client_can_follow_at_most_twenty_jobs(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -420,7 +422,7 @@ async def test_a_client_may_follow_twenty_jobs_at_a_time(
         assert response.status == 200
 
 
-async def test_many_streams_share_one_look_at_their_job(
+async def test_many_streams_share_one_poller_of_their_job(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -429,15 +431,15 @@ async def test_many_streams_share_one_look_at_their_job(
     streams = [await client.get(f"/jobs/{job['id']}/events") for _ in range(15)]
     for stream in streams:
         await stream.content.readuntil(b"\r\n\r\n")
-    looking = [task for task in asyncio.all_tasks() if task.get_name().startswith("events of")]
-    assert len(looking) == 1
+    pollers = [task for task in asyncio.all_tasks() if task.get_name().startswith("events of")]
+    assert len(pollers) == 1
     instagram.release()
     for stream in streams:
         assert "event: end" in await stream.text()
 
 
 @both_modes
-async def test_one_client_cannot_use_up_the_jobs(
+async def test_one_client_cannot_use_up_all_jobs(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(MAX_JOBS="8", TRUSTED_PROXIES="127.0.0.0/8")
@@ -457,7 +459,7 @@ async def test_one_client_cannot_use_up_the_jobs(
 
 
 async def listed(client: Client, query: str = "", **headers: str) -> list[str]:
-    """The IDs of all listed jobs, by pages."""
+    """Return the IDs of all listed jobs, page by page."""
     found: list[str] = []
     cursor = ""
     while True:
@@ -471,7 +473,7 @@ async def listed(client: Client, query: str = "", **headers: str) -> list[str]:
 
 
 @both_modes
-async def test_jobs_are_listed_newest_first_by_pages(
+async def test_jobs_are_listed_newest_first_in_pages(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -486,7 +488,7 @@ async def test_jobs_are_listed_newest_first_by_pages(
         assert (await response.json())["jobs"] == [await get(client, jobs[-1])]
 
 
-async def test_a_listing_of_jobs_checks_its_parameters(start_service: StartService) -> None:
+async def test_invalid_list_parameters_are_rejected(start_service: StartService) -> None:
     client = await start_service()
     for query in ("limit=0", "limit=101", "limit=x", "state=failed", "state=", "cursor=x"):
         async with client.get(f"/jobs?{query}") as response:
@@ -495,7 +497,7 @@ async def test_a_listing_of_jobs_checks_its_parameters(start_service: StartServi
 
 
 @both_modes
-async def test_a_finished_job_is_forgotten_for_everybody(
+async def test_a_finished_job_can_be_removed_from_the_list(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -520,7 +522,7 @@ async def test_a_finished_job_is_forgotten_for_everybody(
 async def test_jobs_of_another_key_are_hidden(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
-    # Whatever its name, a key of the file is a named one.
+    # Every key in the file is a named key, even one called "default".
     (tmp_path / "keys").write_text("default:anna-s-key\nbert:bert-s-key\n")
     client = await start_service(API_KEYS_FILE=str(tmp_path / "keys"), API_KEY="the-key")
     anna, bert, every = ({"X-API-Key": key} for key in ("anna-s-key", "bert-s-key", "the-key"))
@@ -544,7 +546,7 @@ async def test_jobs_of_another_key_are_hidden(
         assert (await client.post(f"{path}/retry", headers=headers)).status == 202
 
 
-async def test_each_person_behind_a_proxy_has_jobs_of_their_own(
+async def test_each_user_behind_a_proxy_has_separate_jobs(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(
@@ -561,7 +563,7 @@ async def test_each_person_behind_a_proxy_has_jobs_of_their_own(
     assert await listed(client, **{"X-API-Key": "the-key"}) == ids
 
 
-async def test_retrying_the_job_of_another_key_takes_one_token(
+async def test_retrying_another_key_s_job_costs_one_token(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
     (tmp_path / "keys").write_text("anna:anna-s-key:50\nbert:bert-s-key:50\n")

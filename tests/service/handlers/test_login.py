@@ -1,4 +1,4 @@
-"""``/login`` over a real socket: state, new cookies, and what becomes of them."""
+"""``/login``: the state of the Instagram login, and replacing or removing it."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ async def state(client: Client) -> Any:
     return (await response.json())["state"]
 
 
-async def test_browser_cookies_open_gated_posts(
+async def test_browser_cookies_give_access_to_gated_posts(
     instagram: StandIn, client: Client, media_root: Path
 ) -> None:
     assert (await client.post("/scrape", json=PRIVATE, headers=KEY)).status == 403
@@ -63,12 +63,12 @@ async def test_browser_cookies_open_gated_posts(
         cookies_txt("alive").replace("\t", "  "),
     ],
 )
-async def test_the_session_may_come_in_every_form(
+async def test_every_form_of_a_session_is_accepted(
     instagram: StandIn, client: Client, body: str
 ) -> None:
     status, answer = await put(client, body)
     assert (status, answer["username"]) == (200, "alive.user")
-    # The check brought the other cookies that media info wants.
+    # The check also received the other cookies that media info requires.
     assert (await client.post("/scrape", json=PRIVATE, headers=KEY)).status == 200
 
 
@@ -84,7 +84,7 @@ async def test_a_dead_session_does_not_replace_the_login(
     assert await state(client) == "active"
 
 
-async def test_the_login_stays_if_instagram_does_not_answer(
+async def test_the_login_is_unchanged_if_instagram_is_unreachable(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
@@ -104,7 +104,7 @@ async def test_the_login_stays_if_instagram_does_not_answer(
         ("blank", 502, "instagram_changed"),
     ],
 )
-async def test_another_page_does_not_replace_the_login(
+async def test_an_unexpected_page_does_not_replace_the_login(
     instagram: StandIn, client: Client, answer: str, status: int, code: str
 ) -> None:
     assert (await put(client, cookies_txt("alive")))[0] == 200
@@ -137,7 +137,7 @@ async def test_another_page_does_not_replace_the_login(
         "\ud800".encode("utf-8", "surrogatepass"),
     ],
 )
-async def test_a_body_without_a_session_is_refused_without_asking_instagram(
+async def test_a_body_without_a_session_causes_no_request_to_instagram(
     instagram: StandIn, client: Client, body: str
 ) -> None:
     status, answer = await put(client, body)
@@ -152,7 +152,7 @@ async def test_a_body_over_a_megabyte_is_too_large(client: Client) -> None:
     assert (status, answer["code"]) == (413, "body_too_large")
 
 
-async def test_a_forgotten_login_is_no_longer_used(instagram: StandIn, client: Client) -> None:
+async def test_a_removed_login_is_no_longer_used(instagram: StandIn, client: Client) -> None:
     assert (await put(client, cookies_txt("alive")))[0] == 200
     assert (await client.delete("/login", headers=KEY)).status == 204
     assert await state(client) == "none"
@@ -162,7 +162,7 @@ async def test_a_forgotten_login_is_no_longer_used(instagram: StandIn, client: C
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-async def test_a_service_without_a_key_has_no_login_to_change(
+async def test_the_login_cannot_be_changed_without_an_api_key(
     instagram: StandIn, start_service: StartService, method: str
 ) -> None:
     client = await start_service()
@@ -172,13 +172,13 @@ async def test_a_service_without_a_key_has_no_login_to_change(
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-async def test_a_wrong_key_is_refused(client: Client, method: str) -> None:
+async def test_a_wrong_key_is_rejected(client: Client, method: str) -> None:
     response = await client.request(method, "/login", headers={"X-API-Key": "wrong"})
     assert response.status == 401
 
 
 @both_modes
-async def test_a_login_survives_a_restart_and_reaches_the_other_replicas(
+async def test_a_login_survives_a_restart_and_reaches_other_replicas(
     start_service: StartService, client: Client, mode: dict[str, str], media_root: Path
 ) -> None:
     assert (await put(client, cookies_txt("alive")))[0] == 200
@@ -189,16 +189,16 @@ async def test_a_login_survives_a_restart_and_reaches_the_other_replicas(
     if not mode:
         return
     assert (await client.delete("/login", headers=KEY)).status == 204
-    # It looks once a second.
+    # The other replica checks the file once a second.
     while await state(other) != "none":  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     assert stored_files(media_root) == set()
 
 
-async def test_no_answer_holds_a_cookie(client: Client) -> None:
+async def test_no_response_contains_a_cookie(client: Client) -> None:
     response = await client.put("/login", data=cookies_txt("alive"), headers=KEY)
     others = [await client.get(path, headers=KEY) for path in ("/login", "/ready", "/metrics")]
-    put, login, ready, metrics = [await one.text() for one in (response, *others)]
+    put, login, ready, metrics = [await each.text() for each in (response, *others)]
     assert "alive.user" in login
     assert not any("alive-session" in text or "sessionid" in text for text in (put, login, ready))
     assert 'instagram_login_state{state="active"} 1.0' in metrics

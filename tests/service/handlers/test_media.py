@@ -16,7 +16,7 @@ from tests.conftest import Client, StartService, stored_files, until
 from tests.instagram import Answer, Scenario, StandIn
 
 
-async def test_download_gives_the_main_file_as_an_attachment(
+async def test_download_returns_the_main_file_as_an_attachment(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -30,7 +30,7 @@ async def test_download_gives_the_main_file_as_an_attachment(
         assert await response.read() == instagram.bytes_of("carousel-dl")[1]
 
 
-async def test_media_serves_each_file_inline_under_its_url(
+async def test_each_file_is_served_inline_at_its_url(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -48,7 +48,7 @@ async def test_media_serves_each_file_inline_under_its_url(
             assert await response.read() == content
 
 
-async def test_download_gives_any_file_of_a_carousel(
+async def test_download_returns_any_item_of_a_carousel(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -59,7 +59,7 @@ async def test_download_gives_any_file_of_a_carousel(
         assert await response.read() == instagram.bytes_of("carousel-item")[2]
 
 
-async def test_one_request_downloads_a_post_and_gives_its_file(
+async def test_one_request_fetches_a_post_and_returns_its_file(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -84,7 +84,7 @@ async def test_one_request_downloads_a_post_and_gives_its_file(
     assert instagram.requests("graphql") == 1
 
 
-async def test_downloads_by_url_refuse_what_scrape_refuses(
+async def test_downloads_by_url_reject_invalid_parameters_and_links(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -102,7 +102,7 @@ async def test_downloads_by_url_refuse_what_scrape_refuses(
             assert (response.status, (await response.json())["code"]) == (status, code), query
 
 
-async def test_a_download_by_url_takes_from_the_smaller_bucket(
+async def test_a_download_by_url_uses_the_smaller_bucket(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(RATE_LIMIT_MAX_REQUESTS="2", RATE_LIMIT_WINDOW_SECONDS="3600")
@@ -123,7 +123,7 @@ async def test_a_download_by_url_takes_from_the_smaller_bucket(
         (("none", "navigate", "document"), 200),
     ],
 )
-async def test_another_site_may_link_to_downloads_but_not_embed_them(
+async def test_another_site_can_link_to_downloads_but_not_embed_them(
     instagram: StandIn, start_service: StartService, fetched: tuple[str, ...], status: int
 ) -> None:
     client = await start_service()
@@ -145,7 +145,7 @@ async def test_another_site_may_link_to_downloads_but_not_embed_them(
         ("curl/8.14.1", "*/*", 200),
     ],
 )
-async def test_a_browser_without_fetch_metadata_embeds_no_download(
+async def test_a_browser_without_fetch_metadata_cannot_embed_downloads(
     instagram: StandIn, start_service: StartService, agent: str, accept: str | None, status: int
 ) -> None:
     client = await start_service()
@@ -159,7 +159,7 @@ async def test_a_browser_without_fetch_metadata_embeds_no_download(
 
 @pytest.mark.parametrize("path", ["/", "/media/reel-dated/reel-dated.mp4", "/download/reel-dated"])
 @pytest.mark.parametrize("name", ["If-Modified-Since", "If-Unmodified-Since", "If-Range"])
-async def test_an_impossible_date_is_refused(
+async def test_an_impossible_date_is_rejected(
     instagram: StandIn, start_service: StartService, path: str, name: str
 ) -> None:
     client = await start_service()
@@ -170,7 +170,7 @@ async def test_an_impossible_date_is_refused(
         assert (response.status, (await response.json())["code"]) == (400, "bad_request")
 
 
-async def test_download_gives_a_whole_carousel_as_an_archive(
+async def test_download_returns_a_whole_carousel_as_an_archive(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -190,7 +190,7 @@ async def test_download_gives_a_whole_carousel_as_an_archive(
         assert (response.status, response.content_length) == (200, len(content))
 
 
-async def test_an_archive_that_cannot_be_finished_breaks_off(
+async def test_an_archive_is_aborted_when_a_file_changes(
     instagram: StandIn,
     start_service: StartService,
     media_root: Path,
@@ -207,19 +207,19 @@ async def test_an_archive_that_cannot_be_finished_breaks_off(
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
-async def test_an_archive_of_a_post_just_removed_is_404(
+async def test_an_archive_of_a_just_removed_post_is_a_404(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()
     await client.post("/scrape", json={"url": "https://www.instagram.com/p/reel-gone/"})
-    # The service remembers for a moment what it saw on the disk.
+    # The service now has the post in its cache for a moment.
     assert (await client.get("/posts/reel-gone")).status == 200
     (media_root / "reel-gone/reel-gone.mp4").unlink()
     async with client.get("/download/reel-gone?archive=zip") as response:
         assert (response.status, (await response.json())["code"]) == (404, "not_stored")
 
 
-async def test_what_cannot_be_downloaded_is_refused(
+async def test_invalid_and_missing_items_are_rejected(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -241,7 +241,7 @@ async def test_what_cannot_be_downloaded_is_refused(
             )
 
 
-async def test_a_file_that_did_not_change_is_not_sent_again(
+async def test_an_unchanged_file_is_not_sent_again(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -265,7 +265,7 @@ async def test_a_symlink_in_place_of_a_file_is_not_followed(
     path = media_root / "reel-link/reel-link.mp4"
     path.rename(media_root.parent / "elsewhere.mp4")
     path.symlink_to(media_root.parent / "elsewhere.mp4")
-    # A post that was just read is not read again.
+    # The cached post still names the file, which is checked again for each request.
     for file in (
         "/media/reel-link/reel-link.mp4",
         "/download/reel-link",
@@ -289,7 +289,7 @@ async def test_the_cover_of_a_video_is_stored_and_served(
         assert len(await response.read()) == thumbnail["size"]
 
 
-async def test_a_part_of_a_file_can_be_asked_for(
+async def test_a_part_of_a_file_can_be_requested(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -300,7 +300,7 @@ async def test_a_part_of_a_file_can_be_asked_for(
 
 
 @pytest.mark.parametrize("path", ["/download/{}", "/media/{}/x.mp4"])
-async def test_files_of_an_unstored_post_are_refused(
+async def test_files_of_an_unknown_post_are_not_found(
     start_service: StartService, path: str
 ) -> None:
     client = await start_service()
@@ -316,7 +316,7 @@ async def test_files_of_an_unstored_post_are_refused(
             assert (response.status, (await response.json())["error"]) == expected, shortcode
 
 
-async def test_only_the_media_of_the_post_are_served(
+async def test_only_media_files_of_the_post_are_served(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -326,7 +326,7 @@ async def test_only_the_media_of_the_post_are_served(
             assert response.status == 404, name
 
 
-async def test_a_half_file_is_never_served(
+async def test_a_truncated_file_is_never_served(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()
@@ -336,7 +336,7 @@ async def test_a_half_file_is_never_served(
     assert (await client.get("/download/reel-half")).status == 404
 
 
-async def test_an_archive_that_is_broken_off_leaves_no_file_open(
+async def test_an_aborted_archive_leaves_no_file_open(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()
@@ -358,7 +358,7 @@ async def test_an_archive_that_is_broken_off_leaves_no_file_open(
 
 
 @pytest.mark.parametrize("content", [b"[" * 10**6, b"{" * 10**6, b"nonsense", b"[]", b""])
-async def test_an_unreadable_post_spares_others_and_can_be_deleted(
+async def test_an_unreadable_post_is_hidden_and_can_be_deleted(
     instagram: StandIn,
     start_service: StartService,
     media_root: Path,
@@ -380,33 +380,33 @@ async def test_an_unreadable_post_spares_others_and_can_be_deleted(
 
 
 @pytest.mark.parametrize("path", ["/media/reel-part/reel-part.mp4", "/download/reel-part", "/"])
-async def test_a_range_of_another_version_gets_the_whole_file(
+async def test_a_range_of_another_version_returns_the_whole_file(
     instagram: StandIn, start_service: StartService, path: str
 ) -> None:
     client = await start_service()
     await client.post("/scrape", json={"url": "https://www.instagram.com/reel/reel-part/"})
     async with client.get(path) as response:
-        whole, etag = await response.read(), response.headers["ETag"]
+        content, etag = await response.read(), response.headers["ETag"]
         modified = response.headers["Last-Modified"]
-    weeks_later = "Sat, 31 Dec 2129 23:59:59 GMT"
+    later = "Sat, 31 Dec 2129 23:59:59 GMT"
 
-    async def ask(method: str = "GET", **headers: str) -> tuple[int, bytes]:
+    async def get(method: str = "GET", **headers: str) -> tuple[int, bytes]:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         async with client.request(method, path, headers=sent) as response:
             return response.status, await response.read()
 
     for same in (etag, modified):
-        assert await ask(Range="bytes=2-5", If_Range=same) == (206, whole[2:6])
-    for other in ('"another"', f"W/{etag}", weeks_later, "nonsense", etag.strip('"')):
-        assert await ask(Range="bytes=2-5", If_Range=other) == (200, whole)
+        assert await get(Range="bytes=2-5", If_Range=same) == (206, content[2:6])
+    for other in ('"another"', f"W/{etag}", later, "nonsense", etag.strip('"')):
+        assert await get(Range="bytes=2-5", If_Range=other) == (200, content)
     for unknown in ("items=0-1", "none", "bytes=0-1,4-5", "seconds=1-2", "bytes=-0", "bytes=-"):
-        assert await ask(Range=unknown) == (200, whole)
-    assert await ask(If_Range='"another"') == (200, whole)
-    assert await ask(Range="BYTES=0-0") == (206, whole[:1])
-    assert (await ask(Range=f"bytes={len(whole)}-"))[0] == 416
-    assert await ask("HEAD", Range="bytes=0-1") == (200, b"")
-    # A part of a file that did change, for a client that had the old one.
-    assert (await ask(Range="bytes=2-5", If_Match='"another"'))[0] == 412
+        assert await get(Range=unknown) == (200, content)
+    assert await get(If_Range='"another"') == (200, content)
+    assert await get(Range="BYTES=0-0") == (206, content[:1])
+    assert (await get(Range=f"bytes={len(content)}-"))[0] == 416
+    assert await get("HEAD", Range="bytes=0-1") == (200, b"")
+    # If-Match takes precedence: the client requires another version.
+    assert (await get(Range="bytes=2-5", If_Match='"another"'))[0] == 412
 
 
 async def test_a_resumed_download_never_mixes_two_versions(
@@ -429,7 +429,7 @@ async def test_a_resumed_download_never_mixes_two_versions(
 # ---- dates, validators and names
 
 
-async def test_files_and_archives_have_the_post_s_time(
+async def test_files_and_archive_entries_have_the_post_s_time(
     instagram: StandIn,
     start_service: StartService,
     media_root: Path,
@@ -450,14 +450,14 @@ async def test_files_and_archives_have_the_post_s_time(
 
 
 async def refreshed(client: Client, instagram: StandIn) -> tuple[dict[str, str], dict[str, str]]:
-    """The validators of a file before and after a refresh that brought one as large."""
+    """Return the validators of a file before and after a refresh with a file of the same size."""
     url, path = "https://www.instagram.com/p/dated-one/", "/media/dated-one/dated-one.jpg"
     found: list[dict[str, str]] = []
     for name in ("photo.jpg", "other.jpg"):
         answers = {"best/1": [Answer(name)]}
         instagram.define("dated", Scenario("", shape="photo", answers=answers))
         await client.post("/scrape", json={"url": url, "refresh": True})
-        # So that the seconds of Last-Modified differ, too.
+        # Make the seconds in Last-Modified differ, too.
         manifest = client.app[LIBRARY].root / "dated-one/post.json"
         os.utime(manifest, (1_800_000_000 + len(found),) * 2)
         async with client.get(path) as response:
@@ -465,7 +465,7 @@ async def refreshed(client: Client, instagram: StandIn) -> tuple[dict[str, str],
     return found[0], found[1]
 
 
-async def test_a_refreshed_file_is_never_not_modified(
+async def test_conditions_distinguish_a_refreshed_file(
     instagram: StandIn, start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapper.library.index._TRUSTED_SECONDS", 0)
@@ -520,7 +520,7 @@ async def test_downloads_are_named_by_the_template(
         assert 'filename="carousel-named_3.jpg"' in response.headers["Content-Disposition"]
 
 
-async def test_a_missing_slide_never_becomes_another_one(
+async def test_no_other_item_is_returned_for_a_missing_one(
     instagram: StandIn, start_service: StartService
 ) -> None:
     def change(media: dict[str, Any]) -> dict[str, Any]:
@@ -542,7 +542,7 @@ async def test_a_missing_slide_never_becomes_another_one(
         assert response.status == 200
 
 
-async def test_the_code_of_a_slide_leads_to_its_carousel(
+async def test_an_item_s_code_fetches_its_carousel(
     instagram: StandIn, start_service: StartService
 ) -> None:
     def change(media: dict[str, Any]) -> dict[str, Any]:
@@ -572,7 +572,7 @@ async def test_link_is_another_name_for_url(start_service: StartService) -> None
             assert (await response.json())["code"] == code
 
 
-async def test_several_posts_come_as_one_archive(
+async def test_several_posts_are_returned_as_one_archive(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service(DOWNLOAD_NAME="{owner}")
@@ -589,7 +589,7 @@ async def test_several_posts_come_as_one_archive(
     with ZipFile(BytesIO(content)) as archive:
         assert archive.testzip() is None
         names = archive.namelist()
-        # One owner, so that the folders need a number.
+        # Both posts have the same owner, so the second folder gets a number.
         assert names == [
             "someone/someone.mp4",
             "someone (2)/someone_1.jpg",
@@ -619,12 +619,12 @@ async def test_an_archive_of_posts_checks_its_parameters(start_service: StartSer
             assert (response.status, code) == (400, "invalid_parameter"), query
 
 
-async def test_an_archive_of_posts_only_reads(start_service: StartService) -> None:
+async def test_an_archive_of_posts_downloads_nothing(start_service: StartService) -> None:
     client = await start_service(RATE_LIMIT_MAX_REQUESTS="2", RATE_LIMIT_WINDOW_SECONDS="3600")
     async with client.get("/download?shortcodes=reel-one&archive=zip") as response:
         assert (response.status, (await response.json())["code"]) == (404, "not_stored")
         assert response.headers["RateLimit-Limit"] == "20"
-    # Another site's page may not have a post downloaded under the same address.
+    # A page of another site cannot use the same path to trigger a download.
     headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
     query = "shortcodes=reel-one&archive=zip&link=https://www.instagram.com/reel/reel-one/"
     async with client.get(f"/download?{query}", headers=headers) as response:

@@ -1,4 +1,4 @@
-"""The API's description is true of every response."""
+"""Every response matches the API's OpenAPI description."""
 
 import asyncio
 import sys
@@ -18,7 +18,7 @@ from tests.process import Service
 from tests.programs import output_of
 
 KEY = "s3cret"
-# Only for people, or for programs that read the description.
+# The web page, the description itself and its viewer.
 UNDESCRIBED = {*PAGE_FILES, "/openapi.json", *DOCS_FILES}
 NO_LIMITS = {"INSTAGRAM_MAX_QUERIES": "0", "INSTAGRAM_COOLDOWN_SECONDS": "0"}
 
@@ -37,7 +37,7 @@ def test_every_route_is_described(media_root: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("key", ["", KEY])
-def test_clients_fit_services_with_a_key_and_without(
+def test_the_description_says_whether_a_key_is_required(
     media_root: Path, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     monkeypatch.setenv("API_KEY", key)
@@ -48,9 +48,7 @@ def test_clients_fit_services_with_a_key_and_without(
     assert "401" in described["paths"]["/scrape"]["post"]["responses"]
 
 
-def test_the_webhook_is_described_as_the_job(
-    media_root: Path,
-) -> None:
+def test_the_webhook_has_the_schema_of_a_job(media_root: Path) -> None:
     described = describe_api(create_app(assemble(load_settings(media_root=media_root))), "/")
     webhook = described["webhooks"]["jobEnded"]["post"]
     job = described["paths"]["/jobs/{id}"]["get"]["responses"]["200"]["content"]
@@ -62,18 +60,18 @@ def test_the_webhook_is_described_as_the_job(
     }
 
 
-def test_errors_that_any_request_may_get_are_described(media_root: Path) -> None:
+def test_common_errors_are_described_for_every_operation(media_root: Path) -> None:
     described = describe_api(create_app(assemble(load_settings(media_root=media_root))), "/")
     for item in described["paths"].values():
         for method, operation in item.items():
-            of_other_sites = {"403"} if method != "get" else set()
-            expected = {"413", "421", "429", "500", "503", *of_other_sites}
+            cross_site = {"403"} if method != "get" else set()
+            expected = {"413", "421", "429", "500", "503", *cross_site}
             assert operation["responses"].keys() >= expected
             assert "requestBody" not in operation or "408" in operation["responses"]
 
 
 @pytest.mark.parametrize("key", ["", KEY])
-async def test_no_answer_is_outside_the_description(
+async def test_responses_to_generated_requests_match_the_description(
     instagram: StandIn, tmp_path: Path, key: str
 ) -> None:
     def run() -> None:
@@ -85,13 +83,13 @@ async def test_no_answer_is_outside_the_description(
             command = [str(Path(sys.executable).with_name("schemathesis"))]
             command += ["--config-file", str(Path(__file__).with_name("schemathesis.toml"))]
             command += ["run", f"{service.url}/openapi.json", "--checks", "all", "--no-color"]
-            # Deleting a job cancels its waiting posts; the outcome can be read afterwards. That a
-            # deleted post is gone is tested in test_posts.py.
+            # DELETE cancels a job's waiting posts, and the job can still be read afterwards.
+            # test_posts.py checks that a deleted post is gone.
             command += ["--exclude-checks", "use_after_free"]
-            # It has no end.
+            # This stream never ends.
             command += ["--exclude-operation-id", "followEvents"]
             command += ["--seed", "1", "--continue-on-failure"]
-            # With a key the same handlers answer: a few examples of each operation are enough.
+            # The same handlers respond with a key, so a few examples of each operation suffice.
             with_key = ["-H", f"X-API-Key: {key}", "--phases", "fuzzing", "--max-examples", "3"]
             command += with_key if key else ["--max-examples", "10"]
             output_of(command, folder=tmp_path)
@@ -99,10 +97,10 @@ async def test_no_answer_is_outside_the_description(
     await asyncio.to_thread(run)
 
 
-async def test_answers_about_stored_posts_are_as_described(
+async def test_responses_about_stored_posts_match_the_description(
     instagram: StandIn, tmp_path: Path
 ) -> None:
-    # Each process of pytest would import it.
+    # Not at the top, because every pytest process would import it.
     import schemathesis  # noqa: PLC0415
 
     def run() -> None:

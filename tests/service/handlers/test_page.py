@@ -1,10 +1,10 @@
-"""The page's files, as they are sent."""
+"""The files of the web page."""
 
 from scrapper.handlers.page import PAGE_FILES
 from tests.conftest import StartService
 
 
-async def test_page_files_need_no_key_and_are_sent_once(start_service: StartService) -> None:
+async def test_page_files_need_no_key_and_are_cached(start_service: StartService) -> None:
     client = await start_service(API_KEY="s3cret", RATE_LIMIT_MAX_REQUESTS="1")
     for path in PAGE_FILES:
         for _ in range(3):

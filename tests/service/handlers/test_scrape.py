@@ -1,4 +1,4 @@
-"""``POST /scrape`` over a real socket, with the real Instaloader against the stand-in."""
+"""``POST /scrape`` with the real Instaloader against the stand-in for Instagram."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ async def scrape(client: Client, shortcode: str, **body: Any) -> tuple[int, dict
 
 
 @both_modes
-async def test_a_reel_is_downloaded_stored_and_described(
+async def test_a_reel_is_downloaded_stored_and_returned(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()
@@ -83,7 +83,7 @@ async def test_a_reel_is_downloaded_stored_and_described(
     assert stored_files(media_root) == names
 
 
-async def test_a_photo_has_no_video(
+async def test_a_photo_is_stored_without_a_video(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()
@@ -96,7 +96,7 @@ async def test_a_photo_has_no_video(
     )
 
 
-async def test_a_carousel_is_kept_in_its_order(
+async def test_a_carousel_is_stored_in_instagram_s_order(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()
@@ -125,7 +125,7 @@ async def test_a_caption_with_emoji_survives(
     _, again = await scrape(client, "emoji-one")
     assert first["description"] == again["description"]
     assert "\n" in first["description"]
-    assert any(ord(letter) > 0xFFFF for letter in first["description"])
+    assert any(ord(character) > 0xFFFF for character in first["description"])
 
 
 async def test_a_caption_that_ends_in_half_an_emoji_is_stored(
@@ -145,18 +145,18 @@ async def test_a_webp_picture_keeps_its_extension(
 
 
 @both_modes
-async def test_a_stored_post_is_answered_without_asking_instagram(
+async def test_a_stored_post_causes_no_request_to_instagram(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
     _, first = await scrape(client, "reel-stored")
-    asked = instagram.requests()
+    requests = instagram.requests()
     status, again = await scrape(client, "reel-stored")
     assert (status, again) == (200, {**first, "cached": True})
-    assert instagram.requests() == asked
+    assert instagram.requests() == requests
 
 
-async def test_the_answer_names_the_url_of_its_own_request(
+async def test_the_response_has_the_url_of_its_request(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -178,7 +178,7 @@ async def test_refresh_downloads_a_stored_post_again(
 
 
 @both_modes
-async def test_the_old_post_stays_until_its_refresh_is_whole(
+async def test_the_old_post_stays_until_its_refresh_is_complete(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -218,7 +218,7 @@ async def test_a_post_whose_signed_url_expired_is_downloaded_again(
         assert (status, answer["cached"]) == (200, False)
 
 
-async def test_a_post_without_signed_urls_is_kept_for_a_day(
+async def test_a_post_without_signed_urls_is_fresh_for_a_day(
     instagram: StandIn,
     start_service: StartService,
     media_root: Path,
@@ -302,7 +302,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.scenario)
-async def test_a_fault_of_instagram_has_its_error_and_leaves_nothing(
+async def test_each_fault_of_instagram_returns_its_error_and_stores_nothing(
     instagram: StandIn, start_service: StartService, media_root: Path, fault: Fault
 ) -> None:
     late = fault.code == LATE
@@ -325,14 +325,14 @@ async def test_a_fault_of_instagram_has_its_error_and_leaves_nothing(
 
 
 @both_modes
-async def test_errors_are_not_kept(instagram: StandIn, start_service: StartService) -> None:
+async def test_errors_are_not_cached(instagram: StandIn, start_service: StartService) -> None:
     client = await start_service()
     for number in (1, 2):
         assert (await scrape(client, "removed-one"))[0] == 404
         assert instagram.requests("graphql", "removed-one") == number
 
 
-async def test_a_file_cut_short_is_downloaded_again_at_once(
+async def test_a_truncated_file_is_downloaded_again_immediately(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()
@@ -343,7 +343,7 @@ async def test_a_file_cut_short_is_downloaded_again_at_once(
     assert instagram.requests("graphql", "cutonce-one") == 1
 
 
-async def test_the_public_page_makes_up_for_a_refused_api(
+async def test_the_public_page_is_the_fallback_for_the_api(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()
@@ -354,7 +354,7 @@ async def test_the_public_page_makes_up_for_a_refused_api(
     assert instagram.requests("post_page", "refused-one") == 1
 
 
-async def test_tokens_that_went_stale_are_renewed_once(
+async def test_stale_tokens_are_renewed_once(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(SCRAPE_CONCURRENCY="1")
@@ -373,11 +373,11 @@ async def test_refusals_cause_only_requests_that_may_help(
     assert instagram.requests("start_page") == 1
     assert instagram.requests("graphql") == 3
     assert instagram.requests("web_query") == 3
-    # Each as /p/, and as /reel/.
+    # Each post is requested as /p/ and as /reel/.
     assert instagram.requests("post_page") == 6
 
 
-async def test_a_spent_pace_says_how_long_to_wait(
+async def test_an_exceeded_pace_returns_retry_after(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(INSTAGRAM_MAX_QUERIES="3", SCRAPE_CONCURRENCY="1")
@@ -388,22 +388,22 @@ async def test_a_spent_pace_says_how_long_to_wait(
 
 
 @both_modes
-async def test_after_a_429_nothing_is_sent_during_the_cool_down(
+async def test_instagram_gets_no_request_during_the_cool_down(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="600")
     await scrape(client, "reel-known")
     assert (await scrape(client, "limitedbare-one"))[0] == 429
-    asked = instagram.requests()
+    requests = instagram.requests()
     async with client.post("/scrape", json={"url": REEL.format("reel-other")}) as response:
         assert response.status == 429
         assert 0 < int(response.headers["Retry-After"]) <= 600
     assert (await scrape(client, "reel-known"))[0] == 200
-    assert instagram.requests() == asked
+    assert instagram.requests() == requests
 
 
 @both_modes
-async def test_after_the_cool_down_instagram_is_asked_again(
+async def test_instagram_is_queried_again_after_the_cool_down(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="0.5")
@@ -415,7 +415,7 @@ async def test_after_the_cool_down_instagram_is_asked_again(
 
 
 @both_modes
-async def test_our_own_pace_gives_a_429_before_instagram_is_asked(
+async def test_an_exceeded_pace_causes_no_request_to_instagram(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(INSTAGRAM_MAX_QUERIES="2", INSTAGRAM_WINDOW_SECONDS="600")
@@ -429,7 +429,7 @@ async def test_our_own_pace_gives_a_429_before_instagram_is_asked(
 
 
 @both_modes
-async def test_a_session_file_opens_gated_posts(
+async def test_a_session_file_gives_access_to_gated_posts(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
     session = tmp_path / "session-someone"
@@ -440,7 +440,7 @@ async def test_a_session_file_opens_gated_posts(
     assert (await scrape(client, "carousel-one"))[0] == 200
 
 
-async def test_files_are_asked_for_without_cookies(
+async def test_files_are_requested_without_cookies(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(SCRAPE_CONCURRENCY="1")
@@ -450,7 +450,7 @@ async def test_files_are_asked_for_without_cookies(
     assert instagram.requests("cookie") == 0
 
 
-async def test_connections_are_kept_and_shared(
+async def test_connections_to_the_cdn_are_reused(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(SCRAPE_CONCURRENCY="2")
@@ -461,7 +461,7 @@ async def test_connections_are_kept_and_shared(
     assert instagram.connections() <= 4
 
 
-async def test_a_wrong_body_is_a_400_with_the_reason(start_service: StartService) -> None:
+async def test_an_invalid_body_is_a_400_with_the_reason(start_service: StartService) -> None:
     client = await start_service()
     for body, error in (
         (b"", "The body is not a JSON object"),
@@ -485,7 +485,7 @@ async def test_a_wrong_body_is_a_400_with_the_reason(start_service: StartService
             assert (response.status, (await response.json())["error"]) == (400, error), body
 
 
-async def test_a_body_that_cannot_be_unpacked_is_a_400(start_service: StartService) -> None:
+async def test_a_body_that_cannot_be_decompressed_is_a_400(start_service: StartService) -> None:
     client = await start_service()
     headers = {"Content-Encoding": "gzip"}
     async with client.post("/scrape", data=b"{}", headers=headers) as response:
@@ -536,7 +536,7 @@ async def test_a_body_over_the_limit_is_a_413(start_service: StartService) -> No
         ("https://www.instagram.com/p/reel-limits/", 200),
     ],
 )
-async def test_every_answer_shows_the_rate_limit(
+async def test_every_response_shows_the_rate_limit(
     instagram: StandIn, start_service: StartService, url: str, status: int
 ) -> None:
     client = await start_service(RATE_LIMIT_MAX_REQUESTS="7")

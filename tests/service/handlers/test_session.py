@@ -1,4 +1,4 @@
-"""``/session``: a cookie instead of the key."""
+"""``/session``: a session cookie in place of the API key."""
 
 import asyncio
 from pathlib import Path
@@ -21,7 +21,7 @@ async def client(start_service: StartService) -> Client:
 
 
 async def begin(client: Client, **options: Any) -> str:
-    """The cookie, as in a header."""
+    """Begin a session; return its ``Set-Cookie`` header."""
     async with client.post("/session", headers=KEY, **options) as response:
         assert response.status == 204
         client.session.cookie_jar.clear()
@@ -36,7 +36,7 @@ async def status(client: Client, cookie: str, method: str = "GET", **headers: st
         return response.status
 
 
-async def test_the_cookie_opens_the_same_routes_as_the_key(client: Client) -> None:
+async def test_the_cookie_gives_the_same_access_as_the_key(client: Client) -> None:
     cookie = await begin(client)
     assert "HttpOnly" in cookie
     assert "SameSite=Strict" in cookie
@@ -47,7 +47,7 @@ async def test_the_cookie_opens_the_same_routes_as_the_key(client: Client) -> No
     assert f"Max-Age={MAX_AGE_SECONDS}" in await begin(client, json={"keep": True})
 
 
-async def test_the_cookie_opens_nothing_for_another_site(client: Client) -> None:
+async def test_the_cookie_gives_no_access_to_another_site(client: Client) -> None:
     cookie = await begin(client)
     for site in ("cross-site", "same-site"):
         assert await status(client, cookie, Sec_Fetch_Site=site) == 401
@@ -55,7 +55,7 @@ async def test_the_cookie_opens_nothing_for_another_site(client: Client) -> None
     assert await status(client, cookie, Sec_Fetch_Site="same-origin") == 200
 
 
-async def test_an_ended_session_opens_nothing(client: Client) -> None:
+async def test_an_ended_session_gives_no_access(client: Client) -> None:
     cookie = await begin(client)
     headers = {"Cookie": cookie.partition(";")[0]}
     async with client.delete("/session", headers=headers) as response:
@@ -69,21 +69,21 @@ async def test_a_session_survives_a_restart_and_ends_with_its_key(
 ) -> None:
     cookie = await begin(client)
     await client.close()
-    again = await start_service(API_KEY=KEY["X-API-Key"])
-    assert await status(again, cookie) == 200
-    await again.close()
+    restarted = await start_service(API_KEY=KEY["X-API-Key"])
+    assert await status(restarted, cookie) == 200
+    await restarted.close()
     other = await start_service(API_KEY="another-key-of-the-tests")
     assert await status(other, cookie) == 401
 
 
-async def test_a_changed_cookie_opens_nothing(client: Client) -> None:
+async def test_a_changed_cookie_gives_no_access(client: Client) -> None:
     cookie = (await begin(client)).partition(";")[0]
-    for place in range(len("session="), len("session=") + 100, 7):
-        changed = cookie[:place] + ("0" if cookie[place] != "0" else "1") + cookie[place + 1 :]
-        assert await status(client, changed) == 401, place
+    for index in range(len("session="), len("session=") + 100, 7):
+        changed = cookie[:index] + ("0" if cookie[index] != "0" else "1") + cookie[index + 1 :]
+        assert await status(client, changed) == 401, index
 
 
-async def test_a_session_ends_after_its_time(client: Client, tmp_path: Path) -> None:
+async def test_a_session_ends_at_its_maximum_age(client: Client, tmp_path: Path) -> None:
     now, keys = 1_800_000_000.0, client.app[API_KEYS]
     sessions = Sessions(keys, EndedSessions(tmp_path / "ended.json"), now=lambda: now)
     [key] = keys.called("default")
@@ -93,7 +93,7 @@ async def test_a_session_ends_after_its_time(client: Client, tmp_path: Path) -> 
     assert await sessions.key_of(make_mocked_request("GET", "/", headers=headers)) is None
 
 
-async def test_a_cookie_alone_begins_and_renews_no_session(client: Client) -> None:
+async def test_a_cookie_without_the_key_begins_no_session(client: Client) -> None:
     cookie = await begin(client)
     headers = {"Cookie": cookie.partition(";")[0]}
     async with client.post("/session", headers=headers) as response:
@@ -109,9 +109,9 @@ async def test_an_ended_session_stays_ended_after_a_restart(
     async with client.delete("/session", headers={"Cookie": cookie.partition(";")[0]}) as response:
         assert response.status == 204
     await client.close()
-    again = await start_service(API_KEY=KEY["X-API-Key"])
-    assert await status(again, cookie) == 401
-    assert await status(again, other) == 200
+    restarted = await start_service(API_KEY=KEY["X-API-Key"])
+    assert await status(restarted, cookie) == 401
+    assert await status(restarted, other) == 200
 
 
 @pytest.mark.parametrize("mode", ["with Redis"], indirect=True)
@@ -139,7 +139,7 @@ async def test_a_session_has_the_limit_of_its_key(
     statuses = [
         (await client.post("/scrape", data="{}", headers=headers)).status for _ in range(30)
     ]
-    # Beginning the session took one of the key's own tokens.
+    # Creating the session spent one of the key's tokens.
     spent = 1 if limit != "0" else 0
     assert statuses.count(400) == allowed - spent
     async with client.post("/scrape", data="{}", headers={"X-API-Key": "the-key-of-bob"}) as bob:
@@ -147,7 +147,7 @@ async def test_a_session_has_the_limit_of_its_key(
 
 
 @pytest.mark.parametrize("mode", ["alone"], indirect=True)
-async def test_a_page_of_another_port_cannot_use_the_cookie(client: Client) -> None:
+async def test_a_page_on_another_port_cannot_use_the_cookie(client: Client) -> None:
     cookie = await begin(client)
     assert await status(client, cookie, Origin="http://127.0.0.1:1") == 401
     own = str(client.make_url("/")).rstrip("/")
@@ -160,6 +160,6 @@ async def test_a_service_without_a_key_sets_no_cookie(start_service: StartServic
         assert (response.status, "Set-Cookie" in response.headers) == (204, False)
 
 
-async def test_without_the_key_there_is_no_session(client: Client) -> None:
+async def test_a_wrong_key_begins_no_session(client: Client) -> None:
     async with client.post("/session", headers={"X-API-Key": "wrong"}) as response:
         assert (response.status, "Set-Cookie" in response.headers) == (401, False)

@@ -46,7 +46,7 @@ async def test_a_small_cover_is_the_thumbnail(
             )
 
 
-async def test_a_refresh_gives_the_thumbnail_another_url(
+async def test_a_refresh_changes_the_thumbnail_s_url(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -71,7 +71,7 @@ async def test_a_large_picture_is_not_a_thumbnail(
         assert (response.status, (await response.json())["code"]) == (404, "not_stored")
 
 
-async def test_a_refusal_is_not_cached_for_a_year(
+async def test_an_error_is_not_cached(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()
@@ -89,7 +89,7 @@ async def test_a_refusal_is_not_cached_for_a_year(
         picture.symlink_to(elsewhere)
 
 
-async def test_thumbnails_take_no_tokens_but_guesses_of_the_key_do(
+async def test_thumbnails_cost_no_tokens_but_wrong_keys_do(
     instagram: StandIn, start_service: StartService
 ) -> None:
     limit = {"RATE_LIMIT_MAX_REQUESTS": "2", "RATE_LIMIT_WINDOW_SECONDS": "3600"}
@@ -120,19 +120,19 @@ async def test_the_base_path_is_in_the_thumbnail_url(
 
 
 def wide(media: dict[str, Any]) -> dict[str, Any]:
-    """The media object with a large picture, and the smaller one that lists are for."""
+    """Give the media object a large picture and a smaller candidate."""
     for number, child in enumerate(media.get("carousel_media", [media]), start=1):
         best, small, _ = child["image_versions2"]["candidates"]
         best |= {"width": 1080, "height": 1350}
         small |= {"url": small["url"].replace("p720x720", "p240x240"), "width": 240, "height": 300}
         if number > 1:
-            # In carousels Instagram gives no sizes.
+            # Instagram sends no sizes for the items of carousels.
             del best["width"], best["height"], small["width"], small["height"]
     return media
 
 
 @pytest.mark.parametrize("shape", ["photo", "video", "carousel"])
-async def test_a_smaller_candidate_is_kept_for_lists(
+async def test_a_smaller_candidate_is_stored_for_lists(
     instagram: StandIn, start_service: StartService, media_root: Path, shape: str
 ) -> None:
     instagram.define("wide", Scenario("", shape=shape, change=wide))
@@ -143,7 +143,7 @@ async def test_a_smaller_candidate_is_kept_for_lists(
     small = folder / "wide-one_small.jpg"
     async with client.get((await thumbnail_url(client, "wide-one")) or "") as response:
         assert await response.read() == small.read_bytes()
-    # It counts like any file of the post, but is not one of its items.
+    # The small picture counts towards the size of the post, but is not one of its items.
     sizes = sum(path.stat().st_size for path in folder.iterdir() if path.name != "post.json")
     assert post["bytes_done"] == sizes
     async with client.get("/posts/wide-one") as response:
@@ -151,7 +151,7 @@ async def test_a_smaller_candidate_is_kept_for_lists(
     assert str(small) not in names
     assert (await client.get("/media/wide-one/wide-one_small.jpg")).status == 200
     await asyncio.to_thread(small.unlink)
-    # Another one is light enough, too, once the folder is looked at again.
+    # Another picture is light enough, too, once the folder is read again.
     async with asyncio.timeout(PATIENCE_SECONDS):
         while (await client.get((await thumbnail_url(client, "wide-one")) or "")).status == 404:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
@@ -169,7 +169,7 @@ async def test_a_smaller_candidate_is_kept_for_lists(
     ],
     ids=str,
 )
-async def test_a_small_picture_that_fails_does_no_harm(
+async def test_a_failed_small_picture_does_not_fail_the_post(
     instagram: StandIn,
     start_service: StartService,
     media_root: Path,
@@ -187,7 +187,7 @@ async def test_a_small_picture_that_fails_does_no_harm(
     assert stored_files(media_root) == {"failing-one/failing-one.jpg", "failing-one/post.json"}
 
 
-async def test_a_picture_that_is_small_needs_no_smaller_one(
+async def test_no_smaller_copy_of_a_small_picture_is_downloaded(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -208,7 +208,7 @@ async def test_a_picture_that_is_small_needs_no_smaller_one(
         (("a.avif", 1, 10, 10), False, False),
     ],
 )
-def test_one_rule_says_what_is_small(
+def test_a_picture_is_light_or_small_by_format_and_size(
     item: tuple[str, int, int | None, int | None], light: bool, small: bool
 ) -> None:
     name, size, width, height = item

@@ -1,4 +1,4 @@
-"""Jobs that meet a limit: their posts wait, go on by themselves, and can be tried again."""
+"""Jobs that reach a limit: their posts wait, resume automatically, and can be retried."""
 
 import asyncio
 from datetime import datetime
@@ -18,12 +18,12 @@ PATIENT = {"JOB_PATIENCE_SECONDS": "3600"}
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A post that met a limit may try again soon."""
+    """Retry a post soon after it has reached a limit."""
     monkeypatch.setattr("scrapper.jobs.runner._SHORTEST_PAUSE", 0.1)
 
 
 async def until_all(client: Client, job: dict[str, Any], state: str) -> list[dict[str, Any]]:
-    """The job's posts, once all of them are in *state*."""
+    """Wait until all posts of the job are in *state*, and return them."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             posts: list[dict[str, Any]] = (await get(client, job))["posts"]
@@ -38,7 +38,7 @@ def refuse_all(instagram: StandIn) -> None:
 
 
 @both_modes
-async def test_posts_beyond_the_pace_wait_and_go_on_by_themselves(
+async def test_posts_beyond_the_pace_wait_and_resume_automatically(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(INSTAGRAM_MAX_QUERIES="3", INSTAGRAM_WINDOW_SECONDS="1", **PATIENT)
@@ -69,7 +69,7 @@ async def test_private_posts_wait_while_the_account_rests(
 
 
 @both_modes
-async def test_a_refusal_during_a_batch_fails_no_post(
+async def test_posts_survive_a_refusal_during_a_batch(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="0.5", **PATIENT)
@@ -82,7 +82,7 @@ async def test_a_refusal_during_a_batch_fails_no_post(
 
 
 @both_modes
-async def test_a_post_whose_patience_is_used_up_fails(
+async def test_a_post_fails_once_its_patience_is_exhausted(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="300", JOB_PATIENCE_SECONDS="60")
@@ -93,7 +93,7 @@ async def test_a_post_whose_patience_is_used_up_fails(
 
 
 @both_modes
-async def test_a_stored_post_does_not_wait_behind_others(
+async def test_a_stored_post_does_not_wait_for_others(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="300", **PATIENT)
@@ -104,9 +104,9 @@ async def test_a_stored_post_does_not_wait_behind_others(
     [post] = (await finish(client, await submit(client, "reel-at-hand")))["posts"]
     assert post["status"] == 200
     later = await submit(client, "reel-behind-3")
-    asked = instagram.requests()
+    requests = instagram.requests()
     await until_all(client, later, "waiting")
-    assert instagram.requests() == asked
+    assert instagram.requests() == requests
 
 
 @both_modes
@@ -125,13 +125,13 @@ async def test_the_oldest_job_goes_first(instagram: StandIn, start_service: Star
         while not any(post["state"] == "done" for post in newest):
             await asyncio.sleep(0.02)
             newest = (await get(client, newer))["posts"]
-    # One post is downloaded at a time.
+    # Only one post is downloaded at a time, so all posts of the older job came first.
     assert {post["state"] for post in (await get(client, older))["posts"]} == {"done"}
     assert (await finish(client, newer))["state"] == "done"
 
 
 @both_modes
-async def test_posts_that_wait_can_be_cancelled_and_tried_again(
+async def test_waiting_posts_can_be_cancelled_and_retried(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="0.5", **PATIENT)
@@ -140,7 +140,7 @@ async def test_posts_that_wait_can_be_cancelled_and_tried_again(
     await until_all(client, job, "waiting")
     state = ""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        # One of them may just be trying again.
+        # One of the posts may be in the middle of a retry.
         while state != "cancelled":
             async with client.delete(f"/jobs/{job['id']}") as response:
                 state = (await response.json())["state"]
@@ -149,7 +149,7 @@ async def test_posts_that_wait_can_be_cancelled_and_tried_again(
         assert (response.status, (await response.json())["state"]) == (202, "running")
     shown = await finish(client, job)
     assert [post["status"] for post in shown["posts"]] == [200, 404]
-    # What is done stays done.
+    # A post that is done is not retried.
     async with client.post(f"/jobs/{job['id']}/retry") as response:
         done, _ = (await response.json())["posts"]
         assert done["state"] == "done"
@@ -157,7 +157,7 @@ async def test_posts_that_wait_can_be_cancelled_and_tried_again(
 
 
 @both_modes
-async def test_a_retry_of_an_unknown_job_is_404(
+async def test_retrying_an_unknown_job_is_a_404(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -179,7 +179,7 @@ async def test_a_retry_costs_a_token_for_each_post(
 
 
 @both_modes
-async def test_a_retried_job_counts_as_an_unfinished_one(
+async def test_a_retried_job_counts_as_unfinished(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(MAX_JOBS="4", INSTAGRAM_COOLDOWN_SECONDS="300", **PATIENT)
@@ -207,8 +207,8 @@ def test_a_long_batch_survives_a_refusal_and_a_kill(instagram: StandIn, tmp_path
         return [post for job in jobs for post in service.get(f"/jobs/{job}").json()["posts"]]
 
     with Service(tmp_path, environment) as service:
-        urls = [list(map(REEL.format, some)) for some in batches]
-        jobs = [service.post("/jobs", {"urls": some}).json()["id"] for some in urls]
+        bodies = [{"urls": list(map(REEL.format, batch))} for batch in batches]
+        jobs = [service.post("/jobs", body).json()["id"] for body in bodies]
         wait_for(lambda: any(post["state"] == "waiting" for post in posts(service, jobs)))
         service.kill()
     assert instagram.requests("media") > 20

@@ -1,4 +1,4 @@
-"""A wall clock that is not believed removes nothing."""
+"""A wall clock that is not trusted removes no post."""
 
 import asyncio
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.instagram import StandIn
 YEAR = 365 * 24 * 3600.0
 
 
-async def test_a_clock_ahead_at_the_start_removes_no_post(
+async def test_a_clock_ahead_at_startup_removes_no_post(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()
@@ -19,7 +19,7 @@ async def test_a_clock_ahead_at_the_start_removes_no_post(
     assert (await client.post("/scrape", json=body)).status == 200
     await client.close()
     before = stored_files(media_root)
-    # As if the look had been a year ago, by a clock that has jumped since.
+    # The last trusted reading seems a year old, as if the clock had jumped since.
     now = await asyncio.to_thread(read_clocks)
     record = f'{{"wall": {now.wall - YEAR}, "running": {now.running}, "boot": "{now.boot}"}}'
     path = media_root / ".state" / "clock.json"

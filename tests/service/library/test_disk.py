@@ -1,4 +1,4 @@
-"""A disk that is full or read-only, seen from outside."""
+"""The service on a disk that is full or read-only."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ READ_ONLY = "The disk is read-only: nothing can be stored for now"
 def small_tmpfs(folder: Path) -> Iterator[None]:
     command = ["mount", "-t", "tmpfs", "-o", "size=8M", "tmpfs", str(folder)]
     if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount a disk")
+        pytest.skip("needs permission to mount a file system")
     try:
         yield
     finally:
@@ -97,7 +97,7 @@ def test_a_disk_that_turns_read_only_still_serves_posts(
     instagram: StandIn, small_disk: Path
 ) -> None:
     environment = {**instagram.environment, "MIN_FREE_DISK_MB": "0"}
-    # A disk with files open for writing cannot be made read-only: the jobs get one of their own.
+    # A disk with files open for writing cannot be remounted read-only, so the jobs get their own.
     (small_disk / ".state").mkdir()
     with small_tmpfs(small_disk / ".state"), Service(small_disk, environment) as service:
         assert service.scrape(URL.format("reel-before")).status_code == 200
@@ -113,7 +113,7 @@ def test_a_disk_that_turns_read_only_still_serves_posts(
         assert service.scrape(URL.format("reel-during")).status_code == 200
 
 
-async def test_a_file_over_max_media_mb_is_refused_unread(
+async def test_a_file_over_max_media_mb_is_not_downloaded(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service(MAX_MEDIA_MB="1")

@@ -1,4 +1,4 @@
-"""Kept posts: sweeps leave them alone, whatever happens at the same time."""
+"""Kept posts: sweeps leave them alone until they are released."""
 
 import asyncio
 import os
@@ -14,19 +14,19 @@ from tests.service.handlers.test_jobs import finish
 REEL = "https://www.instagram.com/reel/{}/"
 
 
-async def kept(client: Client, shortcode: str) -> bool:
+async def is_kept(client: Client, shortcode: str) -> bool:
     async with client.get(f"/posts/{shortcode}") as response:
         assert response.status == 200
         return bool((await response.json())["kept"])
 
 
-def grow_old(media_root: Path, shortcode: str) -> None:
+def make_old(media_root: Path, shortcode: str) -> None:
     long_ago = time.time() - 10_000_000
     os.utime(media_root / shortcode / "post.json", (long_ago, long_ago))
 
 
 @both_modes
-async def test_a_kept_post_survives_the_sweeps_until_it_is_released(
+async def test_sweeps_spare_a_kept_post_until_it_is_released(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.02", MAX_MEDIA_AGE_DAYS="1")
@@ -35,12 +35,12 @@ async def test_a_kept_post_survives_the_sweeps_until_it_is_released(
             assert (await response.json())["kept"] is False
     async with client.put("/posts/reel-kept/keep") as response:
         assert (response.status, await response.read()) == (204, b"")
-    assert await kept(client, "reel-kept")
+    assert await is_kept(client, "reel-kept")
     for shortcode in ("reel-kept", "reel-let-go"):
-        grow_old(media_root, shortcode)
+        make_old(media_root, shortcode)
     while (await client.get("/posts/reel-let-go")).status == 200:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
-    assert await kept(client, "reel-kept")
+    assert await is_kept(client, "reel-kept")
     async with client.delete("/posts/reel-kept/keep") as response:
         assert response.status == 204
     while (await client.get("/posts/reel-kept")).status == 200:  # noqa: ASYNC110
@@ -67,7 +67,7 @@ async def test_the_posts_of_a_job_are_kept(instagram: StandIn, start_service: St
     body = {"urls": [REEL.format("reel-job-kept"), "https://example.com/"], "keep": True}
     async with client.post("/jobs", json=body) as response:
         await finish(client, await response.json())
-    assert await kept(client, "reel-job-kept")
+    assert await is_kept(client, "reel-job-kept")
 
 
 @pytest.mark.parametrize(("shortcode", "status"), [("not-there", 404), ("x", 400)])

@@ -1,4 +1,4 @@
-"""Media folders of release 0.2.0, which had no manifests."""
+"""Media folders of release 0.2.0, which have no manifests."""
 
 import json
 import lzma
@@ -16,8 +16,8 @@ from tests.service.library.test_sweeper import until_swept
 URL = "https://www.instagram.com/reel/{}/"
 
 
-def leave(media_root: Path, *names: str) -> None:
-    """What that release left in the folder of a post."""
+def write_files(media_root: Path, *names: str) -> None:
+    """Write files as release 0.2.0 left them; the content of each is its name."""
     for name in names:
         path = media_root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,10 +25,10 @@ def leave(media_root: Path, *names: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "jpg"])
-async def test_its_files_are_served(
+async def test_the_files_of_an_old_post_are_served(
     start_service: StartService, media_root: Path, suffix: str
 ) -> None:
-    leave(media_root, f"DLegacy0001/DLegacy0001.{suffix}", "DLegacy0001/DLegacy0001.txt")
+    write_files(media_root, f"DLegacy0001/DLegacy0001.{suffix}", "DLegacy0001/DLegacy0001.txt")
     client = await start_service()
     for path in (f"/media/DLegacy0001/DLegacy0001.{suffix}", "/download/DLegacy0001"):
         async with client.get(path) as response:
@@ -41,7 +41,7 @@ async def test_the_items_of_a_carousel_keep_their_order(
     start_service: StartService, media_root: Path
 ) -> None:
     names = [f"DLegacy0002/DLegacy0002_{number}.jpg" for number in (1, 2, 10)]
-    leave(media_root, *reversed(names))
+    write_files(media_root, *reversed(names))
     client = await start_service()
     for item, name in enumerate(names, start=1):
         async with client.get(f"/download/DLegacy0002?item={item}") as response:
@@ -51,7 +51,7 @@ async def test_the_items_of_a_carousel_keep_their_order(
 async def test_links_and_foreign_files_are_not_served(
     start_service: StartService, media_root: Path, tmp_path: Path
 ) -> None:
-    leave(media_root, "DLegacy0003/another.mp4")
+    write_files(media_root, "DLegacy0003/another.mp4")
     (tmp_path / "secret.mp4").write_bytes(b"secret")
     (media_root / "DLegacy0003/DLegacy0003.mp4").symlink_to(tmp_path / "secret.mp4")
     client = await start_service()
@@ -60,11 +60,11 @@ async def test_links_and_foreign_files_are_not_served(
 
 
 @both_modes
-async def test_old_post_ages_from_the_first_start(
+async def test_an_old_post_ages_from_the_first_sweep(
     start_service: StartService, media_root: Path
 ) -> None:
     names = ("DLegacyOld1/DLegacyOld1.mp4", "DLegacyNew1/DLegacyNew1.mp4", "DNoPost1/x.txt")
-    leave(media_root, *names)
+    write_files(media_root, *names)
     long_ago = time.time() - 1e6
     for name in names:
         os.utime(media_root / name, (long_ago, long_ago))
@@ -76,7 +76,7 @@ async def test_old_post_ages_from_the_first_start(
     async with client.get("/posts/DLegacyOld1") as response:
         expires_at = (await response.json())["expires_at"]
     assert expires_at == moment((seen / "DLegacyOld1").stat().st_mtime + 7 * 24 * 60 * 60)
-    # As if the service had seen it a week and a half ago.
+    # As if a sweep had first seen the post more than a week ago.
     os.utime(seen / "DLegacyOld1", (long_ago, long_ago))
     await until(lambda: not (media_root / "DLegacyOld1").exists())
     await until(lambda: os.listdir(seen) == ["DLegacyNew1"])
@@ -84,10 +84,10 @@ async def test_old_post_ages_from_the_first_start(
     assert (media_root / "DNoPost1").exists()
 
 
-async def test_kept_old_post_stays_however_old(
+async def test_a_kept_old_post_is_never_swept(
     start_service: StartService, media_root: Path
 ) -> None:
-    leave(media_root, "DLegacyOld2/DLegacyOld2.mp4")
+    write_files(media_root, "DLegacyOld2/DLegacyOld2.mp4")
     client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.02")
     assert (await client.put("/posts/DLegacyOld2/keep")).status == 204
     async with client.get("/posts/DLegacyOld2") as response:
@@ -101,14 +101,14 @@ async def test_kept_old_post_stays_however_old(
 
 
 def metadata(**node: object) -> bytes:
-    """What Instaloader writes beside a post's files."""
+    """Return metadata as Instaloader writes it next to a post's files."""
     return lzma.compress(json.dumps({"node": node, "instaloader": {"node_type": "Post"}}).encode())
 
 
 async def test_old_posts_are_listed_and_searchable(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
-    leave(media_root, "DLegacy0005/DLegacy0005.mp4", "DLegacy0005/DLegacy0005.jpg")
+    write_files(media_root, "DLegacy0005/DLegacy0005.mp4", "DLegacy0005/DLegacy0005.jpg")
     folder = media_root / "DLegacy0005"
     (folder / "DLegacy0005.txt").write_text("A sunset\nat the sea\n")
     owner = {"username": "Some.one", "full_name": "Some One"}
@@ -137,11 +137,11 @@ async def test_old_posts_are_listed_and_searchable(
 
 
 @pytest.mark.parametrize("scenario", ["removed", "login", "html"])
-async def test_old_post_that_is_gone_is_answered_from_disk(
+async def test_an_old_post_that_cannot_be_fetched_comes_from_disk(
     instagram: StandIn, start_service: StartService, media_root: Path, scenario: str
 ) -> None:
     shortcode = f"{scenario}-old"
-    leave(media_root, f"{shortcode}/{shortcode}.mp4")
+    write_files(media_root, f"{shortcode}/{shortcode}.mp4")
     client = await start_service()
     async with client.post("/scrape", json={"url": URL.format(shortcode)}) as response:
         answer = await response.json()
@@ -149,10 +149,10 @@ async def test_old_post_that_is_gone_is_answered_from_disk(
     assert (media_root / shortcode / f"{shortcode}.mp4").exists()
 
 
-async def test_a_scrape_fetches_the_post_again(
+async def test_a_scrape_fetches_an_old_post_again(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
-    leave(media_root, "reel-legacy/reel-legacy.mp4")
+    write_files(media_root, "reel-legacy/reel-legacy.mp4")
     client = await start_service()
     async with client.post("/scrape", json={"url": URL.format("reel-legacy")}) as response:
         assert (response.status, (await response.json())["cached"]) == (200, False)
@@ -162,8 +162,8 @@ async def test_a_scrape_fetches_the_post_again(
 
 
 @both_modes
-async def test_it_can_be_deleted(start_service: StartService, media_root: Path) -> None:
-    leave(media_root, "DLegacy0004/DLegacy0004.mp4")
+async def test_an_old_post_can_be_deleted(start_service: StartService, media_root: Path) -> None:
+    write_files(media_root, "DLegacy0004/DLegacy0004.mp4")
     client = await start_service()
     assert (await client.delete("/posts/DLegacy0004")).status == 204
     assert not (media_root / "DLegacy0004").exists()

@@ -1,4 +1,4 @@
-"""A media folder that is unplugged while the service runs."""
+"""A media folder whose disk is unplugged while the service runs."""
 
 from pathlib import Path
 
@@ -45,11 +45,11 @@ async def test_a_missing_media_folder_is_reported_and_not_recreated(
     ):
         assert (response.status, (await response.json())["code"]) == (503, "media_folder_gone")
     response = await client.post("/jobs", json=job)
-    # With Redis the folder is the workers' business.
+    # With Redis, only the workers use the folder.
     if response.status != 202:
         assert (response.status, (await response.json())["code"]) == (503, "media_folder_gone")
     assert instagram.requests() == 0
-    # It fails where anything was written.
+    # plug_in() fails if anything was written in the meantime.
     plug_in(media_root, tmp_path / "unplugged", below)
     assert (await client.get("/posts/reel-before")).status == 200
     assert "reel-before/post.json" in stored_files(media_root)

@@ -15,14 +15,14 @@ def make_old(media_root: Path, shortcode: str) -> None:
 
 
 async def until_swept(client: Client, outcome: str = "ok") -> None:
-    """Wait until a sweep that begins from now on ended with *outcome*."""
+    """Wait until a sweep that starts after this call has ended with *outcome*."""
     sweeps = partial(metric_of, client, "library_sweeps_total", outcome=outcome)
-    done = sweeps()
-    await until(lambda: sweeps() > done + 1)
+    before = sweeps()
+    await until(lambda: sweeps() > before + 1)
 
 
 @both_modes
-async def test_old_posts_go_on_a_timer_and_young_ones_stay(
+async def test_sweeps_remove_old_posts_and_spare_young_ones(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.02")
@@ -35,7 +35,7 @@ async def test_old_posts_go_on_a_timer_and_young_ones_stay(
     assert (await client.get("/download/reel-old")).status == 404
 
 
-async def test_zero_days_keep_every_post(
+async def test_no_post_is_swept_with_a_maximum_age_of_zero(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.02", MAX_MEDIA_AGE_DAYS="0")
@@ -67,7 +67,7 @@ async def test_a_post_that_is_being_refreshed_is_not_swept(
 
 
 @both_modes
-async def test_sweeps_go_on_after_one_that_failed(
+async def test_sweeps_continue_after_a_failed_sweep(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.02")

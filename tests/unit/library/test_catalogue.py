@@ -1,4 +1,4 @@
-"""Searches, and listings that need not look at every folder."""
+"""Searches, and listings that do not read every folder."""
 
 import asyncio
 import os
@@ -39,8 +39,8 @@ def store(
     library.published(library.publish(folder, replace(stored, details=details or Details())))
 
 
-async def found(library: Library, text: str = "", **wishes: object) -> list[str]:
-    listing = await library.list(100, None, Search(text, **wishes))  # type: ignore[arg-type]
+async def found(library: Library, text: str = "", **filters: object) -> list[str]:
+    listing = await library.list(100, None, Search(text, **filters))  # type: ignore[arg-type]
     return [stored.post.shortcode for stored in listing.posts]
 
 
@@ -84,14 +84,14 @@ async def test_a_post_is_found_by_its_words_and_people(library: Library, text: s
 
 
 @pytest.mark.parametrize("text", ["unset", "sunset rain", "!!!", '"', "NOT", "sunset OR rain"])
-async def test_nothing_else_is_found(library: Library, text: str) -> None:
+async def test_other_words_do_not_match(library: Library, text: str) -> None:
     store(library, "right-post", "A #Sunset at the Café")
     assert await found(library, text) == []
 
 
 @settings(suppress_health_check=list(HealthCheck), max_examples=50)
 @given(text=st.text(max_size=200))
-async def test_any_text_can_be_searched_for(library: Library, text: str) -> None:
+async def test_any_text_is_a_valid_search(library: Library, text: str) -> None:
     assert await found(library, text) == []
 
 
@@ -145,7 +145,7 @@ async def test_a_post_is_found_by_its_share_link(library: Library) -> None:
     assert await found(library, "https://www.instagram.com/share/reel/BAtoken124/") == []
 
 
-async def test_posts_are_listed_by_when_they_were_taken(library: Library) -> None:
+async def test_posts_can_be_sorted_by_when_they_were_taken(library: Library) -> None:
     times = ["2024-01-01T00:00:00Z", None, "2026-01-01T00:00:00Z", "2025-01-01T00:00:00Z", "?"]
     for number, taken_at in enumerate(times):
         folder = library.stage(f"post-{number}")
@@ -165,7 +165,7 @@ async def test_posts_are_listed_by_when_they_were_taken(library: Library) -> Non
     assert pages == order
 
 
-async def test_posts_are_listed_by_their_type(library: Library) -> None:
+async def test_posts_can_be_filtered_by_type(library: Library) -> None:
     store(library, "a-video")
     for shortcode, items, missing in (
         ("a-picture", 1, ()),
@@ -178,8 +178,7 @@ async def test_posts_are_listed_by_their_type(library: Library) -> None:
             (folder / name).write_bytes(b"video")
         [item] = post(shortcode, b"video").media
         media = tuple(replace(item, type="image", filename=name) for name in names)
-        whole = replace(post(shortcode, b"video"), media=media, missing=missing)
-        library.publish(folder, whole)
+        library.publish(folder, replace(post(shortcode, b"video"), media=media, missing=missing))
         library.changed(shortcode)
     assert await found(library, kind="video") == ["a-video"]
     assert await found(library, kind="image") == ["a-picture"]
@@ -187,12 +186,12 @@ async def test_posts_are_listed_by_their_type(library: Library) -> None:
     assert await found(library, kind="carousel", sort="taken") == ["carousel", "remainder"]
 
 
-async def test_usage_is_that_of_all_files_at_any_moment(library: Library) -> None:
+async def test_the_catalogue_s_usage_equals_that_of_all_files(library: Library) -> None:
     for number in range(3):
         store(library, f"post-{number}")
-    whole = await library.usage()
-    assert await library.usage_now() == whole
-    assert whole.posts == 3
+    usage = await library.usage()
+    assert await library.usage_now() == usage
+    assert usage.posts == 3
     await library.remove("post-1")
     assert await library.usage_now() == await library.usage()
     assert (await library.usage_now()).posts == 2
@@ -213,26 +212,26 @@ async def test_usage_is_that_of_all_files_at_any_moment(library: Library) -> Non
     ],
     ids=str,
 )
-async def test_no_listing_looks_at_every_post(library: Library, search: Search) -> None:
+async def test_no_listing_scans_every_post(library: Library, search: Search) -> None:
     store(library, "a-post")
     await library.list(1, None, Search("nothing"))
     assert library._catalogue
-    plans: list[str] = []
+    statements: list[str] = []
     with library._catalogue._file.using() as database:
-        database.set_trace_callback(plans.append)
+        database.set_trace_callback(statements.append)
         library._catalogue._file._lock.release()
         try:
             library._catalogue.newest(20, Cursor(1.0, "a-post"), search)
         finally:
             library._catalogue._file._lock.acquire()
             database.set_trace_callback(None)
-        [statement] = [it for it in plans if it.startswith("SELECT")]
+        [statement] = [text for text in statements if text.startswith("SELECT")]
         steps = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}")]
     assert steps
     assert not [step for step in steps if step.startswith("SCAN posts")]
 
 
-async def test_pages_of_a_search_neither_repeat_nor_miss_posts(library: Library) -> None:
+async def test_pages_of_a_search_neither_repeat_nor_skip_posts(library: Library) -> None:
     for number in range(10):
         store(library, f"post-{number}", "sun" if number % 2 else "rain")
     pages, cursor = [], None
@@ -246,7 +245,7 @@ async def test_pages_of_a_search_neither_repeat_nor_miss_posts(library: Library)
     assert pages == [["post-9", "post-7"], ["post-5", "post-3"], ["post-1"]]
 
 
-async def test_searches_that_wait_share_one_look_at_the_library(library: Library) -> None:
+async def test_waiting_searches_share_one_sync(library: Library) -> None:
     store(library, "a-post", "sun")
     assert library._catalogue
     with patch.object(library._catalogue, "sync", wraps=library._catalogue.sync) as sync:
@@ -255,7 +254,7 @@ async def test_searches_that_wait_share_one_look_at_the_library(library: Library
     assert sync.call_count <= 2
 
 
-async def test_own_changes_need_no_look_at_the_whole_folder(library: Library) -> None:
+async def test_own_changes_need_no_scan_of_the_whole_folder(library: Library) -> None:
     store(library, "older", "sunset")
     assert await found(library, "sunset") == ["older"]
     os.utime(library.root, (1, 1))
@@ -294,7 +293,7 @@ async def test_a_post_changed_in_place_is_read_again(library: Library) -> None:
     assert await found(library, "rain") == ["a-post"]
 
 
-async def test_the_sweep_finds_a_folder_that_became_a_post(library: Library) -> None:
+async def test_a_sweep_finds_a_folder_that_became_a_post(library: Library) -> None:
     store(library, "a-post", "sun")
     manifest = library.root / "a-post/post.json"
     text = manifest.read_bytes()
@@ -348,7 +347,7 @@ async def test_a_damaged_catalogue_is_rebuilt(
 
 
 @pytest.mark.parametrize("damage", ["random", "cut", "zeroed end", "zeroed head"])
-async def test_damage_while_the_service_runs_costs_no_search(
+async def test_no_search_fails_when_the_catalogue_is_damaged(
     library: Library, catalogue: Path, damage: str
 ) -> None:
     for number in range(20):
@@ -359,7 +358,7 @@ async def test_damage_while_the_service_runs_costs_no_search(
     assert len(await found(library, "sun")) == 21
 
 
-async def test_posts_are_listed_where_there_can_be_no_catalogue(tmp_path: Path) -> None:
+async def test_posts_are_listed_without_a_catalogue(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     library = Library(tmp_path / "media", catalogue=tmp_path / "file/posts.sqlite3")
     await library.open()
@@ -368,7 +367,7 @@ async def test_posts_are_listed_where_there_can_be_no_catalogue(tmp_path: Path) 
     await library.close()
 
 
-async def test_many_searches_in_a_locked_catalogue_wait_once(
+async def test_searches_wait_only_once_for_a_locked_catalogue(
     library: Library, catalogue: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store(library, "a-post", "sun")
@@ -376,11 +375,11 @@ async def test_many_searches_in_a_locked_catalogue_wait_once(
     syncs: list[Catalogue] = []
     sync = Catalogue.sync
 
-    def counted(catalogue: Catalogue, **how: bool) -> None:
+    def count(catalogue: Catalogue, **options: bool) -> None:
         syncs.append(catalogue)
-        sync(catalogue, **how)
+        sync(catalogue, **options)
 
-    monkeypatch.setattr(Catalogue, "sync", counted)
+    monkeypatch.setattr(Catalogue, "sync", count)
     with closing(sqlite3.connect(catalogue, isolation_level=None)) as program:
         program.execute("BEGIN EXCLUSIVE")
         searches = [found(library, "sun") for _ in range(40)]
@@ -392,7 +391,7 @@ async def test_many_searches_in_a_locked_catalogue_wait_once(
 
 
 @pytest.mark.parametrize("damage", ["gone", "a folder", "empty"])
-async def test_a_catalogue_that_is_replaced_costs_no_search(
+async def test_no_search_fails_when_the_catalogue_is_replaced(
     library: Library, catalogue: Path, damage: str
 ) -> None:
     store(library, "a-post", "sun")
@@ -408,11 +407,11 @@ async def test_a_listing_does_not_wait_for_a_new_catalogue(
 ) -> None:
     store(library, "a-post", "sun")
     assert await found(library, "sun") == ["a-post"]
-    go_on = threading.Event()
+    may_load = threading.Event()
     monkeypatch.setattr(
-        "scrapper.library.catalogue.load", lambda folder: go_on.wait() and load(folder)
+        "scrapper.library.catalogue.load", lambda folder: may_load.wait() and load(folder)
     )
     DAMAGES["gone"](catalogue)
     assert await found(library) == ["a-post"]
-    go_on.set()
+    may_load.set()
     assert await found(library, "sun") == ["a-post"]

@@ -1,4 +1,4 @@
-"""Where the next page of a listing begins."""
+"""The cursor of a listing's next page."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,12 +10,12 @@ from scrapper.library.listing import Cursor
     st.floats(2**22, 2**33),
     st.from_regex(r"[A-Za-z0-9_-]{5,64}", fullmatch=True),
 )
-def test_a_cursor_is_read_as_it_was_written(stored_at: float, shortcode: str) -> None:
+def test_a_cursor_survives_formatting_and_parsing(stored_at: float, shortcode: str) -> None:
     assert Cursor.parse(str(Cursor(stored_at, shortcode))) == (stored_at, shortcode)
 
 
 @given(st.text())
-def test_any_text_is_a_cursor_or_a_value_error(text: str) -> None:
+def test_parsing_any_text_raises_nothing_but_value_error(text: str) -> None:
     try:
         Cursor.parse(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What is read of a folder of release 0.2.0, whatever is in it."""
+"""Reading folders of release 0.2.0, whatever they contain."""
 
 import json
 import lzma
@@ -18,17 +18,17 @@ NAME = "DLegacy0001"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = tmp_path / NAME
-    made.mkdir()
-    (made / f"{NAME}.jpg").write_bytes(b"picture")
-    return made
+    folder = tmp_path / NAME
+    folder.mkdir()
+    (folder / f"{NAME}.jpg").write_bytes(b"picture")
+    return folder
 
 
-def describe(folder: Path, content: bytes) -> None:
+def write_metadata(folder: Path, content: bytes) -> None:
     (folder / f"{NAME}.json.xz").write_bytes(content)
 
 
-def packed(data: Any) -> bytes:
+def compressed(data: Any) -> bytes:
     return lzma.compress(json.dumps(data).encode())
 
 
@@ -44,10 +44,10 @@ def packed(data: Any) -> bytes:
         ([], None, None),
     ],
 )
-def test_owner_and_time_are_read_where_they_are(
+def test_owner_and_time_are_read_from_every_format(
     folder: Path, node: Any, owner: str | None, taken_at: str | None
 ) -> None:
-    describe(folder, packed({"node": node}))
+    write_metadata(folder, compressed({"node": node}))
     post = legacy_post(folder)
     assert post is not None
     assert (post.owner, post.taken_at) == (owner, taken_at)
@@ -58,22 +58,24 @@ def test_owner_and_time_are_read_where_they_are(
     "content",
     [
         b"",
-        b"nothing packed",
-        packed({"node": {"owner": {}}})[:-20],
+        b"not compressed",
+        compressed({"node": {"owner": {}}})[:-20],
         lzma.compress(b"[" * 100_000),
-        # It unpacks to more than anything that Instagram says of a post.
+        # Larger than the metadata of any post once it is decompressed.
         lzma.compress(b" " * 5_000_000),
     ],
 )
 def test_unreadable_metadata_is_left_out(folder: Path, content: bytes) -> None:
-    describe(folder, content)
+    write_metadata(folder, content)
     post = legacy_post(folder)
     assert post is not None
     assert post.owner is None
 
 
 @given(content=st.binary(max_size=200))
-def test_any_texts_give_a_post(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_a_post_is_read_whatever_its_files_contain(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
     folder = tmp_path_factory.mktemp("root") / NAME
     folder.mkdir()
     for suffix in (".jpg", ".txt", ".json.xz"):
@@ -98,7 +100,7 @@ def test_only_regular_files_are_read(folder: Path, tmp_path: Path, suffix: str, 
     assert (post.description, post.owner) == ("", None)
 
 
-def test_first_look_is_kept_and_forgotten_with_the_folder(folder: Path) -> None:
+def test_first_seen_time_lasts_as_long_as_the_folder(folder: Path) -> None:
     root = folder.parent
     assert first_seen(folder) is None
     note_seen(root, {NAME})
@@ -111,7 +113,7 @@ def test_first_look_is_kept_and_forgotten_with_the_folder(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "FIFO", "dangling link"])
-def test_a_broken_folder_of_marks_stops_no_sweep(folder: Path, kind: str) -> None:
+def test_a_broken_legacy_folder_does_not_fail_the_sweep(folder: Path, kind: str) -> None:
     state = folder.parent / ".state"
     state.mkdir()
     match kind:

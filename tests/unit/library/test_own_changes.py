@@ -1,4 +1,4 @@
-"""Which changes of the media folder this process made itself."""
+"""The changes to the media folder that this process made itself."""
 
 import os
 from pathlib import Path
@@ -10,16 +10,16 @@ from scrapper.library.own_changes import OwnChanges
 pytestmark = pytest.mark.blocks
 
 
-def change(root: Path, at: int) -> None:
-    os.utime(root, ns=(at, at))
+def set_time(root: Path, nanoseconds: int) -> None:
+    os.utime(root, ns=(nanoseconds, nanoseconds))
 
 
-def made(root: Path, *changes: tuple[str, int, int]) -> OwnChanges:
+def own_changes(root: Path, *changes: tuple[str, int, int]) -> OwnChanges:
     own = OwnChanges(root)
     for shortcode, before, after in changes:
-        change(root, before)
+        set_time(root, before)
         with own.making(shortcode):
-            change(root, after)
+            set_time(root, after)
     return own
 
 
@@ -30,21 +30,21 @@ def made(root: Path, *changes: tuple[str, int, int]) -> OwnChanges:
         (10, 20, {"one"}),
         (10, 30, {"one", "two"}),
         (20, 30, {"two"}),
-        # A third change came between, or before.
+        # Another process made a change in between, or before.
         (10, 50, None),
         (30, 50, None),
         (5, 20, None),
-        # Within one tick of the clock.
+        # Two changes within one clock tick.
         (40, 50, {"four", "five"}),
         (50, 50, {"five"}),
         (40, 60, {"four", "five", "six"}),
         (10, 99, None),
     ],
 )
-def test_a_chain_of_times_names_the_changed_posts(
+def test_a_chain_of_times_identifies_the_changed_posts(
     tmp_path: Path, start: int, end: int, found: set[str] | None
 ) -> None:
-    own = made(
+    own = own_changes(
         tmp_path,
         ("one", 10, 20),
         ("two", 20, 30),

@@ -59,7 +59,7 @@ def test_a_post_survives_its_manifest(original: Post) -> None:
         {"media": [{"type": "image"}]},
     ],
 )
-def test_a_changed_manifest_is_refused(change: dict[str, Any]) -> None:
+def test_an_invalid_manifest_is_rejected(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"manifest|media"):
         Post.from_manifest({**post(image()).to_manifest(), **change})
 
@@ -67,7 +67,7 @@ def test_a_changed_manifest_is_refused(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "filename", ["../abcde.jpg", "/etc/passwd", "abcde/b.jpg", "..", "other.jpg"]
 )
-def test_a_manifest_cannot_name_a_file_elsewhere(filename: str) -> None:
+def test_a_manifest_cannot_name_a_file_outside_its_folder(filename: str) -> None:
     with pytest.raises(ValueError, match="media of another post"):
         Post.from_manifest(post(image(filename=filename)).to_manifest())
 
@@ -103,10 +103,10 @@ def test_a_post_with_unsigned_urls_is_fresh_for_a_day() -> None:
 @pytest.mark.parametrize(
     ("setbacks", "hours"), [(0, 1), (1, 2), (2, 4), (3, 8), (4, 16), (5, 24), (6, 24), (9**9, 24)]
 )
-def test_an_incomplete_post_is_fresh_longer_each_time(setbacks: int, hours: int) -> None:
+def test_an_incomplete_post_stays_fresh_longer_each_time(setbacks: int, hours: int) -> None:
     late = image(f"https://cdn/a?oe={2**40:x}")
-    lacking = replace(post(late), missing=(2,), setbacks=setbacks)
-    assert lacking.fresh_until(1000) == 1000 + hours * 3600
+    incomplete = replace(post(late), missing=(2,), setbacks=setbacks)
+    assert incomplete.fresh_until(1000) == 1000 + hours * 3600
 
 
 def numbered(*numbers: int, size: int) -> tuple[MediaItem, ...]:
@@ -127,25 +127,25 @@ def test_a_download_keeps_the_old_files_that_it_lacks() -> None:
     ]
     assert (filled.missing, filled.outdated, filled.setbacks) == ((4,), (2,), 1)
     assert Post.from_manifest(json.loads(json.dumps(filled.to_manifest()))) == filled
-    whole = post(*numbered(1, 2, 3, 4, size=3)).filled_from(filled)
-    assert (whole.missing, whole.outdated, whole.setbacks) == ((), (), 0)
+    complete = post(*numbered(1, 2, 3, 4, size=3)).filled_from(filled)
+    assert (complete.missing, complete.outdated, complete.setbacks) == ((), (), 0)
 
 
 def test_missing_items_keep_their_numbers() -> None:
     sound = image(filename="abcde_3.m4a")
-    lacking = replace(post(*numbered(1, 3, size=1)), missing=(2, 4), added=(sound,))
-    found = [lacking.item(number) for number in range(1, 7)]
-    assert found == [lacking.media[0], None, lacking.media[1], None, sound, None]
-    assert lacking.item(sys.maxsize) is None
+    incomplete = replace(post(*numbered(1, 3, size=1)), missing=(2, 4), added=(sound,))
+    found = [incomplete.item(number) for number in range(1, 7)]
+    assert found == [incomplete.media[0], None, incomplete.media[1], None, sound, None]
+    assert incomplete.item(sys.maxsize) is None
 
 
-def test_numbers_of_another_carousel_say_nothing() -> None:
+def test_no_file_is_taken_from_a_carousel_of_another_length() -> None:
     old = post(*numbered(1, 2, 3, size=1))
     new = replace(post(*numbered(1, size=2)), missing=(2,))
     assert new.filled_from(old) == new
 
 
-def test_the_old_cover_stays_with_its_video() -> None:
+def test_the_old_cover_is_kept_only_with_a_video() -> None:
     old = replace(post(video()), thumbnail=image())
     assert post(video()).filled_from(old).thumbnail == image()
     assert post(image()).filled_from(old).thumbnail is None
@@ -168,25 +168,27 @@ def test_a_manifest_of_an_earlier_release_is_read() -> None:
         ("soon", None),
     ],
 )
-def test_the_time_of_a_post_is_unix_time(taken_at: str | None, moment: float | None) -> None:
+def test_the_time_of_a_post_is_parsed_as_unix_time(
+    taken_at: str | None, moment: float | None
+) -> None:
     assert replace(post(image()), taken_at=taken_at).taken_time == moment
 
 
-def answer(post: Post, original_url: str = "", *, cached: bool = False) -> dict[str, Any]:
+def rendered(post: Post, original_url: str = "", *, cached: bool = False) -> dict[str, Any]:
     text = RenderedPost.of(post, Path("/data/instaloader")).to_json(
         original_url=original_url, kept=False, cached=cached
     )
-    given: dict[str, Any] = json.loads(text)
-    return given
+    response: dict[str, Any] = json.loads(text)
+    return response
 
 
-def test_the_answer_has_the_contract_s_keys() -> None:
-    given = answer(
+def test_the_response_has_exactly_the_documented_keys() -> None:
+    response = rendered(
         post(image("https://cdn/i", "abcde_1.jpg"), video("abcde_2.mp4")),
         "https://www.instagram.com/p/abcde/",
         cached=True,
     )
-    assert given == {
+    assert response == {
         "shortcode": "abcde",
         "video": "/data/instaloader/abcde/abcde_2.mp4",
         "description": "text",
@@ -250,16 +252,16 @@ def test_the_answer_has_the_contract_s_keys() -> None:
     }
 
 
-def test_a_post_without_a_video_has_none() -> None:
-    given = answer(post(image("https://cdn/i")))
-    assert (given["video"], given["cdn_url"]) == (None, "https://cdn/i")
+def test_a_post_without_a_video_has_no_video_path() -> None:
+    response = rendered(post(image("https://cdn/i")))
+    assert (response["video"], response["cdn_url"]) == (None, "https://cdn/i")
 
 
 @given(posts, st.text(), st.booleans())
-def test_any_post_and_url_give_json(any_post: Post, url: str, cached: bool) -> None:
-    given = answer(any_post, url, cached=cached)
-    assert (given["original_url"], given["cached"]) == (url, cached)
-    assert given["description"] == any_post.description
+def test_any_post_and_url_render_as_valid_json(any_post: Post, url: str, cached: bool) -> None:
+    response = rendered(any_post, url, cached=cached)
+    assert (response["original_url"], response["cached"]) == (url, cached)
+    assert response["description"] == any_post.description
 
 
 @pytest.mark.parametrize(
@@ -279,7 +281,7 @@ def test_any_post_and_url_give_json(any_post: Post, url: str, cached: bool) -> N
         ("post.json", False),
     ],
 )
-def test_a_file_s_name_begins_with_its_post_s(name: str, is_own: bool) -> None:
+def test_a_filename_begins_with_the_shortcode(name: str, is_own: bool) -> None:
     assert is_own_file(name, "abcde") is is_own
 
 
@@ -289,17 +291,17 @@ def stored(quality: Quality, codec: str | None = "h264", *, size: int = 9, **mor
 
 
 @pytest.mark.parametrize("max_bytes", ["8", 0, -1, 1.5, [], None])
-def test_a_stored_size_that_makes_no_sense_is_ignored(max_bytes: Any) -> None:
+def test_an_invalid_stored_size_is_ignored(max_bytes: Any) -> None:
     assert Wish.stored("best", max_bytes) == Wish("best")
 
 
-def test_old_files_beyond_a_size_are_left_out() -> None:
+def test_old_files_over_the_size_limit_are_left_out() -> None:
     media = tuple(image(filename=f"abcde_{number}.jpg") for number in (1, 2))
-    whole = replace(post(*media), outdated=(2,))
-    assert whole.within(3) == whole.within(None) == whole
-    assert whole.within(2) == replace(whole, media=media[:1], missing=(2,), outdated=())
-    alone = replace(post(media[0]), outdated=(1,))
-    assert alone.within(2) == alone
+    carousel = replace(post(*media), outdated=(2,))
+    assert carousel.within(3) == carousel.within(None) == carousel
+    assert carousel.within(2) == replace(carousel, media=media[:1], missing=(2,), outdated=())
+    single = replace(post(media[0]), outdated=(1,))
+    assert single.within(2) == single
 
 
 @pytest.mark.parametrize(
@@ -320,11 +322,11 @@ def test_old_files_beyond_a_size_are_left_out() -> None:
         (stored("compatible", outdated=(1,)), Wish("best", 8), True),
     ],
 )
-def test_a_post_satisfies_what_it_was_fetched_for(known: Post, wish: Wish, satisfies: bool) -> None:
+def test_a_post_satisfies_an_equal_or_lesser_wish(known: Post, wish: Wish, satisfies: bool) -> None:
     assert known.satisfies(wish) is satisfies
 
 
-def test_a_manifest_keeps_what_was_asked_for() -> None:
+def test_a_manifest_records_the_requested_quality_and_size() -> None:
     known = stored("best", "vp9", max_bytes=9)
     assert Post.from_manifest(json.loads(json.dumps(known.to_manifest()))) == known
     older = {

@@ -1,4 +1,4 @@
-"""How a process that ends leaves the media folder."""
+"""Downloads abandoned by a process that ends."""
 
 import threading
 from pathlib import Path
@@ -6,17 +6,17 @@ from pathlib import Path
 from scrapper.library.publishing import Publisher
 
 
-def test_abandoned_downloads_leave_nothing_however_busy_their_threads_are(tmp_path: Path) -> None:
+def test_abandoned_downloads_leave_nothing_behind(tmp_path: Path) -> None:
     for _ in range(30):
         publisher = Publisher(tmp_path, abandoned_after=0.0)
         publisher.incoming.mkdir(exist_ok=True)
-        begun = threading.Event()
+        started = threading.Event()
 
-        def download(publisher: Publisher = publisher, begun: threading.Event = begun) -> None:
+        def download(publisher: Publisher = publisher, started: threading.Event = started) -> None:
             try:
                 while True:
                     folder = publisher.stage("a-post")
-                    begun.set()
+                    started.set()
                     for number in range(20):
                         (folder / str(number)).write_bytes(b"")
             except FileNotFoundError:
@@ -25,7 +25,7 @@ def test_abandoned_downloads_leave_nothing_however_busy_their_threads_are(tmp_pa
         threads = [threading.Thread(target=download) for _ in range(4)]
         for thread in threads:
             thread.start()
-        begun.wait()
+        started.wait()
         publisher.abandon()
         for thread in threads:
             thread.join()

@@ -1,4 +1,4 @@
-"""The media folder stays the same folder."""
+"""Opening, checking and withdrawing from the media folder."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def test_withdrawing_leaves_no_files_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_folder_in_its_place_is_not_the_folder(tmp_path: Path) -> None:
+def test_a_replaced_media_folder_is_detected(tmp_path: Path) -> None:
     root = MediaRoot(tmp_path / "media")
     root.open()
     root.check()
@@ -33,7 +33,7 @@ def test_another_folder_in_its_place_is_not_the_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["/proc/posts", "/sys/posts", "/proc/self/fd/999/posts"])
-def test_a_folder_that_cannot_be_made_is_named(folder: str) -> None:
+def test_the_error_names_a_folder_that_cannot_be_created(folder: str) -> None:
     for use in (MediaRoot(Path(folder)).open, MediaRoot(Path(folder)).make):
         with pytest.raises(SettingsError, match=f"^MEDIA_ROOT: {folder} cannot be made"):
             use()

@@ -42,7 +42,7 @@ def age(library: Library, shortcode: str, seconds: float) -> None:
 
 
 def all_but(kept: str = "") -> Callable[[str], AbstractAsyncContextManager[bool]]:
-    """What reserves every post but one."""
+    """Return a function that reserves every post except *kept*."""
 
     @asynccontextmanager
     async def reserve(shortcode: str) -> AsyncIterator[bool]:
@@ -58,7 +58,7 @@ async def library(tmp_path: Path) -> Library:
     return library
 
 
-async def test_a_published_post_is_found_with_its_time(library: Library) -> None:
+async def test_a_published_post_has_the_time_of_storing(library: Library) -> None:
     before = time.time() - 1
     published = store(library)
     stored = await library.get("abcde")
@@ -69,7 +69,7 @@ async def test_a_published_post_is_found_with_its_time(library: Library) -> None
     assert os.listdir(library.root / ".incoming") == []
 
 
-async def test_a_change_is_seen_at_once_by_an_earlier_reader(library: Library) -> None:
+async def test_a_change_is_visible_immediately(library: Library) -> None:
     store(library, content=b"old")
     await library.get("abcde")
     folder = library.stage("abcde")
@@ -96,21 +96,21 @@ async def test_a_read_overtaken_by_a_change_is_not_cached(
     library: Library,
 ) -> None:
     store(library, content=b"old")
-    look = asyncio.create_task(library.get("abcde"))
+    lookup = asyncio.create_task(library.get("abcde"))
     await asyncio.sleep(0)
     folder = library.stage("abcde")
     (folder / "abcde.mp4").write_bytes(b"renewed")
     library.publish(folder, post(content=b"renewed"))
     library.changed("abcde")
-    await look
+    await lookup
     stored = await library.get("abcde")
     assert stored is not None
     assert stored.post.main.size == len(b"renewed")
 
 
 async def test_the_index_is_bounded(library: Library) -> None:
-    async def looks(*numbers: int) -> int:
-        """How many of these posts are read from the disk again."""
+    async def reads(*numbers: int) -> int:
+        """Get these posts; return how many of them were read from the disk."""
         with patch("scrapper.library.stored.json.loads", wraps=json.loads) as load:
             for number in numbers:
                 assert await library.get(f"post_{number}") is not None
@@ -120,17 +120,17 @@ async def test_the_index_is_bounded(library: Library) -> None:
     found = await library.get("post_0")
     assert found is not None
     with (
-        patch("scrapper.library.index._MOST_BYTES", 3 * found.rendered.size),
+        patch("scrapper.library.index._MAX_BYTES", 3 * found.rendered.size),
         patch("scrapper.library.index._TRUSTED_SECONDS", 3600),
     ):
         for number in range(1, 10):
             store(library, f"post_{number}")
-        assert await looks(*range(1, 10)) == 9
-        assert await looks(7, 8, 9) == 0
-        assert await looks(*range(7)) == 7
+        assert await reads(*range(1, 10)) == 9
+        assert await reads(7, 8, 9) == 0
+        assert await reads(*range(7)) == 7
 
 
-async def test_a_staged_post_is_not_there_yet(library: Library) -> None:
+async def test_a_staged_post_is_not_stored_yet(library: Library) -> None:
     folder = library.stage("abcde")
     (folder / "abcde.mp4").write_bytes(b"vid")
     assert await library.get("abcde") is None
@@ -139,9 +139,7 @@ async def test_a_staged_post_is_not_there_yet(library: Library) -> None:
 
 
 @pytest.mark.parametrize("atomic", [True, False], ids=["renameat2", "two renames"])
-async def test_a_published_post_takes_the_place_of_the_old_one(
-    library: Library, atomic: bool
-) -> None:
+async def test_a_published_post_replaces_the_old_one(library: Library, atomic: bool) -> None:
     store(library, content=b"old")
     if atomic:
         store(library, content=b"renewed")
@@ -154,7 +152,7 @@ async def test_a_published_post_takes_the_place_of_the_old_one(
 
 
 @pytest.mark.parametrize("kind", ["file", "empty folder", "foreign folder", "link"])
-async def test_anything_else_in_a_post_s_place_is_replaced(
+async def test_anything_else_at_a_post_s_path_is_replaced(
     library: Library, kind: str, tmp_path: Path
 ) -> None:
     place, elsewhere = library.root / "abcde", tmp_path / "elsewhere"
@@ -175,7 +173,7 @@ async def test_anything_else_in_a_post_s_place_is_replaced(
     assert (elsewhere / "kept").exists()
 
 
-async def test_no_reader_ever_misses_a_post_that_is_being_replaced(library: Library) -> None:
+async def test_a_post_stays_readable_while_it_is_replaced(library: Library) -> None:
     store(library)
     script = (
         "import sys, os\nwhile not os.path.exists(sys.argv[2]):\n    open(sys.argv[1]).close()\n"
@@ -189,10 +187,10 @@ async def test_no_reader_ever_misses_a_post_that_is_being_replaced(library: Libr
     assert await reader.wait() == 0
 
 
-async def test_leftovers_of_a_crash_are_cleared_at_the_next_start(library: Library) -> None:
+async def test_the_next_start_clears_leftovers_of_a_crash(library: Library) -> None:
     store(library)
-    half = library.stage("fghij")
-    (half / "fghij.mp4").write_bytes(b"ha")
+    incomplete = library.stage("fghij")
+    (incomplete / "fghij.mp4").write_bytes(b"vi")
     (library.root / ".incoming/stray").touch()
     await Library(library.root).open()
     assert os.listdir(library.root / ".incoming") == []
@@ -244,7 +242,7 @@ async def test_a_post_that_is_being_scraped_does_not_expire(library: Library) ->
     assert await library.get("abcde") is not None
 
 
-async def test_nothing_but_posts_expires(library: Library, tmp_path: Path) -> None:
+async def test_only_posts_expire(library: Library, tmp_path: Path) -> None:
     elsewhere = Library(tmp_path / "elsewhere")
     await elsewhere.open()
     store(elsewhere, "linked")
@@ -290,7 +288,7 @@ async def test_an_unreadable_folder_is_logged_and_skipped(
     lstat = os.lstat
 
     def refuse(path: Any, **options: Any) -> os.stat_result:
-        # root, as whom tests in containers run, can read every folder.
+        # Changing the mode would not be enough: tests in containers run as root.
         if "other" in str(path):
             raise PermissionError(13, "Permission denied")
         return lstat(path, **options)
@@ -300,7 +298,7 @@ async def test_an_unreadable_folder_is_logged_and_skipped(
     assert [line["shortcode"] for line in lines] == ["other"]
 
 
-async def test_a_post_of_a_later_turn_stays(library: Library) -> None:
+async def test_an_earlier_turn_cannot_replace_a_later_turn_s_post(library: Library) -> None:
     for content, fence in ((b"late", 2), (b"early", 1)):
         folder = library.stage("abcde")
         (folder / "abcde.mp4").write_bytes(content)
@@ -315,7 +313,7 @@ async def test_a_post_of_a_later_turn_stays(library: Library) -> None:
 
 
 @pytest.mark.parametrize("atomically", [True, False])
-async def test_a_later_turn_s_post_stays(
+async def test_a_later_turn_can_publish_between_check_and_rename(
     library: Library, atomically: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not atomically:
@@ -325,7 +323,7 @@ async def test_a_later_turn_s_post_stays(
     store(library)
 
     def late(place: Path) -> int:
-        # Held up between the look and the rename.
+        # The later turn publishes between the check and the rename.
         with patch("scrapper.library.publishing.fence_of", fence_of):
             other = library.stage("abcde")
             (other / "abcde.mp4").write_bytes(b"late")
@@ -333,8 +331,8 @@ async def test_a_later_turn_s_post_stays(
         return 0
 
     fence_of = scrapper.library.stored.fence_of
-    with patch("scrapper.library.publishing.fence_of") as looks:
-        looks.side_effect = lambda place: late(place) if looks.call_count == 1 else fence_of(place)
+    with patch("scrapper.library.publishing.fence_of") as read:
+        read.side_effect = lambda place: late(place) if read.call_count == 1 else fence_of(place)
         with pytest.raises(Superseded):
             library.publish(folder, post(content=b"early"), 1)
     assert (library.root / "abcde/abcde.mp4").read_bytes() == b"late"
@@ -342,9 +340,7 @@ async def test_a_later_turn_s_post_stays(
     assert os.listdir(library.incoming) == []
 
 
-async def test_no_process_clears_another_s_download(
-    tmp_path: Path,
-) -> None:
+async def test_only_abandoned_downloads_of_other_processes_are_cleared(tmp_path: Path) -> None:
     one, other = (Library(tmp_path / "media", abandoned_after=60) for _ in range(2))
     await one.open()
     folder = one.stage("abcde")
@@ -357,16 +353,16 @@ async def test_no_process_clears_another_s_download(
     assert not folder.exists()
 
 
-async def test_a_post_renewed_during_a_sweep_stays(library: Library) -> None:
+async def test_a_post_refreshed_during_a_sweep_stays(library: Library) -> None:
     store(library)
     age(library, "abcde", 8 * DAY)
 
     @asynccontextmanager
-    async def renewed_first(_shortcode: str) -> AsyncIterator[bool]:
+    async def refresh_first(_shortcode: str) -> AsyncIterator[bool]:
         store(library)
         yield True
 
-    assert await library.expire(7 * DAY, reserve=renewed_first) == 0
+    assert await library.expire(7 * DAY, reserve=refresh_first) == 0
     assert (library.root / "abcde").exists()
 
 
@@ -376,13 +372,13 @@ async def test_a_post_removed_while_it_is_replaced_is_stored(
 ) -> None:
     exchange = scrapper.library.disk.exchange
 
-    def removed_first(one: Path, other: Path) -> bool:
+    def remove_first(one: Path, other: Path) -> bool:
         monkeypatch.setattr("scrapper.library.publishing.exchange", exchange)
         library._publisher.remove("abcde")
         return atomically and exchange(one, other)
 
     store(library)
-    monkeypatch.setattr("scrapper.library.publishing.exchange", removed_first)
-    store(library, content=b"anew")
-    assert (library.root / "abcde/abcde.mp4").read_bytes() == b"anew"
+    monkeypatch.setattr("scrapper.library.publishing.exchange", remove_first)
+    store(library, content=b"new")
+    assert (library.root / "abcde/abcde.mp4").read_bytes() == b"new"
     assert os.listdir(library.incoming) == []

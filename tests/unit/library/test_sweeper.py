@@ -1,4 +1,4 @@
-"""Old posts are removed, by a clock that was found right."""
+"""Sweeps use the time that was read before the clock was checked."""
 
 import time
 from collections.abc import AsyncIterator
