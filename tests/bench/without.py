@@ -108,7 +108,7 @@ def _apart() -> None:
 
 
 def _files_at_once() -> None:
-    _replace(scrapper.instagram.files.post, "_AT_ONCE", 1)
+    _replace(scrapper.instagram.files.post, "_MAX_PARALLEL", 1)
 
 
 def _script_by_bytes() -> None:

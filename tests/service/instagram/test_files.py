@@ -591,7 +591,7 @@ async def test_a_file_that_stalls_gives_way_to_its_next_candidate(
 async def test_slow_files_give_way_while_others_wait(
     instagram: StandIn, start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scrapper.instagram.files.fetch._MEASURED_SECONDS", 0.2)
+    monkeypatch.setattr("scrapper.instagram.files.fetch._SPEED_AFTER_SECONDS", 0.2)
     names = [f"{name}/{number}" for name in ("best", "small") for number in range(1, 5)]
     answers = {name: [DRIP] for name in names}
     instagram.define("slowly", Scenario("", shape="ten", answers=answers))
@@ -621,7 +621,7 @@ async def test_a_slow_file_gives_way_to_its_next_candidate(
     scenario: Scenario,
     files: int,
 ) -> None:
-    monkeypatch.setattr("scrapper.instagram.files.fetch._MEASURED_SECONDS", 0.2)
+    monkeypatch.setattr("scrapper.instagram.files.fetch._SPEED_AFTER_SECONDS", 0.2)
     instagram.define("slowly", scenario)
     status, post = await scrape(await start_service(SCRAPE_TIMEOUT_SECONDS="5"), "slowly-one")
     assert (status, len(post.get("media", ()))) == (200, files)
