@@ -249,7 +249,7 @@ async def working(parts: ServiceParts) -> AsyncIterator["Receiver"]:
         finally:
             if fleet.queue.holds_posts:
                 # Others cannot download the posts while this process has their turns.
-                await parts.scraper.break_off()
+                await parts.scraper.abort()
             await fleet.queue.hand_back()
 
 
