@@ -1,4 +1,4 @@
-"""``python -m scrapper doctor LINK``: what each source answers now, and what is set up here."""
+"""``python -m scrapper doctor LINK``: show the answers of Instagram's sources, and the set-up."""
 
 import os
 import platform
@@ -35,48 +35,48 @@ MEANINGS: Mapping[str, tuple[str, str]] = {
         "Update the service: Instagram may have new queries.",
     ),
     "retired": ("query retired", "Update the service: Instagram may have new queries."),
-    "gated": ("the post needs a login", "Give the service a login: docs/login.md."),
+    "gated": ("the post needs a login", "Give the service a login: see docs/login.md."),
     "needs_login": (
         "refuses clients that are not logged in",
-        "Wait, or use another network, or a login.",
+        "Wait, or use another network or a login.",
     ),
-    "login_wall": ("a login form", "Wait some hours, or use another network, or a login."),
-    "session_ended": ("the session ended", "Copy the cookies again: docs/login.md."),
+    "login_wall": ("a login form", "Wait a few hours, or use another network or a login."),
+    "session_ended": ("the session ended", "Copy the cookies again: see docs/login.md."),
     "challenge": (
-        "a person must look at the account",
-        "Open Instagram in a browser with this account, do what it asks, copy the cookies again.",
+        "the account needs attention",
+        "Log in to Instagram with a browser, do what it asks, and copy the cookies again.",
     ),
     "stale": (
         "tokens or session out of date",
         "Try again. If it fails again, copy the cookies again.",
     ),
-    "rate_limited": ("rate limit", "Wait an hour or more, and ask for less."),
-    "soft_block": ("this address is blocked for a while", "Wait some hours, and ask for less."),
-    "throttled": ("the page without its data", "Wait some hours, and ask for less."),
+    "rate_limited": ("rate limit", "Wait an hour or more, and request fewer posts."),
+    "soft_block": ("this address is blocked", "Wait a few hours, and request fewer posts."),
+    "throttled": ("the page without its data", "Wait a few hours, and request fewer posts."),
     "wait": (
         "rate limit, or query retired",
-        "Wait some minutes. If it fails again, update the service.",
+        "Wait a few minutes. If it fails again, update the service.",
     ),
-    "closed": ("closed for a while", ""),
-    "pace": ("not asked: the service's own pace", "Wait: the service reached its own limit."),
-    "changed": ("answer not understood", "Update the service. If that does not help, report it."),
+    "closed": ("unavailable for a while", ""),
+    "pace": ("not queried: the service's own limit", "Wait: the service reached its own limit."),
+    "changed": ("answer not understood", "Update the service. If that does not help, file a bug."),
     "failed": ("Instagram's own error", "Try again later."),
     "unreachable": ("no connection", "Check the network, the proxy, and REQUESTS_CA_BUNDLE."),
     "late": ("no answer in time", "Check the network and the proxy."),
-    "not_needed": ("not asked: nothing says that the post needs a login", ""),
-    "no_session": ("not asked: no session in use", ""),
+    "not_needed": ("not queried: the post may not need a login", ""),
+    "no_session": ("not queried: no session in use", ""),
 }
-"""What each outcome means, and what to do about it."""
+"""For each outcome: its meaning, and what to do about it."""
 
 
 def doctor(link: str) -> int:
-    """Ask each source once for the post of *link*; print what came, and what is set up here.
+    """Query each source once for the post of *link*; print the answers and this machine's set-up.
 
-    The account is asked only if the post is known to need a login. The exit code is 0 if a source
-    has the post, else what ``fetch`` would give.
+    The account is used only if the post is known to need a login. Return 0 if a source has the
+    post, and otherwise the exit code that ``fetch`` would return.
 
     Raises:
-        SettingsError: the environment holds wrong settings.
+        SettingsError: a setting is invalid.
     """
     settings = load_settings()
     instagram = assemble_doctor(settings)
@@ -140,13 +140,13 @@ def _state(settings: Settings, instagram: Instagram, found: Findings) -> Iterato
 
 
 def _ffmpeg() -> str:
-    """Whether ffmpeg is there, with the programs that limit it."""
+    """Return whether ffmpeg is installed, with the programs that limit it."""
     missing = missing_programs()
     return f"{', '.join(missing)} not found" if missing else "found"
 
 
 def _proxy() -> str:
-    """The proxy on the way to Instagram, without its user and password."""
+    """Return the proxy for requests to Instagram, without its user and password."""
     proxies = get_environ_proxies("https://www.instagram.com/")
     url = proxies.get("https") or proxies.get("all")
     if not url:
@@ -163,24 +163,24 @@ def _clock(difference: float | None) -> str:
     if difference is None:
         return "unknown: no answer came"
     if abs(difference) < _CLOCK_SECONDS:
-        return "right"
+        return "correct"
     return (
-        f"{abs(difference):.0f} s {'ahead of' if difference > 0 else 'behind'} Instagram's: set it"
+        f"{abs(difference):.0f} s {'ahead of' if difference > 0 else 'behind'} Instagram's: fix it"
     )
 
 
 def _folder(path: Path, enough: int) -> str:
     if not path.is_dir():
-        return f"{path} is not there"
+        return f"{path} does not exist"
     free = free_bytes(path) or 0
-    room = f"{free // _MB} MB free" + ("" if free >= enough else ": too little")
+    room = f"{free // _MB} MB free" + ("" if free >= enough else ", too little")
     return f"{path}, {'' if os.access(path, os.W_OK | os.X_OK) else 'not '}writable, {room}"
 
 
 def _redis(url: str) -> str:
     if not url:
         return "not used"
-    # A single process need not have the packages for Redis.
+    # A single process need not have the Redis packages installed.
     from redis.exceptions import RedisError  # noqa: PLC0415
 
     from scrapper.replicas.client import blocking_client  # noqa: PLC0415
@@ -195,7 +195,7 @@ def _redis(url: str) -> str:
 
 
 def _next(found: Findings) -> Sequence[str]:
-    """What to do next."""
+    """Return the lines that say what to do next."""
     if found.error is None:
         return ["A source has the post, so the service can download it."]
     outcomes = dict.fromkeys(one.outcome for one in found.rows)

@@ -1,4 +1,4 @@
-"""Links for a command: its arguments, files, and standard input."""
+"""Reads a command's links from its arguments, files, and standard input."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,14 +14,14 @@ _STANDARD_INPUT = "-"
 
 
 class WrongLinks(Exception):
-    """Some links are not a post's, or a file cannot be read; the text names each in a line."""
+    """Some links are not a post's, or a file cannot be read; the message has a line for each."""
 
 
 def read_links(arguments: Sequence[str], files: Sequence[str], *, max_url_length: int) -> list[str]:
-    """The URLs in *arguments* and *files*, in order; ``-`` is standard input.
+    """Return the URLs in *arguments* and *files*, in order; ``-`` is standard input.
 
-    A file has one link per line, with any line endings. Empty lines are ignored, and so is what
-    follows a ``#`` at the beginning of a line or after a space.
+    A file has one link per line, with any line endings. Empty lines are ignored. A ``#`` at the
+    beginning of a line or after a space begins a comment.
 
     Raises:
         WrongLinks: some links cannot be used.

@@ -158,7 +158,7 @@ async def test_a_wait_for_a_limit_is_announced(instagram: StandIn, tmp_path: Pat
     assert shortcodes == [f"reel-wait-{number}" for number in range(5)]
     lines = done.err.splitlines()
     assert lines
-    assert all(line.startswith("A limit was reached: waiting until") for line in lines)
+    assert all(line.startswith("Limit reached: waiting until") for line in lines)
 
 
 async def test_a_folder_that_cannot_be_written_is_wrong_usage(

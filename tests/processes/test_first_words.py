@@ -11,7 +11,7 @@ import requests
 
 from tests.process import Process, Service, wait_for
 
-OPEN = "open to everybody who reaches the port"
+OPEN = "open to anyone who can reach the port"
 
 
 def refused(*arguments: str, **environment: str) -> str:
@@ -89,7 +89,7 @@ def test_a_name_that_is_almost_a_setting_is_a_warning(tmp_path: Path) -> None:
 def test_other_commands_print_misspelt_names_too(tmp_path: Path) -> None:
     environment = {"MEDIA_ROOT": str(tmp_path), "MEDIA_ROOTS": "/srv"}
     words = refused("-m", "scrapper", "plugins", **environment)
-    assert words.startswith("MEDIA_ROOTS changes nothing: is it meant for MEDIA_ROOT?\n")
+    assert words.startswith("MEDIA_ROOTS is not a setting: did you mean MEDIA_ROOT?\n")
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ def test_wrong_settings_end_with_2_and_one_message(media_root: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("Wrong settings:\n")
+    assert done.stderr.startswith("Invalid settings:\n")
     assert all(f"\n{name}: " in done.stderr for name in ("PORT", "LOG_LEVEL"))
     assert "Traceback" not in done.stderr
 

@@ -281,5 +281,5 @@ def test_all_that_is_wrong_is_reported_at_once(tmp_path: Path, media_root: Path)
     settings = issue(tmp_path)
     Path(settings["TLS_KEY_FILE"]).unlink()
     heading, *lines = refusal(media_root, **settings, LOG_LEVEL="loud").splitlines()
-    assert heading == "Wrong settings:"
+    assert heading == "Invalid settings:"
     assert [line.partition("_")[0] for line in lines] == ["LOG", "TLS"]
