@@ -64,7 +64,7 @@ def create_app(parts: ServiceParts) -> web.Application:
             not safe.
     """
     settings = parts.settings
-    app = _application(parts)
+    app = _make_application(parts)
     app.cleanup_ctx.append(_run_parts)
     app.on_shutdown.append(_end_streams)
     app.add_routes(_ROUTES)
@@ -88,12 +88,12 @@ def create_worker_app(parts: ServiceParts) -> web.Application:
     Raises:
         SettingsError: as for :func:`create_app`.
     """
-    app = _application(parts)
+    app = _make_application(parts)
     app.add_routes(_MONITORING_ROUTES)
     return app
 
 
-def _application(parts: ServiceParts) -> web.Application:
+def _make_application(parts: ServiceParts) -> web.Application:
     """Make an application with the request path and the resources, but without routes."""
     settings, measured, plugins, fleet = parts.settings, parts.metrics, parts.plugins, parts.fleet
     keys, base_path, root = ApiKeys(settings), BasePath(settings), parts.root

@@ -79,17 +79,17 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _peers(text: Any) -> Any:
+def _parse_peers(text: Any) -> Any:
     if not isinstance(text, str):
         return text
     return [part if part == "unix" else ip_network(part) for part in _split(text)]
 
 
-def _names(text: Any) -> Any:
+def _split_if_text(text: Any) -> Any:
     return _split(text) if isinstance(text, str) else text
 
 
-def _is_host_name(name: str) -> str:
+def _validate_host_name(name: str) -> str:
     if not _HOST_NAME.fullmatch(name):
         raise ValueError(f"{name!r} is not a host name: omit the scheme, the port and the path")
     return name.lower()
@@ -104,11 +104,11 @@ def is_network(text: str) -> bool:
     return True
 
 
-def _is_host_or_network(text: str) -> str:
-    return text if is_network(text) else _is_host_name(text)
+def _validate_host_or_network(text: str) -> str:
+    return text if is_network(text) else _validate_host_name(text)
 
 
-def _is_proxy(text: str) -> str:
+def _validate_proxy(text: str) -> str:
     """Normalize *text* to an IP address, ``unix``, or the path of a Unix socket."""
     if text == "unix" or text.startswith(("/", "unix:/")):
         return text.removeprefix("unix:")
@@ -122,13 +122,13 @@ def _is_proxy(text: str) -> str:
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 
-def _is_header_name(name: str) -> str:
+def _validate_header_name(name: str) -> str:
     if (name and not _HEADER_NAME.fullmatch(name)) or name.lower() in _OTHER_HEADERS:
         raise ValueError("must be the name of a header with no other use, such as Remote-User")
     return name
 
 
-def _is_socket_path(path: Path) -> Path:
+def _validate_socket_path(path: Path) -> Path:
     if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
         raise ValueError(f"the path is too long: at most {_MAX_SOCKET_PATH} bytes are allowed")
     if not path.parent.is_dir():
@@ -136,7 +136,7 @@ def _is_socket_path(path: Path) -> Path:
     return path
 
 
-def _mode(text: Any) -> Any:
+def _parse_mode(text: Any) -> Any:
     if not isinstance(text, str):
         return text
     if not _MODE.fullmatch(text):
@@ -144,7 +144,7 @@ def _mode(text: Any) -> Any:
     return int(text, 8)
 
 
-def _is_webhook_secret(secret: SecretStr) -> SecretStr:
+def _validate_webhook_secret(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value().removeprefix("whsec_")
     try:
         size = len(base64.b64decode(text, validate=True))
@@ -155,14 +155,14 @@ def _is_webhook_secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
-def _is_base_path(path: str) -> str:
+def _validate_base_path(path: str) -> str:
     path = path.rstrip("/")
     if path and not _BASE_PATH.fullmatch(path):
         raise ValueError("must look like /saved: a leading slash, no trailing slash, no query")
     return path
 
 
-def _is_download_name(template: str) -> str:
+def _validate_download_name(template: str) -> str:
     fields = ", ".join(f"{{{name}}}" for name in _DOWNLOAD_FIELDS)
     try:
         parsed = list(Formatter().parse(template))
@@ -174,14 +174,14 @@ def _is_download_name(template: str) -> str:
     return template
 
 
-def _is_sendable(key: SecretStr) -> SecretStr:
+def _validate_key(key: SecretStr) -> SecretStr:
     text = key.get_secret_value()
     if text != text.strip() or not text.isprintable():
         raise ValueError("a key in a header cannot have spaces around it, or control characters")
     return key
 
 
-def _absolute(path: Path) -> Path:
+def _make_absolute(path: Path) -> Path:
     if str(path).startswith("~"):
         raise ValueError("~ is not expanded: write the full path")
     try:
@@ -193,18 +193,18 @@ def _absolute(path: Path) -> Path:
         raise ValueError("the current folder was removed: write the full path") from None
 
 
-def _is_writable(path: Path) -> Path:
+def _validate_writable(path: Path) -> Path:
     # Path.exists() raises if a parent folder cannot be searched.
     existing = next(folder for folder in (path, *path.parents) if os.path.exists(folder))  # noqa: PTH110
     for folder in (existing, path, path / ".incoming", path / ".state"):
         if os.path.lexists(folder) and not (
             folder.is_dir() and os.access(folder, os.R_OK | os.W_OK | os.X_OK)
         ):
-            raise ValueError(_reason_not_writable(folder, path))
+            raise ValueError(_why_not_writable(folder, path))
     return path
 
 
-def _reason_not_writable(folder: Path, wanted: Path) -> str:
+def _why_not_writable(folder: Path, wanted: Path) -> str:
     """Return why *folder* cannot be written, and what the operator can do about it.
 
     *folder* is *wanted* itself, a folder in it, or its nearest existing parent.
@@ -225,8 +225,8 @@ def _reason_not_writable(folder: Path, wanted: Path) -> str:
         else f"change its owner (chown -R {ours} {wanted})"
     )
     return (
-        f"{missing}{folder} belongs to user {_named(owner)}, but the service runs as user "
-        f"{_named(ours)}: {give}, or run the service as user {owner} "
+        f"{missing}{folder} belongs to user {_user_with_name(owner)}, but the service runs as user "
+        f"{_user_with_name(ours)}: {give}, or run the service as user {owner} "
         f'(user: "{owner}" in compose.yaml, --user {owner} with docker run)'
     )
 
@@ -246,14 +246,14 @@ def why_no_proxy(url: str) -> str | None:
     )
 
 
-def _named(uid: int) -> str:
+def _user_with_name(uid: int) -> str:
     try:
         return f"{uid} ({pwd.getpwuid(uid).pw_name})"
     except KeyError:
         return str(uid)
 
 
-def _is_loadable(name: str) -> str:
+def _validate_factory(name: str) -> str:
     module, colon, factory = name.partition(":")
     if not (module and colon and factory):
         raise ValueError(f"{name!r} is not of the form module:factory")
@@ -267,16 +267,16 @@ def _is_loadable(name: str) -> str:
     return name
 
 
-def _is_middleware(name: str) -> str:
+def _validate_middleware(name: str) -> str:
     if ":" not in name and name not in OWN_MIDDLEWARES:
         raise ValueError(
             f"unknown middleware {name!r}; use {', '.join(OWN_MIDDLEWARES)}, or module:factory "
             "for your own"
         )
-    return name if name in OWN_MIDDLEWARES else _is_loadable(name)
+    return name if name in OWN_MIDDLEWARES else _validate_factory(name)
 
 
-def _is_importable(name: str) -> str:
+def _validate_module(name: str) -> str:
     if name in _OWN_PLUGINS:
         name = OWN_PLUGINS_PACKAGE + name
     try:
@@ -287,7 +287,7 @@ def _is_importable(name: str) -> str:
     return name
 
 
-def _is_readable(path: Path) -> Path:
+def _validate_readable(path: Path) -> Path:
     try:
         open_file(path).close()
     except OSError as error:
@@ -295,13 +295,13 @@ def _is_readable(path: Path) -> Path:
     return path
 
 
-def _is_possible(quality: str) -> str:
+def _validate_video_quality(quality: str) -> str:
     if quality == "best" and (missing := missing_programs()):
         raise ValueError(f"best needs {' and '.join(missing)} on the PATH: install ffmpeg")
     return quality
 
 
-def _is_redis_url(url: SecretStr) -> SecretStr:
+def _validate_redis_url(url: SecretStr) -> SecretStr:
     if not url.get_secret_value():
         return url
     try:
@@ -325,31 +325,31 @@ _MAX_DOWNLOAD_NAME = 200
 DAY = 24 * 60 * 60
 YEAR = 366 * DAY
 
-ReadableFile = Annotated[Path, AfterValidator(_is_readable)]
-Folder = Annotated[Path, AfterValidator(_absolute), AfterValidator(_is_writable)]
-Key = Annotated[SecretStr, AfterValidator(_is_sendable)]
-RedisURL = Annotated[SecretStr, AfterValidator(_is_redis_url)]
-VideoQuality = Annotated[Literal["compatible", "best"], AfterValidator(_is_possible)]
+ReadableFile = Annotated[Path, AfterValidator(_validate_readable)]
+Folder = Annotated[Path, AfterValidator(_make_absolute), AfterValidator(_validate_writable)]
+Key = Annotated[SecretStr, AfterValidator(_validate_key)]
+RedisURL = Annotated[SecretStr, AfterValidator(_validate_redis_url)]
+VideoQuality = Annotated[Literal["compatible", "best"], AfterValidator(_validate_video_quality)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=YEAR)]
 
-HeaderName = Annotated[str, AfterValidator(_is_header_name)]
-SocketMode = Annotated[int, BeforeValidator(_mode)]
-SocketPath = Annotated[Path, AfterValidator(Path.absolute), AfterValidator(_is_socket_path)]
-BasePathText = Annotated[str, AfterValidator(_is_base_path)]
+HeaderName = Annotated[str, AfterValidator(_validate_header_name)]
+SocketMode = Annotated[int, BeforeValidator(_parse_mode)]
+SocketPath = Annotated[Path, AfterValidator(Path.absolute), AfterValidator(_validate_socket_path)]
+BasePathText = Annotated[str, AfterValidator(_validate_base_path)]
 DownloadName = Annotated[
-    str, Field(min_length=1, max_length=_MAX_DOWNLOAD_NAME), AfterValidator(_is_download_name)
+    str, Field(min_length=1, max_length=_MAX_DOWNLOAD_NAME), AfterValidator(_validate_download_name)
 ]
-_Listed = Annotated[tuple[_Item, ...], NoDecode, BeforeValidator(_names)]
-AuthProxies = _Listed[Annotated[str, AfterValidator(_is_proxy)]]
-HostNames = _Listed[Annotated[str, AfterValidator(_is_host_name)]]
-HostsOrNetworks = _Listed[Annotated[str, AfterValidator(_is_host_or_network)]]
+_Listed = Annotated[tuple[_Item, ...], NoDecode, BeforeValidator(_split_if_text)]
+AuthProxies = _Listed[Annotated[str, AfterValidator(_validate_proxy)]]
+HostNames = _Listed[Annotated[str, AfterValidator(_validate_host_name)]]
+HostsOrNetworks = _Listed[Annotated[str, AfterValidator(_validate_host_or_network)]]
 Peers = Annotated[
-    tuple[IPv4Network | IPv6Network | Literal["unix"], ...], NoDecode, BeforeValidator(_peers)
+    tuple[IPv4Network | IPv6Network | Literal["unix"], ...], NoDecode, BeforeValidator(_parse_peers)
 ]
 WebhookSecret = Annotated[
-    SecretStr, AfterValidator(_is_webhook_secret), Field(validate_default=True)
+    SecretStr, AfterValidator(_validate_webhook_secret), Field(validate_default=True)
 ]
-Middlewares = _Listed[Annotated[str, AfterValidator(_is_middleware)]]
-Factories = _Listed[Annotated[str, AfterValidator(_is_loadable)]]
-Modules = _Listed[Annotated[str, AfterValidator(_is_importable)]]
+Middlewares = _Listed[Annotated[str, AfterValidator(_validate_middleware)]]
+Factories = _Listed[Annotated[str, AfterValidator(_validate_factory)]]
+Modules = _Listed[Annotated[str, AfterValidator(_validate_module)]]

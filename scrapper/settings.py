@@ -105,7 +105,7 @@ _SECRETS = (
 )
 
 
-def _usual_media_root() -> Path:
+def _default_media_root() -> Path:
     """Return ``/data/instaloader`` if ``/data`` exists, as in the image, or a relative path."""
     data = Path("/data")
     return (data if data.is_dir() else Path("data")) / "instaloader"
@@ -146,7 +146,7 @@ class Settings(LogSettings):
     tls_key_file: Annotated[ReadableFile | None, Field(validate_default=True)] = None
     auth_proxies: AuthProxies = ()
     auth_proxy_header: Annotated[HeaderName, Field(validate_default=True)] = ""
-    media_root: Folder = Field(default_factory=_usual_media_root, validate_default=True)
+    media_root: Folder = Field(default_factory=_default_media_root, validate_default=True)
     download_name: DownloadName = "{shortcode}"
     max_url_length: PositiveInt = 512
     max_json_body_bytes: PositiveInt = 4096
@@ -192,17 +192,17 @@ class Settings(LogSettings):
 
     @field_validator("api_key_file")
     @classmethod
-    def _is_only_key(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+    def _check_key_file(cls, path: Path | None, info: ValidationInfo) -> Path | None:
         if path is not None:
             if info.data.get("api_key", SecretStr("")).get_secret_value():
                 raise ValueError("API_KEY is set, too: set only one of the two")
-            if not _key_in(path):
+            if not _read_key(path):
                 raise ValueError(f"{path} is empty")
         return path
 
     @field_validator("auth_proxies")
     @classmethod
-    def _listens_for_proxies(cls, proxies: tuple[str, ...], info: ValidationInfo) -> Any:
+    def _check_auth_proxies(cls, proxies: tuple[str, ...], info: ValidationInfo) -> Any:
         """Replace the path of the Unix socket, which must be the service's own, by ``unix``."""
         own = info.data.get("unix_socket")
         for proxy in proxies:
@@ -213,14 +213,14 @@ class Settings(LogSettings):
 
     @field_validator("auth_proxy_header")
     @classmethod
-    def _goes_with_proxies(cls, header: str, info: ValidationInfo) -> str:
+    def _check_proxy_header(cls, header: str, info: ValidationInfo) -> str:
         if bool(info.data.get("auth_proxies", header)) != bool(header):
             raise ValueError("set both AUTH_PROXY_HEADER and AUTH_PROXIES, or neither")
         return header
 
     @field_validator("tls_key_file")
     @classmethod
-    def _goes_with_certificate(cls, key: Path | None, info: ValidationInfo) -> Path | None:
+    def _check_tls_key(cls, key: Path | None, info: ValidationInfo) -> Path | None:
         certificate = info.data.get("tls_cert_file", key)
         if (certificate is None) != (key is None):
             raise ValueError("set both TLS_CERT_FILE and TLS_KEY_FILE, or neither")
@@ -230,14 +230,14 @@ class Settings(LogSettings):
 
     @field_validator("webhook_secret")
     @classmethod
-    def _is_set_with_hosts(cls, secret: SecretStr, info: ValidationInfo) -> SecretStr:
+    def _check_webhook_secret(cls, secret: SecretStr, info: ValidationInfo) -> SecretStr:
         if info.data.get("webhook_hosts") and not secret.get_secret_value():
             raise ValueError("must be set if WEBHOOK_HOSTS is set, to sign the webhooks")
         return secret
 
     @field_validator("instagram_username")
     @classmethod
-    def _is_set_with_session_file(cls, username: str, info: ValidationInfo) -> str:
+    def _check_username(cls, username: str, info: ValidationInfo) -> str:
         session_file = info.data.get("instagram_session_file", username)
         if bool(session_file) != bool(username):
             raise ValueError("set both INSTAGRAM_SESSION_FILE and INSTAGRAM_USERNAME, or neither")
@@ -245,7 +245,7 @@ class Settings(LogSettings):
 
     @field_validator("instagram_session_file")
     @classmethod
-    def _is_only_session(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+    def _check_session_file(cls, path: Path | None, info: ValidationInfo) -> Path | None:
         if path is not None and info.data.get("instagram_cookies_file"):
             raise ValueError("INSTAGRAM_COOKIES_FILE is set, too: set only one of the two")
         return path
@@ -254,7 +254,7 @@ class Settings(LogSettings):
     def key(self) -> str:
         """The API key from ``API_KEY`` or its file; empty if the service is open."""
         if self.api_key_file is not None:
-            return _key_in(self.api_key_file)
+            return _read_key(self.api_key_file)
         return self.api_key.get_secret_value()
 
     @property
@@ -329,7 +329,7 @@ class Settings(LogSettings):
         return self.trusted_proxies + (PRIVATE_NETWORKS if self.trust_proxy else ())
 
 
-def _key_in(path: Path) -> str:
+def _read_key(path: Path) -> str:
     try:
         return read_file(path, _MAX_KEY_BYTES).decode().strip()
     except OSError as error:
@@ -344,17 +344,17 @@ def load_settings(**given: Any) -> Settings:
     Raises:
         SettingsError: a setting is invalid; the message has a line for each.
     """
-    faults = list(_wrong_proxy())
+    errors = list(_proxy_errors())
     try:
         settings = Settings(**given)
     except ValidationError as error:
-        faults.insert(0, explain(error))
-    if faults:
-        raise SettingsError("\n".join(faults))
+        errors.insert(0, explain(error))
+    if errors:
+        raise SettingsError("\n".join(errors))
     return settings
 
 
-def _wrong_proxy() -> Iterator[str]:
+def _proxy_errors() -> Iterator[str]:
     """Yield a message if the proxy that requests uses for Instagram is invalid."""
     proxies = getproxies_environment()
     url = proxies.get("https") or proxies.get("all")
@@ -385,10 +385,10 @@ def _omits_words(name: str, setting: str) -> bool:
 
 def explain(error: ValidationError) -> str:
     """Describe the errors in the settings, one per line, without the values."""
-    return "\n".join(_explain(fault) for fault in error.errors())
+    return "\n".join(_describe_error(details) for details in error.errors())
 
 
-def _explain(fault: Any) -> str:
+def _describe_error(details: Any) -> str:
     # The value may be a secret, so the message does not contain it.
-    message = fault["msg"].removeprefix("Value error, ")
-    return f"{fault['loc'][0].upper()}: {message}" if fault["loc"] else message
+    message = details["msg"].removeprefix("Value error, ")
+    return f"{details['loc'][0].upper()}: {message}" if details["loc"] else message

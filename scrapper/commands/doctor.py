@@ -13,7 +13,7 @@ from requests.utils import get_environ_proxies
 
 from scrapper import __version__
 from scrapper.assembly import assemble_doctor
-from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_asked
+from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_enabled
 from scrapper.errors import ScrapeError, response_to
 from scrapper.ffmpeg import missing_programs
 from scrapper.instagram.client import Instagram
@@ -80,7 +80,7 @@ def doctor(link: str) -> int:
     """
     settings = load_settings()
     instagram = assemble_doctor(settings)
-    with logs_if_asked(settings, lambda: instagram.login.secrets):
+    with logs_if_enabled(settings, lambda: instagram.login.secrets):
         try:
             return _examine(settings, instagram, link)
         except ScrapeError as error:
@@ -99,7 +99,7 @@ def _examine(settings: Settings, instagram: Instagram, link: str) -> int:
         print(f"The share link leads to the post {known}.")
     found = instagram.examine(known, deadline, story=names_story(link))
     print(f"instagram-scrapper {__version__}, {_environment()}\n")
-    for line in (*_table(found), "", *_state(settings, instagram, found), "", *_next(found)):
+    for line in (*_table(found), "", *_state(settings, instagram, found), "", *_advice(found)):
         print(line)
     if found.error is None:
         return 0
@@ -194,7 +194,7 @@ def _redis(url: str) -> str:
         client.close()
 
 
-def _next(found: Findings) -> Sequence[str]:
+def _advice(found: Findings) -> Sequence[str]:
     """Return the lines that say what to do next."""
     if found.error is None:
         return ["A source has the post, so the service can download it."]

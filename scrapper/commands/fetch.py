@@ -22,8 +22,8 @@ from rich.progress import (
 )
 
 from scrapper.assembly import Parts, assemble_fetch
-from scrapper.commands.links_file import WrongLinks, read_links
-from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_asked
+from scrapper.commands.links_file import InvalidLinks, read_links
+from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_enabled
 from scrapper.handlers.request_bodies import WishRequest
 from scrapper.jobs.engine import Jobs, running
 from scrapper.jobs.model import Job, JobPost, new_job, unix_time
@@ -40,7 +40,7 @@ _EXIT_SIGNAL = 128
 _POLL_SECONDS = 0.1
 
 
-class _Ended(Exception):
+class _EarlyExit(Exception):
     """The command must end early, with the exit code *code*."""
 
     def __init__(self, code: int, message: str = "") -> None:
@@ -84,16 +84,16 @@ def fetch(urls: Sequence[str], files: Sequence[str], options: FetchOptions) -> i
     settings = load_settings(media_root=options.into)
     try:
         wanted = read_links(urls, files, max_url_length=settings.max_url_length)
-    except WrongLinks as error:
+    except InvalidLinks as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE
     if not wanted:
         return 0
     parts = assemble_fetch(settings)
-    with logs_if_asked(settings, lambda: parts.instagram.login.secrets):
+    with logs_if_enabled(settings, lambda: parts.instagram.login.secrets):
         try:
             statuses = asyncio.run(_run(parts, wanted, options))
-        except _Ended as ended:
+        except _EarlyExit as ended:
             parts.library.abandon()
             _clean_up(parts)
             if str(ended):
@@ -115,7 +115,7 @@ async def _run(parts: Parts, urls: Sequence[str], options: FetchOptions) -> list
     """Download the posts of all *urls*; return their statuses, in order.
 
     Raises:
-        _Ended: a signal was received, or the output cannot be written.
+        _EarlyExit: a signal was received, or the output cannot be written.
     """
     if parts.root.found_free:
         # open() removes unfinished downloads, which could be another process's in a used folder.
@@ -165,7 +165,7 @@ class _Report:
         """Show the current state of the post at *index*.
 
         Raises:
-            _Ended: the output cannot be written.
+            _EarlyExit: the output cannot be written.
         """
         if post.state == "running":
             if index not in self._by_index:
@@ -218,7 +218,7 @@ async def _unless_signalled(work: asyncio.Future[None]) -> None:
     either: list[asyncio.Future[Any]] = [work, signalled]
     await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     if signalled.done():
-        raise _Ended(_EXIT_SIGNAL + signalled.result())
+        raise _EarlyExit(_EXIT_SIGNAL + signalled.result())
     await work
 
 
@@ -239,9 +239,9 @@ def _print(console: Console, answer: dict[str, Any]) -> None:
     try:
         _write(console, answer)
     except BrokenPipeError:
-        raise _Ended(_EXIT_SIGNAL + signal.SIGPIPE) from None
+        raise _EarlyExit(_EXIT_SIGNAL + signal.SIGPIPE) from None
     except OSError as error:
-        raise _Ended(1, f"The output cannot be written: {error.strerror}") from None
+        raise _EarlyExit(1, f"The output cannot be written: {error.strerror}") from None
 
 
 def _write(console: Console, answer: dict[str, Any]) -> None:

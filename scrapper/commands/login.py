@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from scrapper.assembly import assemble_login
-from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_asked, print_folder
+from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_enabled, print_folder
 from scrapper.errors import ScrapeError, response_to
 from scrapper.instagram.login.cookie_texts import parse_cookies
 from scrapper.instagram.login.cookies import (
@@ -37,7 +37,7 @@ def login(file: Path | None, *, forget: bool) -> int:
     settings = load_settings()
     print_folder(MediaRoot(settings.media_root), must_be_used=False)
     instagram = assemble_login(settings)
-    with logs_if_asked(settings, lambda: instagram.login.secrets):
+    with logs_if_enabled(settings, lambda: instagram.login.secrets):
         try:
             if forget:
                 instagram.login.forget()

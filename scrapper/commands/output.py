@@ -16,7 +16,7 @@ from scrapper.telemetry.logs import Scrubber, logs_to
 __all__ = [
     "EXIT_CODES",
     "EXIT_USAGE",
-    "logs_if_asked",
+    "logs_if_enabled",
     "print_folder",
     "print_near_misses",
     "process_logs",
@@ -69,7 +69,7 @@ def process_logs(processors: Iterable[Processor] = ()) -> Iterator[Scrubber]:
         yield scrubber
 
 
-def logs_if_asked(
+def logs_if_enabled(
     settings: Settings, more_secrets: Callable[[], tuple[str, ...]]
 ) -> AbstractContextManager[None]:
     """Log to standard error while the block runs, if ``LOG_LEVEL`` is set.

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 
 from scrapper.assembly import PluginParts, assemble_plugins
-from scrapper.commands.output import logs_if_asked, print_folder
+from scrapper.commands.output import logs_if_enabled, print_folder
 from scrapper.errors import SettingsError
 from scrapper.plugins.follower import Followers, Pauses
 from scrapper.plugins.ledger import LEDGER, Ledger
@@ -71,7 +71,7 @@ def _run_again(parts: PluginParts, plugin: Plugin) -> int:
         print("The running service does this: python -m scrapper plugins shows the progress.")
         return 0
     ledger.forget_all(plugin.name)
-    with logs_if_asked(parts.settings, tuple):
+    with logs_if_enabled(parts.settings, tuple):
         worked = asyncio.run(Followers([plugin], parts.followed).catch_up())
     outcomes = ledger.outcomes(plugin.name)
     print(f"{plugin.name}: {outcomes['done']} done, {outcomes['failed']} failed")

@@ -68,17 +68,17 @@ async def _serve(app: web.Application, parts: ServiceParts) -> None:
     )
     try:
         async with running as connect:
-            _collect_less()
+            _tune_garbage_collection()
             # Listen last, so that every client that connects gets a response.
             async with listening(settings, connect) as (host, port):
-                _report_start(parts, host, port, keyed=app[API_KEYS].needed)
+                _log_start(parts, host, port, keyed=app[API_KEYS].needed)
                 await ended.wait()
     finally:
         # asyncio waits for threads, which a plugin or a disk may block.
         end_process_within(_SECONDS_TO_CLOSE)
 
 
-def _report_start(parts: ServiceParts, host: str, port: int, *, keyed: bool) -> None:
+def _log_start(parts: ServiceParts, host: str, port: int, *, keyed: bool) -> None:
     """Log where the service listens, and warn if that is unsafe."""
     settings = parts.settings
     log.info(
@@ -114,7 +114,7 @@ def _is_loopback(host: str) -> bool:
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
-def _collect_less() -> None:
+def _tune_garbage_collection() -> None:
     """Exclude existing objects from garbage collection, and collect less often.
 
     Otherwise each collection visits every connection. With 4,000 of them, a response took twice as

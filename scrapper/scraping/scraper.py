@@ -102,7 +102,7 @@ class Scraper:
         self._cooldown_until = 0.0
         self._flights: dict[str, Flight] = {}
         self._retry_at: dict[str, float] = {}
-        self._shared: dict[ShareLink, str] = {}
+        self._opened_links: dict[ShareLink, str] = {}
         self._opening: dict[ShareLink, asyncio.Task[str]] = {}
         self._max_flights = queries + queue_limit
         self._slots = Slots(queries)
@@ -256,17 +256,17 @@ class Scraper:
         """
         if isinstance(link, str):
             return link
-        if known := self._shared.get(link):
+        if known := self._opened_links.get(link):
             return known
         opening = self._opening.get(link)
         if opening is None:
             self._refuse_while_cooling()
-            opening = asyncio.create_task(self._open(link))
+            opening = asyncio.create_task(self._open_share_link(link))
             self._opening[link] = opening
             opening.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.shield(opening)
 
-    async def _open(self, link: ShareLink) -> str:
+    async def _open_share_link(self, link: ShareLink) -> str:
         deadline = time.monotonic() + self._timeout
 
         def work(asking: Asking) -> str:
@@ -278,9 +278,9 @@ class Scraper:
                 shortcode = await self._run_in_thread(work, deadline)
         finally:
             del self._opening[link]
-        self._shared[link] = shortcode
-        if len(self._shared) > _MAX_SHARE_LINKS:
-            del self._shared[next(iter(self._shared))]
+        self._opened_links[link] = shortcode
+        if len(self._opened_links) > _MAX_SHARE_LINKS:
+            del self._opened_links[next(iter(self._opened_links))]
         return shortcode
 
     async def abort(self) -> None:
@@ -323,11 +323,11 @@ class Scraper:
             if not refresh and (stored := await self._stored(shortcode, fetch.wish)):
                 return stored
             async with self._peers.line(shortcode) as line:
-                return await self._in_turn(line, fetch, refresh)
+                return await self._download_in_turn(line, fetch, refresh)
         finally:
             del self._flights[shortcode]
 
-    async def _in_turn(self, line: Line, fetch: Fetch, refresh: bool) -> Scraped:
+    async def _download_in_turn(self, line: Line, fetch: Fetch, refresh: bool) -> Scraped:
         shortcode = fetch.shortcode
         while True:
             # A flight that waits for another process needs no thread.
@@ -340,7 +340,7 @@ class Scraper:
                         if stored := await self._stored(shortcode, fetch.wish):
                             return stored
                     with suppress(Superseded):
-                        fetched = await self._work(fetch, fence)
+                        fetched = await self._download(fetch, fence)
                         line.stored = True
                         return Scraped(fetched, cached=False)
             may_be_stored = fence is not None or await line.wait_for_other(fetch.deadline)
@@ -365,7 +365,7 @@ class Scraper:
         finally:
             self._threads.release()
 
-    async def _work(self, fetch: Fetch, fence: int) -> StoredPost:
+    async def _download(self, fetch: Fetch, fence: int) -> StoredPost:
         self._busy += 1
         try:
             with self._metrics.fetching():

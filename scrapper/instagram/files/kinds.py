@@ -234,7 +234,7 @@ def _read(file: BinaryIO, where: tuple[int, int] | None) -> bytes:
     return file.read(max(0, min(end - start, 64)))
 
 
-def _wide(content: bytes) -> int:
+def _number_size(content: bytes) -> int:
     """Return the size in bytes of the numbers of a full box: 8 in version 1, else 4."""
     return 8 if content[:1] == b"\1" else 4
 
@@ -242,17 +242,17 @@ def _wide(content: bytes) -> int:
 def _unsigned(file: BinaryIO, where: tuple[int, int] | None) -> int:
     """Read the first number of a full box."""
     content = _read(file, where)
-    return int.from_bytes(content[4 : 4 + _wide(content)], "big")
+    return int.from_bytes(content[4 : 4 + _number_size(content)], "big")
 
 
 def _duration(file: BinaryIO, header: tuple[int, int] | None) -> tuple[int, int]:
     """Read the units per second and the duration in units from an ``mvhd`` or ``mdhd`` box."""
     content = _read(file, header)
-    wide = _wide(content)
-    at = 4 + 2 * wide
-    units = content[at + 4 : at + 4 + wide]
+    number_size = _number_size(content)
+    at = 4 + 2 * number_size
+    units = content[at + 4 : at + 4 + number_size]
     # All ones mean "unknown".
-    known = units != b"\xff" * wide
+    known = units != b"\xff" * number_size
     return int.from_bytes(content[at : at + 4], "big"), known * int.from_bytes(units, "big")
 
 
@@ -273,13 +273,13 @@ def _start(file: BinaryIO, track: tuple[int, int], movie_scale: int) -> float:
     first = _find(file, 0, _size_of(file), b"moof", b"traf", b"tfdt")
     decoded = _unsigned(file, first) / scale if scale else 0.0
     content = _read(file, _find(file, *track, b"edts", b"elst"))
-    wide = _wide(content)
-    entry = content[8 : 8 + 2 * wide]
-    empty = entry[wide:] == b"\xff" * wide and movie_scale
-    return decoded + (int.from_bytes(entry[:wide], "big") / movie_scale if empty else 0.0)
+    number_size = _number_size(content)
+    entry = content[8 : 8 + 2 * number_size]
+    empty = entry[number_size:] == b"\xff" * number_size and movie_scale
+    return decoded + (int.from_bytes(entry[:number_size], "big") / movie_scale if empty else 0.0)
 
 
-def _movie_fills(file: BinaryIO, size: int) -> bool:
+def _is_whole_movie(file: BinaryIO, size: int) -> bool:
     """Return whether boxes fill the file, with a movie and its data; fragments need an index."""
     boxes = list(_boxes(file, 0, size))
     by_name = {box.name: box for box in boxes}
@@ -303,15 +303,15 @@ def _indexed_until(file: BinaryIO, index: _Box) -> int:
     """Return the end of the last segment of a ``sidx`` box."""
     file.seek(index.start)
     content = file.read(min(index.end - index.start, _MAX_PARTS))
-    wide = _wide(content)
-    at = 12 + wide
-    until = index.end + int.from_bytes(content[at : at + wide], "big")
-    for reference in range(at + wide + 4, len(content) - 11, 12):
+    number_size = _number_size(content)
+    at = 12 + number_size
+    until = index.end + int.from_bytes(content[at : at + number_size], "big")
+    for reference in range(at + number_size + 4, len(content) - 11, 12):
         until += int.from_bytes(content[reference : reference + 4], "big") & 0x7FFFFFFF
     return until
 
 
-def _picture_fills(file: BinaryIO, size: int) -> bool:
+def _is_whole_picture(file: BinaryIO, size: int) -> bool:
     """Return whether boxes fill the file, including a picture's metadata and its data."""
     boxes = list(_boxes(file, 0, size))
     by_name = {box.name: box for box in boxes}
@@ -322,7 +322,7 @@ def _picture_fills(file: BinaryIO, size: int) -> bool:
     return b"mdat" in by_name or b"idat" in inner
 
 
-def _jpeg_ends(file: BinaryIO, size: int) -> bool:
+def _is_whole_jpeg(file: BinaryIO, size: int) -> bool:
     """Return whether there is an end marker; phones and cameras may add data after it."""
     start = 2
     # A preview in one of the segments has its own end marker.
@@ -339,7 +339,7 @@ def _jpeg_ends(file: BinaryIO, size: int) -> bool:
     return b"\xff\xd9" in file.read()
 
 
-def _png_ends(file: BinaryIO, size: int) -> bool:
+def _is_whole_png(file: BinaryIO, size: int) -> bool:
     start = 8
     for _ in range(_MAX_PARTS):
         file.seek(start)
@@ -352,25 +352,25 @@ def _png_ends(file: BinaryIO, size: int) -> bool:
     return False
 
 
-def _webp_fills(file: BinaryIO, size: int) -> bool:
+def _is_whole_webp(file: BinaryIO, size: int) -> bool:
     file.seek(4)
     return int.from_bytes(file.read(4), "little") + 8 <= size
 
 
-def _gif_ends(file: BinaryIO, size: int) -> bool:
+def _is_whole_gif(file: BinaryIO, size: int) -> bool:
     # The picture's empty last block, and the end marker.
     file.seek(max(0, size - 2))
     return file.read() == b"\0;"
 
 
 _CHECKS: Mapping[str, Callable[[BinaryIO, int], bool]] = {
-    ".mp4": _movie_fills,
-    ".mov": _movie_fills,
-    ".m4a": _movie_fills,
-    ".heic": _picture_fills,
-    ".avif": _picture_fills,
-    ".jpg": _jpeg_ends,
-    ".png": _png_ends,
-    ".webp": _webp_fills,
-    ".gif": _gif_ends,
+    ".mp4": _is_whole_movie,
+    ".mov": _is_whole_movie,
+    ".m4a": _is_whole_movie,
+    ".heic": _is_whole_picture,
+    ".avif": _is_whole_picture,
+    ".jpg": _is_whole_jpeg,
+    ".png": _is_whole_png,
+    ".webp": _is_whole_webp,
+    ".gif": _is_whole_gif,
 }
