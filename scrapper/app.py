@@ -163,7 +163,7 @@ _ROUTES = (
     web.get("/storage", storage),
     web.get("/posts", list_posts),
     web.post("/posts/bulk", bulk_change),
-    # Shortcodes have at least five characters, so "bulk" is none.
+    # Shortcodes have at least five characters, so "bulk" is not one.
     web.get("/posts/{shortcode:(?!bulk$)[^{}/]+}", get_post),
     web.delete("/posts/{shortcode:(?!bulk$)[^{}/]+}", delete_post),
     web.get("/posts/{shortcode}/thumbnail", thumbnail),

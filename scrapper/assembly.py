@@ -1,4 +1,4 @@
-"""Assembles the parts of a process, opens and closes them, for every command."""
+"""Assembles, opens and closes the parts of a process, for all commands."""
 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence

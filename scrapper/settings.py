@@ -106,7 +106,10 @@ _SECRETS = (
 
 
 def _default_media_root() -> Path:
-    """Return ``/data/instaloader`` if ``/data`` exists, as in the image, or a relative path."""
+    """Return the default of ``MEDIA_ROOT``.
+
+    It is ``/data/instaloader`` if ``/data`` exists, as in the image, and else ``data/instaloader``.
+    """
     data = Path("/data")
     return (data if data.is_dir() else Path("data")) / "instaloader"
 

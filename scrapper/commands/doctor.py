@@ -1,4 +1,4 @@
-"""``python -m scrapper doctor LINK``: show the answers of Instagram's sources, and the set-up."""
+"""``python -m scrapper doctor LINK``: diagnose the sources and this machine's set-up."""
 
 import os
 import platform

@@ -118,7 +118,7 @@ async def _run(parts: Parts, urls: Sequence[str], options: FetchOptions) -> list
         _EarlyExit: a signal was received, or the output cannot be written.
     """
     if parts.root.found_free:
-        # open() removes unfinished downloads, which could be another process's in a used folder.
+        # open() removes unfinished downloads, which must not be those of another process.
         await parts.library.open()
     settings = parts.settings
     store = MemoryStore(spacing=settings.seconds_a_query)

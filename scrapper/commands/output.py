@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 EXIT_USAGE = 2
 EXIT_CODES: Mapping[int, int] = {200: 0, 404: 3, 403: 4, 429: 5, 503: 6}
-"""Exit codes by the status that ``POST /scrape`` would return. Others mean exit code 1."""
+"""The exit code for each status of ``POST /scrape``; any other status means 1."""
 
 
 def print_folder(root: MediaRoot, *, must_be_used: bool) -> None:

@@ -190,7 +190,7 @@ class Scraper:
         raised. With *keep* sweeps do not remove the post. *url* is the URL as the client sent it.
 
         Raises:
-            ScrapeError: the post cannot be downloaded; always a subclass.
+            ScrapeError: the post cannot be downloaded.
             OSError: the post cannot be stored.
         """
         while True:
@@ -234,7 +234,7 @@ class Scraper:
                 return scraped
 
     def _postpone_refresh(self, error: Exception, shortcode: str) -> None:
-        """Return the stale post until another attempt may avoid the *error*."""
+        """Make no new attempt until the *error* may have passed; the stale post is returned."""
         known_fault = isinstance(error, ScrapeError | OSError)
         log.warning(
             "stale post returned",
@@ -252,7 +252,7 @@ class Scraper:
 
         Raises:
             UnsupportedLink: the link leads to something other than a post.
-            ScrapeError: the share link cannot be opened; always a subclass.
+            ScrapeError: the share link cannot be opened.
         """
         if isinstance(link, str):
             return link

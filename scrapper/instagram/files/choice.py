@@ -13,7 +13,7 @@ __all__ = ["MAX_CANDIDATES", "Choice", "choose"]
 MAX_CANDIDATES = 5
 """How many candidates of a file are tried, not counting those that are too large."""
 
-# This leaves attempts for whole files.
+# Fewer than MAX_CANDIDATES, to leave attempts for whole files.
 _MAX_PAIRS = 3
 _MAX_SOUNDS = 3
 _MAX_FALLBACKS = 2

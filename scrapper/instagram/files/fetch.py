@@ -149,7 +149,7 @@ class Target:
             self.progress.done += len(piece)
 
     def discard(self, size: int, expected: int) -> None:
-        """Remove *size* received bytes, and *expected* ones, from the progress."""
+        """Subtract *size* received and *expected* announced bytes from the progress."""
         with self._lock:
             self.progress.done -= size
             if self.progress.total is not None:

@@ -1,4 +1,4 @@
-"""Reads what kind of file some bytes are, and whether the file is complete.
+"""Detects the kind of a file from its bytes, and whether the file is complete.
 
 The library *filetype* recognises the kinds that posts have, in 10 microseconds. It needs as much
 memory as puremagic (1.4 MB), which mistakes HEIC and M4A for MP4. This module adds the brands that
@@ -268,7 +268,7 @@ def _sample_entry(
 
 
 def _start(file: BinaryIO, track: tuple[int, int], movie_scale: int) -> float:
-    """Return a track's start in seconds: its first fragment's, after any empty edit."""
+    """Return a track's start in seconds, from its first fragment and a leading empty edit."""
     scale, _ = _duration(file, _find(file, *track, b"mdia", b"mdhd"))
     first = _find(file, 0, _size_of(file), b"moof", b"traf", b"tfdt")
     decoded = _unsigned(file, first) / scale if scale else 0.0

@@ -39,7 +39,7 @@ _REQUEUED_LAST = (Outcome.SLOW, Outcome.STALLED)
 _NO_FALLBACK = (Outcome.LATE, Outcome.SLOW, Outcome.TOO_LARGE)
 
 Find = Callable[[frozenset[str], float], Description]
-"""Gets the post's current description from any but the named sources, within some seconds."""
+"""Gets the post's current description, without the named sources, within the given seconds."""
 
 Begin = Callable[[Wanted], Future[Fetched]]
 """Starts an attempt to download a file in another thread."""
@@ -128,7 +128,7 @@ class PostDownload:
         """Download as much of the post as possible.
 
         Raises:
-            ScrapeError: no file could be downloaded, or Instagram sets a limit; always a subclass.
+            ScrapeError: no file could be downloaded, or Instagram set a limit.
             OSError: the files cannot be written.
         """
         self._description = self._find(frozenset(), self._fetch.seconds_left)
@@ -276,7 +276,7 @@ class PostDownload:
         """Take the next step after an attempt.
 
         Raises:
-            RateLimited: the CDN sets a limit.
+            RateLimited: the CDN set a limit.
             OSError: the file cannot be stored.
         """
         file.outcome = fetched.outcome

@@ -24,7 +24,7 @@ def fetch_song(
     free.
 
     Raises:
-        ScrapeError: the file cannot be downloaded, or is not a sound; always a subclass.
+        ScrapeError: the file cannot be downloaded, or is not a sound.
         OSError: the file cannot be written.
     """
     wanted = Wanted("audio", Candidate(url, None, None), name, with_sound=True)

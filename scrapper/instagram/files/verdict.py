@@ -1,4 +1,4 @@
-"""Decides what the outcome of a download attempt means, and what to do next: one table for files.
+"""Decides, with one table, what the outcome of a download attempt means and what to do next.
 
 The table for posts is in :mod:`scrapper.instagram.verdict`. Only a limit stops the whole post,
 apart from a full disk and an abandoned scrape, which raise exceptions of their own. Any other
@@ -89,7 +89,7 @@ class Step(Enum):
     OTHER = auto()
     """Get another source's description of the post."""
     MISSING = auto()
-    """Go without the file."""
+    """Give up the file."""
 
 
 TRANSIENT = frozenset({Outcome.FAILED, Outcome.UNREACHABLE})
@@ -144,7 +144,7 @@ def error_to_report(reasons: Sequence[ScrapeError | Outcome]) -> ScrapeError:
 
 
 def outcome_of_status(status: int) -> Outcome | None:
-    """Return the outcome that a status of the CDN means; None if the file follows."""
+    """Map a status of the CDN to an outcome; return None if the file follows."""
     if status in _STATUSES:
         return _STATUSES[status]
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -153,7 +153,7 @@ def outcome_of_status(status: int) -> Outcome | None:
 
 
 def outcome_of_error(error: Exception, *, began: bool) -> Outcome | None:
-    """Return the outcome that an exception of requests means; None for an error of our own.
+    """Map an exception of requests to an outcome; return None for an error of our own.
 
     *began* is true if a part of the file had arrived.
     """
