@@ -113,11 +113,11 @@ def _environment() -> str:
 
 def _table(found: Findings) -> Iterator[str]:
     rows = [("source", "status", "meaning", "had", "ms")]
-    for one in found.rows:
-        meaning = MEANINGS.get(one.outcome, (one.outcome, ""))[0]
-        waits = "" if one.retry_after is None else f" (wait {one.retry_after:.0f} s)"
-        took = "" if one.milliseconds is None else str(one.milliseconds)
-        rows.append((one.source, str(one.status or ""), meaning + waits, one.had, took))
+    for finding in found.rows:
+        meaning = MEANINGS.get(finding.outcome, (finding.outcome, ""))[0]
+        waits = "" if finding.retry_after is None else f" (wait {finding.retry_after:.0f} s)"
+        took = "" if finding.milliseconds is None else str(finding.milliseconds)
+        rows.append((finding.source, str(finding.status or ""), meaning + waits, finding.had, took))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (text.ljust(width) for text, width in zip(row, widths, strict=True))
@@ -129,7 +129,7 @@ def _state(settings: Settings, instagram: Instagram, found: Findings) -> Iterato
     yield f"tokens   {'none' if tokens is None else f'{tokens:.0f} s old'}"
     yield f"session  {login.state}{f', {login.username}' if login.username else ''}"
     documents = ", ".join(
-        f"{name} {one.doc_id}" for name, one in instagram.documents.found().items()
+        f"{name} {document.doc_id}" for name, document in instagram.documents.found().items()
     )
     yield f"queries  {documents or 'as built in'}"
     yield f"proxy    {_proxy()}"
@@ -198,6 +198,6 @@ def _advice(found: Findings) -> Sequence[str]:
     """Return the lines that say what to do next."""
     if found.error is None:
         return ["A source has the post, so the service can download it."]
-    outcomes = dict.fromkeys(one.outcome for one in found.rows)
+    outcomes = dict.fromkeys(row.outcome for row in found.rows)
     advice = dict.fromkeys(MEANINGS.get(outcome, ("", ""))[1] for outcome in outcomes)
     return [f"{response_to(found.error)[2]}.", *(f"- {text}" for text in advice if text)]

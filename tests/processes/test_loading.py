@@ -36,7 +36,7 @@ def register_commands(parser):
 """
 
 
-def test_a_plugin_s_command_runs_and_appears_in_help(tmp_path: Path) -> None:
+def test_plugin_commands_run_and_appear_in_help(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(COMMAND)
     done = run("greet", "you", path=tmp_path, PLUGINS="mine")
     assert (done.returncode, done.stdout, done.stderr) == (3, "hello you\n", "")

@@ -59,9 +59,7 @@ def test_a_stored_post_is_copied_and_gets_its_object_urls(
     assert CREDENTIALS["AWS_SECRET_ACCESS_KEY"] not in text
 
 
-def test_a_kill_before_the_upload_causes_no_second_copy(
-    instagram: StandIn, media_root: Path
-) -> None:
+def test_a_kill_before_the_upload_loses_no_copy(instagram: StandIn, media_root: Path) -> None:
     # Nothing listens on this port, so the upload cannot have begun.
     away = {"PLUGINS": "scrapper.plugins.s3", "S3_BUCKET": "posts", **CREDENTIALS}
     away["S3_ENDPOINT"] = f"http://127.0.0.1:{free_port()}"

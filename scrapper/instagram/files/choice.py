@@ -78,14 +78,14 @@ def choose(item: Item, wish: Wish, max_bytes: int) -> Choice:
         in_parts = _candidates(fitting)
         all_candidates = _merged(in_parts, item)
         dropped = in_parts[_MAX_PAIRS:] if item.candidates else ()
-        tried = [one for one in all_candidates if one not in dropped]
+        tried = [candidate for candidate in all_candidates if candidate not in dropped]
     else:
         fitting.sort(key=lambda pair: pair.video.codec != _H264)
         in_parts = _candidates(fitting)
         all_candidates = [*item.candidates, *in_parts]
         tried = list(item.candidates) or in_parts
     last = _candidates(smallest)
-    fallbacks = [one for one in in_parts if one not in tried][:_MAX_FALLBACKS]
+    fallbacks = [candidate for candidate in in_parts if candidate not in tried][:_MAX_FALLBACKS]
     return Choice(
         (tried or last)[:MAX_CANDIDATES], [*all_candidates, *last], passed_over, fallbacks
     )
@@ -96,8 +96,8 @@ def _pairs(item: Item, max_bytes: int) -> list[_Pair]:
     videos = [stream for stream in item.streams if stream.type == "video"]
     sounds = [stream for stream in item.streams if stream.type == "audio"]
     height = _heights(item)
-    videos.sort(key=lambda one: (-height(one), one.codec != _H264, -(one.bit_rate or 0)))
-    sounds.sort(key=lambda one: (one.codec == _RARELY_PLAYABLE, -(one.bit_rate or 0)))
+    videos.sort(key=lambda video: (-height(video), video.codec != _H264, -(video.bit_rate or 0)))
+    sounds.sort(key=lambda sound: (sound.codec == _RARELY_PLAYABLE, -(sound.bit_rate or 0)))
     pairs = []
     for video in videos:
         choices = [_Pair(video, sound, sounds[at + 1 :]) for at, sound in enumerate(sounds)]
@@ -126,7 +126,7 @@ def _merged(in_parts: Sequence[Candidate], item: Item) -> list[Candidate]:
         return [*item.candidates, *in_parts]
     height = _heights(item)
     # Whole files keep their order; those without a size come last.
-    return sorted([*in_parts, *item.candidates], key=lambda one: -height(one))
+    return sorted([*in_parts, *item.candidates], key=lambda candidate: -height(candidate))
 
 
 def _heights(item: Item) -> Callable[[Candidate | Representation], float]:
@@ -135,6 +135,6 @@ def _heights(item: Item) -> Callable[[Candidate | Representation], float]:
     If the height is unknown, it follows from the width and the aspect ratio of another file.
     """
     known: Sequence[Candidate | Representation] = (*item.streams, *item.candidates)
-    sizes = ((one.width, one.height) for one in known)
+    sizes = ((file.width, file.height) for file in known)
     ratio = next((height / width for width, height in sizes if width and height), 1.0)
-    return lambda one: one.height or (one.width or 0) * ratio
+    return lambda file: file.height or (file.width or 0) * ratio

@@ -91,9 +91,9 @@ class _File:
             if not self.candidates or self.tries.total() >= _MAX_TRIES:
                 return ()
             after = self.all_candidates[self.all_candidates.index(self.candidates[0]) + 1 :]
-            return [one for one in after if self.may_try(one)]
+            return [candidate for candidate in after if self.may_try(candidate)]
         rest = list(self.candidates)[1:] if self.failed < MAX_CANDIDATES - 1 else []
-        whole = [one for one in rest if not one.in_parts]
+        whole = [candidate for candidate in rest if not candidate.in_parts]
         return whole or rest if self.outcome is Outcome.UNJOINED else rest
 
     def may_try(self, candidate: Candidate) -> bool:
@@ -240,7 +240,7 @@ class PostDownload:
     def _start(self) -> None:
         """Start as many attempts as may start now."""
         now = time.monotonic()
-        for file in sorted(self._waiting, key=lambda one: one.is_cover):
+        for file in sorted(self._waiting, key=lambda file: file.is_cover):
             # The cover must not take the place of a more important file.
             if len(self._running) >= (1 if file.is_cover else _MAX_PARALLEL):
                 return
@@ -269,7 +269,7 @@ class PostDownload:
         """Return whether the file's next candidate, or another file, can be tried first."""
         steps = file.possible(deque(), self._generation)
         # This runs in another thread while the queue changes, so iterate over a copy.
-        others = not all(it.is_cover for it in list(self._waiting))
+        others = not all(other.is_cover for other in list(self._waiting))
         return Step.NEXT in steps or (Step.RETRY in steps and others)
 
     def _handle(self, file: _File, fetched: Fetched) -> None:

@@ -139,8 +139,10 @@ def error_to_report(reasons: Sequence[ScrapeError | Outcome]) -> ScrapeError:
 
     It is the most temporary one, because a file that may be back tomorrow must not count as gone.
     """
-    errors = [one if isinstance(one, ScrapeError) else _TABLE[one][1]() for one in reasons]
-    return min(errors, key=lambda one: _RANKS.index(type(one)) if type(one) in _RANKS else -1)
+    errors = [
+        reason if isinstance(reason, ScrapeError) else _TABLE[reason][1]() for reason in reasons
+    ]
+    return min(errors, key=lambda error: _RANKS.index(type(error)) if type(error) in _RANKS else -1)
 
 
 def outcome_of_status(status: int) -> Outcome | None:

@@ -84,7 +84,7 @@ def test_only_connection_and_server_failures_are_transient() -> None:
 
 def test_the_docs_list_every_logged_outcome() -> None:
     [row] = re.findall(r"^\| `media candidate failed`.*", OPERATIONS.read_text(), re.MULTILINE)
-    documented = set(re.findall(r"`(\w+)`", row.partition("says why")[2]))
+    documented = set(re.findall(r"`(\w+)`", row.partition("`outcome`")[2]))
     assert documented == {*Outcome} - {Outcome.WHOLE, Outcome.MUTE}
 
 
