@@ -86,7 +86,7 @@ def _nothing() -> None:
 
 
 def _rare_collections() -> None:
-    _replace(scrapper.commands.serve, "_collect_less", _nothing)
+    _replace(scrapper.commands.serve, "_tune_garbage_collection", _nothing)
 
 
 def _pooled_connections() -> None:
