@@ -261,7 +261,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
         "--max-mb",
         type=_megabytes,
         metavar="N",
-        help="choose the largest files of at most this many megabytes",
+        help="maximum size of each file in megabytes; the largest that fits is chosen",
     )
     fetch.add_argument(
         "--into",
