@@ -182,12 +182,13 @@ class Scraper:
         """Return the post that fits the *wish* from the library, or download and store it.
 
         A stored post that is stale, or does not satisfy the *wish*, is returned all the same if it
-        cannot be downloaded again. Instagram is then not queried for it until the error's
-        ``retry_after`` has passed, or as long as a cool-down. There is one exception: a post that
-        is too large, and has no smaller files, is an error.
+        cannot be downloaded again. It is then not requested from Instagram for the error's
+        ``retry_after``, or else for the cool-down. There is one exception: a stored post that is
+        too large, and has no smaller files, is an error.
 
-        With *refresh* the post is downloaded even if the stored one is fresh, and any error is
-        raised. With *keep* sweeps do not remove the post. *url* is the URL as the client sent it.
+        With *refresh*, the post is downloaded even if the stored one is fresh, and any error is
+        raised. With *keep*, sweeps no longer remove the post. *url* is the URL that the client
+        sent.
 
         Raises:
             ScrapeError: the post cannot be downloaded.
@@ -235,12 +236,12 @@ class Scraper:
 
     def _postpone_refresh(self, error: Exception, shortcode: str) -> None:
         """Make no new attempt until the *error* may have passed; the stale post is returned."""
-        known_fault = isinstance(error, ScrapeError | OSError)
+        is_expected = isinstance(error, ScrapeError | OSError)
         log.warning(
             "stale post returned",
             shortcode=shortcode,
             outcome=type(error).__name__,
-            exc_info=None if known_fault else error,
+            exc_info=None if is_expected else error,
         )
         wait = error.retry_after if isinstance(error, ScrapeError) else None
         self._retry_at[shortcode] = time.monotonic() + (self._cooldown if wait is None else wait)
