@@ -1,4 +1,4 @@
-"""``python -m scrapper``, or ``instagram-scrapper``: run the service, or one of its commands."""
+"""``python -m scrapper`` or ``instagram-scrapper``: run the service or another command."""
 
 import argparse
 import os
@@ -17,15 +17,15 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 _OWN_PACKAGES = ("scrapper", "middlewares")
 _PACKAGE_IS_MISSING = """\
-The Python package {name} is not installed here. In a clone of the repository:
-  make run                               sets up everything, and runs the service
-  .venv/bin/python -m scrapper COMMAND   runs a command after that"""
+The Python package {name} is not installed. In a clone of the repository:
+  make run                               installs everything and runs the service
+  .venv/bin/python -m scrapper COMMAND   runs any command after that"""
 _EXIT_USAGE = 2
 _EXIT_INTERRUPTED = 130
 
 
 def main() -> int:
-    """Run the command; return its exit code, 2 if the usage or a setting is wrong."""
+    """Run the command; return its exit code, which is 2 for wrong usage or an invalid setting."""
     _replace_closed_streams()
     _hide_module("charset_normalizer")
     warnings.filterwarnings("ignore", "Unable to find acceptable character detection")
@@ -37,7 +37,7 @@ def main() -> int:
             raise SettingsError(f"plugin: the command {options.command} has no func")
         command = options.func or _serve
         if command not in (_serve, _work):
-            # These two commands log the near misses.
+            # Those two log the near misses instead.
             from scrapper.commands.output import print_near_misses  # noqa: PLC0415
 
             print_near_misses()
@@ -48,7 +48,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
     except SettingsError as error:
-        print(f"Wrong settings:\n{error}", file=sys.stderr)
+        print(f"Invalid settings:\n{error}", file=sys.stderr)
         return _EXIT_USAGE
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] in _OWN_PACKAGES:
@@ -73,10 +73,10 @@ def _work(_: argparse.Namespace) -> int:
     from scrapper.settings import load_settings  # noqa: PLC0415
 
     with process_logs() as scrubber:
-        # Load the settings first: the check of REDIS_URL notices missing packages of a worker.
+        # Load the settings before worker.py: they report missing Redis packages.
         settings = load_settings()
         if not settings.redis_url.get_secret_value():
-            raise SettingsError("REDIS_URL: set it; a worker takes its posts from Redis")
+            raise SettingsError("REDIS_URL: must be set: a worker takes its posts from Redis")
         from scrapper.commands.worker import work  # noqa: PLC0415
 
         return work(settings, scrubber)
@@ -111,7 +111,7 @@ def _megabytes(text: str) -> float:
     except ValueError:
         number = 0.0
     if not 0 < number <= MAX_MEGABYTES:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of megabytes above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of megabytes")
     return number
 
 
@@ -140,9 +140,9 @@ def _backup(options: argparse.Namespace) -> int:
 
 
 def _replace_closed_streams() -> None:
-    """Put /dev/null where the shell closed a standard stream, as ``>&-`` does.
+    """Open /dev/null in place of standard streams that the shell closed, as ``>&-`` does.
 
-    Otherwise the next file or socket would get the stream's number, and so its output.
+    Otherwise the next file or socket would get the stream's number, and with it the output.
     """
     for number in range(3):
         try:
@@ -156,17 +156,17 @@ def _replace_closed_streams() -> None:
 def _hide_module(module: str) -> None:
     """Hide *module* from libraries that work without it.
 
-    Each takes 3 MB or more: rich, which structlog uses for coloured tracebacks; and
-    charset_normalizer, which requests uses to guess encodings. Without charset_normalizer, requests
-    assumes UTF-8, which is what Instagram sends.
+    Each takes 3 MB or more: structlog uses rich for coloured tracebacks, and requests uses
+    charset_normalizer to guess encodings. Without it, requests assumes UTF-8, which is what
+    Instagram sends.
     """
     sys.modules[module] = None  # type: ignore[assignment]
 
 
 def _add_commands_of_plugins(commands: Commands) -> None:
-    """Add the commands of plugins if the user asks for one of them, or for help.
+    """Add the commands of plugins if the user runs one of them, or asks for help.
 
-    Other commands must work even if plugins' modules are missing.
+    Other commands must work even if a plugin's module is missing.
 
     Raises:
         SettingsError: a plugin cannot be loaded.
@@ -188,7 +188,7 @@ def _add_commands_of_plugins(commands: Commands) -> None:
 
 
 def _program() -> str:
-    """The command by which the user runs this program."""
+    """Return the command with which the user ran this program."""
     name = Path(sys.argv[0]).name
     return "python -m scrapper" if name == "__main__.py" else name
 
@@ -196,7 +196,7 @@ def _program() -> str:
 def _parser() -> tuple[argparse.ArgumentParser, Commands]:
     parser = argparse.ArgumentParser(
         prog=_program(),
-        description="Instagram posts as files. Without a command: run the service.",
+        description="Download Instagram posts as files. Without a command, run the service.",
         epilog="Settings are environment variables; see docs/settings.md.",
     )
     parser.add_argument("--version", action="version", version=f"instagram-scrapper {__version__}")
@@ -212,7 +212,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
         "login",
         help="give the service an Instagram session",
         epilog="A running service uses the session within a second. Exit codes: 0 success, 2 no "
-        "session in the file, 4 Instagram does not accept it, 5 rate limit, 6 unreachable.",
+        "session in the file, 4 refused by Instagram, 5 rate limit, 6 unreachable.",
     )
     login.set_defaults(func=_login)
     given = login.add_mutually_exclusive_group()
@@ -222,15 +222,15 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
         type=Path,
         metavar="FILE",
         help="a browser's cookies, or Instaloader's session file; - for standard input; "
-        "INSTAGRAM_COOKIES_FILE or INSTAGRAM_SESSION_FILE if not given",
+        "default: INSTAGRAM_COOKIES_FILE or INSTAGRAM_SESSION_FILE",
     )
     given.add_argument("--forget", action="store_true", help="log out instead")
     fetch = commands.add_parser(
         "fetch",
         help="download posts without a service",
-        epilog="Exit codes: 0 success, 1 Instagram's answer made no sense, or a file could not be "
-        "written, 2 wrong usage, 3 not found, 4 login needed, 5 rate limit, 6 unreachable or too "
-        "late.",
+        epilog="Exit codes: 0 success, 1 unexpected answer from Instagram, or a file could not be "
+        "written, 2 wrong usage, 3 not found, 4 login needed, 5 rate limit, 6 unreachable or timed "
+        "out.",
     )
     fetch.set_defaults(func=_fetch, parser=parser)
     fetch.add_argument(
@@ -245,37 +245,37 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
         help="a list of URLs, one per line; # begins a comment",
     )
     fetch.add_argument(
-        "--ordered", action="store_true", help="report the outcomes in the order of the URLs"
+        "--ordered", action="store_true", help="print the outcomes in the order of the URLs"
     )
     fetch.add_argument(
         "--no-wait",
         action="store_true",
-        help="fail at once, rather than wait, at a limit",
+        help="fail at once when a limit is reached, instead of waiting",
     )
     fetch.add_argument(
         "--quality",
         choices=("compatible", "best"),
-        help="quality of videos; VIDEO_QUALITY if not given; best needs ffmpeg",
+        help="video quality; best needs ffmpeg; default: VIDEO_QUALITY",
     )
     fetch.add_argument(
         "--max-mb",
         type=_megabytes,
         metavar="N",
-        help="choose the largest files of at most this many megabytes",
+        help="maximum size of each file in megabytes; the largest that fits is chosen",
     )
     fetch.add_argument(
         "--into",
         type=Path,
         default=Path(),
         metavar="DIR",
-        help="folder for the posts; the current one if not given",
+        help="folder for the posts; default: the current folder",
     )
     doctor = commands.add_parser(
         "doctor",
-        help="show what Instagram answers for a post, and the set-up of this machine",
-        epilog="The command asks each source once, and uses the account only if the post needs a "
-        "login. Add its output to a bug report. Exit codes: 0 a source has the post, else those "
-        "of fetch.",
+        help="show what Instagram answers for a post, and how this machine is set up",
+        epilog="Each source is queried once, and the account is used only if the post needs a "
+        "login. Attach the output to bug reports. Exit codes: 0 a source has the post, otherwise "
+        "those of fetch.",
     )
     doctor.set_defaults(func=_doctor)
     doctor.add_argument("link", metavar="LINK", help="the link of a public post")
@@ -285,30 +285,30 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
     plugins.set_defaults(func=_plugins)
     plugins.add_argument("--again", metavar="NAME", help="run this plugin over the whole library")
     backup = commands.add_parser(
-        "backup", help="write the posts and the state to an archive, while the service runs"
+        "backup", help="archive the posts and the state while the service runs"
     )
     backup.set_defaults(func=_backup)
     backup.add_argument(
         "file", type=Path, metavar="FILE", help="a tar archive; - for standard output"
     )
-    backup.add_argument("--no-posts", action="store_true", help="only the state, without the posts")
+    backup.add_argument("--no-posts", action="store_true", help="archive only the state")
     return parser, commands
 
 
 def run() -> NoReturn:
-    """Run the command, and end the process with its exit code."""
+    """Run the command, and exit the process with its exit code."""
     _end(main())
 
 
 def _end(code: int) -> NoReturn:
-    """End the process even if threads of a plugin hang: Python would wait for some of them."""
+    """Exit even if a plugin's threads hang; Python would wait for some of them."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except OSError:
-        # If the reader of a pipe went away, Python would flush again and print an error.
+        # The reader of a pipe is gone. Python would flush again and print an error.
         os._exit(code)
-    # Python would wait for the threads of pools, even if they are daemons.
+    # Python waits for the threads of executors, even if they are daemons.
     if threading.active_count() > 1:
         os._exit(code)
     sys.exit(code)

@@ -51,27 +51,27 @@ from scrapper.tasks import end, in_background
 __all__ = ["create_app", "create_worker_app"]
 
 _PARTS = web.AppKey("parts", ServiceParts)
-_SECONDS_BETWEEN_LOOKS = 1.0
+_POLL_SECONDS = 1.0
 
 
 def create_app(parts: ServiceParts) -> web.Application:
-    """The service as an aiohttp application, which runs and closes its *parts*.
+    """Make the service's aiohttp application, which runs and closes its *parts*.
 
-    This reads files, so do not call it on an event loop.
+    This function reads files, so do not call it on an event loop.
 
     Raises:
-        SettingsError: a middleware or a plugin's route cannot be made, or the request path is not
-        safe.
+        SettingsError: a middleware or a plugin's route cannot be created, or the request path is
+            not safe.
     """
     settings = parts.settings
-    app = _application(parts)
+    app = _make_application(parts)
     app.cleanup_ctx.append(_run_parts)
     app.on_shutdown.append(_end_streams)
     app.add_routes(_ROUTES)
     check_base_path(settings.base_path, ["/openapi.json", *(route.path for route in _ROUTES)])
     # Some proxies leave the prefix on the path.
     if settings.base_path:
-        app.add_routes(_under(settings.base_path))
+        app.add_routes(_routes_under(settings.base_path))
         app.router.add_get(settings.base_path, to_page)
     described = openapi()
     for prefix in dict.fromkeys(("", settings.base_path)):
@@ -81,19 +81,20 @@ def create_app(parts: ServiceParts) -> web.Application:
 
 
 def create_worker_app(parts: ServiceParts) -> web.Application:
-    """What a worker serves, behind the same middlewares: health, readiness and metrics.
+    """Make a worker's application: health, readiness and metrics behind the same middlewares.
 
     The caller runs the *parts*.
 
-    Raises what :func:`create_app` raises.
+    Raises:
+        SettingsError: as for :func:`create_app`.
     """
-    app = _application(parts)
-    app.add_routes(_WATCHED)
+    app = _make_application(parts)
+    app.add_routes(_MONITORING_ROUTES)
     return app
 
 
-def _application(parts: ServiceParts) -> web.Application:
-    """An application with the request path and the resources, without routes."""
+def _make_application(parts: ServiceParts) -> web.Application:
+    """Make an application with the request path and the resources, but without routes."""
     settings, measured, plugins, fleet = parts.settings, parts.metrics, parts.plugins, parts.fleet
     keys, base_path, root = ApiKeys(settings), BasePath(settings), parts.root
     check_path(settings, keyed=keys.needed)
@@ -111,7 +112,7 @@ def _application(parts: ServiceParts) -> web.Application:
         base_path=base_path,
     )
     app = web.Application(middlewares=[sending()])
-    # The request path, outermost first; MIDDLEWARES may have another order.
+    # The default request path, outermost first. MIDDLEWARES may change the order.
     path = {
         "request_context": own.request_context,
         "metrics": own.metrics,
@@ -129,7 +130,7 @@ def _application(parts: ServiceParts) -> web.Application:
     app[BASE_PATH] = base_path
     app[resources.SESSIONS] = sessions
     app[resources.PROXY] = proxy
-    # Plugins see the resources below.
+    # The resources below are public to plugins.
     app[resources.SETTINGS] = settings.without_secrets()
     app[resources.WEBHOOK_HOSTS] = WebhookHosts.from_settings(settings)
     app[resources.METRICS] = measured
@@ -139,12 +140,12 @@ def _application(parts: ServiceParts) -> web.Application:
     app[resources.INSTAGRAM] = parts.instagram
     app[resources.SCRAPER] = parts.scraper
     app[resources.STREAMS] = StreamLimit()
-    app.cleanup_ctx.append(_follow_files)
+    app.cleanup_ctx.append(_watch_files)
     app.on_response_prepare.append(add_headers)
     return app
 
 
-_WATCHED = (
+_MONITORING_ROUTES = (
     web.get("/metrics", metrics),
     web.get("/health", health),
     web.get("/ready", ready),
@@ -162,7 +163,7 @@ _ROUTES = (
     web.get("/storage", storage),
     web.get("/posts", list_posts),
     web.post("/posts/bulk", bulk_change),
-    # Shortcodes have at least five characters, so this path is free.
+    # Shortcodes have at least five characters, so "bulk" is not one.
     web.get("/posts/{shortcode:(?!bulk$)[^{}/]+}", get_post),
     web.delete("/posts/{shortcode:(?!bulk$)[^{}/]+}", delete_post),
     web.get("/posts/{shortcode}/thumbnail", thumbnail),
@@ -178,11 +179,11 @@ _ROUTES = (
     web.delete("/session", end_session),
     *(web.get(path, page) for path in PAGE_FILES),
     *(web.get(path, docs) for path in DOCS_FILES),
-    *_WATCHED,
+    *_MONITORING_ROUTES,
 )
 
 
-def _under(prefix: str) -> list[web.RouteDef]:
+def _routes_under(prefix: str) -> list[web.RouteDef]:
     return [
         web.RouteDef(route.method, prefix + route.path, route.handler, route.kwargs)
         for route in _ROUTES
@@ -197,7 +198,7 @@ async def _run_parts(app: web.Application) -> AsyncIterator[None]:
         feed = EventFeed(
             jobs,
             parts.library.news,
-            # As for GET /login: if no key is set, nobody may see the login.
+            # As in GET /login, the login is hidden if no key is set.
             (lambda: login_json(login.state)) if app[resources.API_KEYS].needed else None,
         )
         app[resources.EVENTS] = feed
@@ -205,23 +206,23 @@ async def _run_parts(app: web.Application) -> AsyncIterator[None]:
         await feed.close()
 
 
-async def _follow_files(app: web.Application) -> AsyncIterator[None]:
-    """Look once a second whether the files of keys, logins and sessions, or the lock, changed."""
+async def _watch_files(app: web.Application) -> AsyncIterator[None]:
+    """Once a second, reread changed files of keys, logins and sessions, and check the lock."""
 
-    def look() -> None:
+    def check_files() -> None:
         app[resources.API_KEYS].look()
         app[resources.INSTAGRAM].login.session()
         app[resources.SESSIONS].look()
         app[resources.MEDIA_ROOT].keep_lock()
 
-    async def follow() -> None:
+    async def watch() -> None:
         while True:
-            await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
-            await asyncio.to_thread(look)
+            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.to_thread(check_files)
 
-    following = in_background(follow(), "files that may change")
+    watching = in_background(watch(), "watched files")
     yield
-    await end(following)
+    await end(watching)
 
 
 async def _end_streams(app: web.Application) -> None:

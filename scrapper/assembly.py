@@ -1,4 +1,4 @@
-"""The one place where the parts of a process are put together, opened and closed."""
+"""Assembles, opens and closes the parts of a process, for all commands."""
 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -77,7 +77,7 @@ class ServiceParts(Parts):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginParts:
-    """The plugins, and what they follow; nothing is open yet."""
+    """The plugins and what they follow, not opened yet."""
 
     settings: Settings
     plugins: Plugins
@@ -86,11 +86,11 @@ class PluginParts:
 
 
 def assemble(settings: Settings) -> ServiceParts:
-    """The parts of the service, or of a worker; blocking. The media folder is open.
+    """Make the parts of the service or of a worker, and open the media folder. This blocks.
 
     Raises:
-        SettingsError: ``INSTAGRAM_SESSION_FILE`` holds no session, a plugin cannot be made, or
-            another process uses the media folder.
+        SettingsError: ``INSTAGRAM_SESSION_FILE`` contains no session, a plugin cannot be created,
+            or another process uses the media folder.
     """
     metrics, plugins = Metrics(), Plugins.from_settings(settings)
     fleet = _fleet(settings, metrics)
@@ -137,7 +137,7 @@ def assemble(settings: Settings) -> ServiceParts:
 
 
 def assemble_fetch(settings: Settings) -> Parts:
-    """The parts of ``fetch``, which leaves nothing but posts in the folder; blocking.
+    """Make the parts of ``fetch``, which stores only posts in the folder. This blocks.
 
     Raises:
         SettingsError: as for :func:`assemble`.
@@ -156,7 +156,7 @@ def assemble_fetch(settings: Settings) -> Parts:
 
 
 def assemble_doctor(settings: Settings) -> Instagram:
-    """A client like that of the service at ``MEDIA_ROOT``, which may be running.
+    """Make a client like that of the service at ``MEDIA_ROOT``, which may be running.
 
     Raises:
         SettingsError: as for :func:`assemble`.
@@ -166,10 +166,10 @@ def assemble_doctor(settings: Settings) -> Instagram:
 
 
 def assemble_login(settings: Settings) -> Instagram:
-    """A client with the login of the service at ``MEDIA_ROOT``, which may run meanwhile.
+    """Make a client with the login of the service at ``MEDIA_ROOT``, which may be running.
 
     Raises:
-        SettingsError: the folder cannot be made.
+        SettingsError: the folder cannot be created.
     """
     root = MediaRoot(settings.media_root)
     root.make()
@@ -177,12 +177,12 @@ def assemble_login(settings: Settings) -> Instagram:
 
 
 def assemble_plugins(settings: Settings, *, pauses: Pauses) -> PluginParts:
-    """The parts of the command ``plugins``: failed calls are repeated after each of the *pauses*.
+    """Make the parts of the command ``plugins``, which retries failed calls after the *pauses*.
 
     Raises:
-        SettingsError: a plugin cannot be made.
+        SettingsError: a plugin cannot be created.
     """
-    # No other process may use the folder meanwhile, even if there is Redis.
+    # No other process may use the folder meanwhile, even with Redis.
     root = MediaRoot(settings.media_root)
     followed = Followed(
         library=Library(root.path, check=root.check),
@@ -198,9 +198,9 @@ def assemble_plugins(settings: Settings, *, pauses: Pauses) -> PluginParts:
 
 @asynccontextmanager
 async def serving(parts: ServiceParts) -> AsyncIterator[Jobs]:
-    """Run the service's parts while the block runs, and close them at its end; yield the jobs.
+    """Run the service's parts for the duration of the block, then close them; yield the jobs.
 
-    A single process also runs the jobs' posts, and delivers their webhooks.
+    A single process also runs the jobs' posts and delivers their webhooks.
     """
     settings, store = parts.settings, parts.jobs
     async with AsyncExitStack() as opened:
@@ -215,17 +215,17 @@ async def serving(parts: ServiceParts) -> AsyncIterator[Jobs]:
 
 @asynccontextmanager
 async def working(parts: ServiceParts) -> AsyncIterator["Receiver"]:
-    """A receiver that, once it listens, runs ``SCRAPE_CONCURRENCY`` posts at a time.
+    """Yield a receiver that runs ``SCRAPE_CONCURRENCY`` posts at a time once it listens.
 
-    At the block's end the unfinished posts go back to the queue.
+    At the end of the block, unfinished posts return to the queue.
     """
-    # Only a process that uses Redis has these packages.
+    # These packages are installed only for Redis.
     from taskiq.acks import AcknowledgeType  # noqa: PLC0415
     from taskiq.receiver import Receiver  # noqa: PLC0415
 
     from scrapper.jobs.stores.redis_deliveries import RedisDeliveries  # noqa: PLC0415
 
-    # Below WARNING, taskiq logs each message; we log each failure ourselves.
+    # At lower levels, taskiq logs every message. We log every failure ourselves.
     logging.getLogger("taskiq").setLevel(logging.WARNING)
     settings, fleet, store = (
         parts.settings,
@@ -248,8 +248,8 @@ async def working(parts: ServiceParts) -> AsyncIterator["Receiver"]:
             )
         finally:
             if fleet.queue.holds_posts:
-                # Others cannot download the posts while this process has their turns.
-                await parts.scraper.break_off()
+                # Other processes cannot download these posts while this one has the turns.
+                await parts.scraper.abort()
             await fleet.queue.hand_back()
 
 
@@ -262,7 +262,7 @@ def _runner(parts: ServiceParts, *, stopping: Callable[[], bool] = lambda: False
 def _own_store(
     settings: Settings, root: MediaRoot, clock: ClockWatch, plugins: Sequence[str]
 ) -> SqliteStore:
-    """The jobs of a single process."""
+    """Make the store for the jobs of a single process."""
     return SqliteStore(
         JobFile(root.state / "jobs.sqlite3", check=root.check),
         patience=settings.job_patience_seconds,
@@ -276,7 +276,7 @@ def _own_store(
 
 
 def _shared_store(settings: Settings, fleet: "Fleet", plugins: Sequence[str]) -> "RedisStore":
-    """The jobs of all processes."""
+    """Make the store for the jobs that all processes share."""
     from scrapper.jobs.stores.redis import RedisStore  # noqa: PLC0415
 
     return RedisStore(
@@ -291,7 +291,7 @@ def _shared_store(settings: Settings, fleet: "Fleet", plugins: Sequence[str]) ->
 
 @asynccontextmanager
 async def _running(parts: ServiceParts) -> AsyncIterator[None]:
-    """Run what the service and a worker have in common."""
+    """Run the parts that the service and a worker have in common."""
     async with AsyncExitStack() as opened:
         opened.callback(parts.root.close)
         opened.push_async_callback(parts.library.close)
@@ -322,7 +322,7 @@ def _sweeping(parts: ServiceParts) -> AbstractAsyncContextManager[None]:
 def _fleet(settings: Settings, metrics: Metrics) -> "Fleet | None":
     if not settings.redis_url.get_secret_value():
         return None
-    # A single process need not have the packages for Redis.
+    # A single process need not have the Redis packages installed.
     from scrapper.replicas.fleet import Fleet  # noqa: PLC0415
 
     return Fleet(settings, metrics)
@@ -335,7 +335,7 @@ def _instagram(
     fleet: "Fleet | None" = None,
     more_sources: Sequence[Source] = (),
 ) -> Instagram:
-    """A client that stores its login and its learned pace."""
+    """Make a client that stores its login, its documents and the pace that it has learned."""
     return Instagram.from_settings(
         settings,
         on_request=metrics.count_instagram_request,

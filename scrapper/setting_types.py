@@ -1,4 +1,4 @@
-"""The types of settings: how each is read from text, and its error messages."""
+"""The types of settings, with the parsing of their texts and their error messages."""
 
 import base64
 import os
@@ -64,7 +64,7 @@ _WEBHOOK_SECRET_BYTES = (24, 64)
 _PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 _Item = TypeVar("_Item")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
-# Clients or other proxies send these themselves.
+# Clients or other proxies send these headers themselves.
 _OTHER_HEADERS = (
     *("authorization", "cookie", "host", "origin", "x-api-key"),
     *("forwarded", "x-forwarded-for", "x-forwarded-prefix", "x-forwarded-proto", "x-request-id"),
@@ -79,26 +79,24 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _peers(text: Any) -> Any:
+def _parse_peers(text: Any) -> Any:
     if not isinstance(text, str):
         return text
     return [part if part == "unix" else ip_network(part) for part in _split(text)]
 
 
-def _names(text: Any) -> Any:
+def _split_if_text(text: Any) -> Any:
     return _split(text) if isinstance(text, str) else text
 
 
-def _is_host_name(name: str) -> str:
+def _validate_host_name(name: str) -> str:
     if not _HOST_NAME.fullmatch(name):
-        raise ValueError(
-            f"{name!r} is not a host name: leave out the scheme, the port and the path"
-        )
+        raise ValueError(f"{name!r} is not a host name: omit the scheme, the port and the path")
     return name.lower()
 
 
 def is_network(text: str) -> bool:
-    """Whether *text* is an address, or a network in CIDR notation."""
+    """Return whether *text* is an IP address, or a network in CIDR notation."""
     try:
         ip_network(text)
     except ValueError:
@@ -106,135 +104,135 @@ def is_network(text: str) -> bool:
     return True
 
 
-def _is_host_or_network(text: str) -> str:
-    return text if is_network(text) else _is_host_name(text)
+def _validate_host_or_network(text: str) -> str:
+    return text if is_network(text) else _validate_host_name(text)
 
 
-def _is_proxy(text: str) -> str:
-    """*text* in the form of a connection's peer: an address, ``unix``, or a socket's path."""
+def _validate_proxy(text: str) -> str:
+    """Normalize *text* to an IP address, ``unix``, or the path of a Unix socket."""
     if text == "unix" or text.startswith(("/", "unix:/")):
         return text.removeprefix("unix:")
     host, slash, prefix = text.partition("/")
     try:
         address = ip_address(host)
     except ValueError:
-        raise ValueError(f"{text!r} is neither an address nor a Unix socket") from None
+        raise ValueError(f"{text!r} is neither an IP address nor a Unix socket") from None
     if (slash and prefix != str(address.max_prefixlen)) or address.is_unspecified:
-        raise ValueError(f"{text!r} is not a single address: name each proxy by its own")
+        raise ValueError(f"{text!r} is not a single IP address: list the address of each proxy")
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 
-def _is_header_name(name: str) -> str:
+def _validate_header_name(name: str) -> str:
     if (name and not _HEADER_NAME.fullmatch(name)) or name.lower() in _OTHER_HEADERS:
-        raise ValueError("write the name of a header that nothing else uses, such as Remote-User")
+        raise ValueError("must be the name of a header with no other use, such as Remote-User")
     return name
 
 
-def _is_socket_path(path: Path) -> Path:
+def _validate_socket_path(path: Path) -> Path:
     if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
-        raise ValueError(f"the path is too long: {_MAX_SOCKET_PATH} bytes at most")
+        raise ValueError(f"the path is too long: at most {_MAX_SOCKET_PATH} bytes are allowed")
     if not path.parent.is_dir():
-        raise ValueError(f"there is no folder {path.parent}")
+        raise ValueError(f"the folder {path.parent} does not exist")
     return path
 
 
-def _mode(text: Any) -> Any:
+def _parse_mode(text: Any) -> Any:
     if not isinstance(text, str):
         return text
     if not _MODE.fullmatch(text):
-        raise ValueError("write the permissions in octal, such as 660")
+        raise ValueError("must be permissions in octal, such as 660")
     return int(text, 8)
 
 
-def _is_webhook_secret(secret: SecretStr) -> SecretStr:
+def _validate_webhook_secret(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value().removeprefix("whsec_")
     try:
         size = len(base64.b64decode(text, validate=True))
     except ValueError:
         size = 0
     if text and not _WEBHOOK_SECRET_BYTES[0] <= size <= _WEBHOOK_SECRET_BYTES[1]:
-        raise ValueError("write whsec_ and the base64 of 24 to 64 random bytes")
+        raise ValueError("must be whsec_ and the base64 of 24 to 64 random bytes")
     return secret
 
 
-def _is_base_path(path: str) -> str:
+def _validate_base_path(path: str) -> str:
     path = path.rstrip("/")
     if path and not _BASE_PATH.fullmatch(path):
-        raise ValueError("write it like /saved: a slash in front, none at the end, no query")
+        raise ValueError("must look like /saved: a leading slash, no trailing slash, no query")
     return path
 
 
-def _is_download_name(template: str) -> str:
+def _validate_download_name(template: str) -> str:
     fields = ", ".join(f"{{{name}}}" for name in _DOWNLOAD_FIELDS)
     try:
         parsed = list(Formatter().parse(template))
     except ValueError as error:
-        raise ValueError(f"{error}; write {{{{ and }}}} for braces") from None
+        raise ValueError(f"{error}; write {{{{ and }}}} for literal braces") from None
     for _, name, format_spec, conversion in parsed:
         if name is not None and (name not in _DOWNLOAD_FIELDS or format_spec or conversion):
-            raise ValueError(f"there is no {{{name}}}; there are {fields}")
+            raise ValueError(f"unknown field {{{name}}}; the fields are {fields}")
     return template
 
 
-def _is_sendable(key: SecretStr) -> SecretStr:
+def _validate_key(key: SecretStr) -> SecretStr:
     text = key.get_secret_value()
     if text != text.strip() or not text.isprintable():
-        raise ValueError("a header cannot carry spaces around a key, or control characters")
+        raise ValueError("a key in a header cannot have spaces around it, or control characters")
     return key
 
 
-def _absolute(path: Path) -> Path:
+def _make_absolute(path: Path) -> Path:
     if str(path).startswith("~"):
-        raise ValueError("~ is not expanded here: write the whole path")
+        raise ValueError("~ is not expanded: write the full path")
     try:
         str(path).encode()
         return path.absolute()
     except UnicodeEncodeError:
-        raise ValueError("its name is not UTF-8, as responses must be: choose another") from None
+        raise ValueError("its name is not UTF-8, which responses need: choose another") from None
     except FileNotFoundError:
-        raise ValueError("the current folder was removed: write the whole path") from None
+        raise ValueError("the current folder was removed: write the full path") from None
 
 
-def _is_writable(path: Path) -> Path:
-    # Path.exists() raises if a folder on the way cannot be searched.
+def _validate_writable(path: Path) -> Path:
+    # Path.exists() raises if a parent folder cannot be searched.
     existing = next(folder for folder in (path, *path.parents) if os.path.exists(folder))  # noqa: PTH110
     for folder in (existing, path, path / ".incoming", path / ".state"):
         if os.path.lexists(folder) and not (
             folder.is_dir() and os.access(folder, os.R_OK | os.W_OK | os.X_OK)
         ):
-            raise ValueError(_reason_not_writable(folder, path))
+            raise ValueError(_why_not_writable(folder, path))
     return path
 
 
-def _reason_not_writable(folder: Path, wanted: Path) -> str:
-    """Why *folder* cannot be written, and what the operator can do about it.
+def _why_not_writable(folder: Path, wanted: Path) -> str:
+    """Return why *folder* cannot be written, and what the operator can do about it.
 
-    *folder* is *wanted* itself, a folder in it, or the nearest one above it that exists.
+    *folder* is *wanted* itself, a folder in it, or its nearest existing parent.
     """
     if not folder.is_dir():
         return f"{folder} is not a folder"
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
-        return f"{folder} is on a read-only file system: choose a folder that takes files"
+        return f"{folder} is on a read-only file system: choose another folder"
     owner, ours = folder.stat().st_uid, os.getuid()
     above = folder in wanted.parents
-    missing = f"{wanted} cannot be made or reached: " if above else ""
+    missing = f"{wanted} cannot be created or reached: " if above else ""
     if owner == ours:
-        return f"{missing}{folder} cannot be written: give its owner the rights (chmod u+rwx)"
-    # Nobody should change the owner of a folder of the system.
+        return f"{missing}{folder} cannot be written: give its owner the permissions (chmod u+rwx)"
+    # The parent may be a system folder, whose owner must not change.
     give = (
-        f"make it first (mkdir -p {wanted} && chown {ours} {wanted})"
+        f"create it first (mkdir -p {wanted} && chown {ours} {wanted})"
         if above
-        else f"either give it the folder (chown -R {ours} {wanted})"
+        else f"change its owner (chown -R {ours} {wanted})"
     )
     return (
-        f"{missing}{folder} belongs to user {_named(owner)}, and the service runs as user "
-        f"{_named(ours)}: {give}, or run it as that user "
+        f"{missing}{folder} belongs to user {_user_with_name(owner)}, but the service runs as user "
+        f"{_user_with_name(ours)}: {give}, or run the service as user {owner} "
         f'(user: "{owner}" in compose.yaml, --user {owner} with docker run)'
     )
 
 
 def why_no_proxy(url: str) -> str | None:
-    """Why *url* is not the URL of a proxy; the text does not quote it."""
+    """Return why *url* is not the URL of a proxy, without quoting it; None if it is one."""
     try:
         parts = urlsplit(url)
         is_proxy = parts.scheme in _PROXY_SCHEMES and parts.hostname and parts.port != 0
@@ -243,25 +241,25 @@ def why_no_proxy(url: str) -> str | None:
     if is_proxy and not any(map(str.isspace, url)):
         return None
     return (
-        "not the URL of a proxy: write it like http://proxy.example:3128 or "
+        "must be the URL of a proxy, such as http://proxy.example:3128 or "
         "socks5h://127.0.0.1:9050; in its password write /, # and @ as %2F, %23 and %40"
     )
 
 
-def _named(uid: int) -> str:
+def _user_with_name(uid: int) -> str:
     try:
         return f"{uid} ({pwd.getpwuid(uid).pw_name})"
     except KeyError:
         return str(uid)
 
 
-def _is_loadable(name: str) -> str:
+def _validate_factory(name: str) -> str:
     module, colon, factory = name.partition(":")
     if not (module and colon and factory):
         raise ValueError(f"{name!r} is not of the form module:factory")
     try:
         loaded = resolve_name(name)
-    # A user's module may raise anything while it is imported, or end the process.
+    # Importing a user's module may raise anything, or end the process.
     except (Exception, SystemExit) as error:
         raise ValueError(f"{name!r} cannot be loaded: {error}") from error
     if not callable(loaded):
@@ -269,27 +267,27 @@ def _is_loadable(name: str) -> str:
     return name
 
 
-def _is_middleware(name: str) -> str:
+def _validate_middleware(name: str) -> str:
     if ":" not in name and name not in OWN_MIDDLEWARES:
         raise ValueError(
-            f"there is no {name!r}; there are {', '.join(OWN_MIDDLEWARES)}, and your own as "
-            "module:factory"
+            f"unknown middleware {name!r}; use {', '.join(OWN_MIDDLEWARES)}, or module:factory "
+            "for your own"
         )
-    return name if name in OWN_MIDDLEWARES else _is_loadable(name)
+    return name if name in OWN_MIDDLEWARES else _validate_factory(name)
 
 
-def _is_importable(name: str) -> str:
+def _validate_module(name: str) -> str:
     if name in _OWN_PLUGINS:
         name = OWN_PLUGINS_PACKAGE + name
     try:
         import_module(name)
-    # A user's module may raise anything while it is imported, or end the process.
+    # Importing a user's module may raise anything, or end the process.
     except (Exception, SystemExit) as error:
         raise ValueError(f"{name!r} cannot be imported: {error}") from error
     return name
 
 
-def _is_readable(path: Path) -> Path:
+def _validate_readable(path: Path) -> Path:
     try:
         open_file(path).close()
     except OSError as error:
@@ -297,17 +295,17 @@ def _is_readable(path: Path) -> Path:
     return path
 
 
-def _is_possible(quality: str) -> str:
+def _validate_video_quality(quality: str) -> str:
     if quality == "best" and (missing := missing_programs()):
         raise ValueError(f"best needs {' and '.join(missing)} on the PATH: install ffmpeg")
     return quality
 
 
-def _is_redis_url(url: SecretStr) -> SecretStr:
+def _validate_redis_url(url: SecretStr) -> SecretStr:
     if not url.get_secret_value():
         return url
     try:
-        from redis.connection import parse_url  # noqa: PLC0415 - only where it is set
+        from redis.connection import parse_url  # noqa: PLC0415 - needed only for this setting
     except ImportError as error:
         raise ValueError("install instagram-scrapper[redis], or requirements/redis.txt") from error
     try:
@@ -315,7 +313,7 @@ def _is_redis_url(url: SecretStr) -> SecretStr:
     except ValueError:
         # The error's message may quote a part of the password.
         raise ValueError(
-            "not the URL of a Redis; write /, # and @ in its password as %2F, %23 and %40"
+            "must be a Redis URL; in its password write /, # and @ as %2F, %23 and %40"
         ) from None
     return url
 
@@ -327,31 +325,31 @@ _MAX_DOWNLOAD_NAME = 200
 DAY = 24 * 60 * 60
 YEAR = 366 * DAY
 
-ReadableFile = Annotated[Path, AfterValidator(_is_readable)]
-Folder = Annotated[Path, AfterValidator(_absolute), AfterValidator(_is_writable)]
-Key = Annotated[SecretStr, AfterValidator(_is_sendable)]
-RedisURL = Annotated[SecretStr, AfterValidator(_is_redis_url)]
-VideoQuality = Annotated[Literal["compatible", "best"], AfterValidator(_is_possible)]
+ReadableFile = Annotated[Path, AfterValidator(_validate_readable)]
+Folder = Annotated[Path, AfterValidator(_make_absolute), AfterValidator(_validate_writable)]
+Key = Annotated[SecretStr, AfterValidator(_validate_key)]
+RedisURL = Annotated[SecretStr, AfterValidator(_validate_redis_url)]
+VideoQuality = Annotated[Literal["compatible", "best"], AfterValidator(_validate_video_quality)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=YEAR)]
 
-HeaderName = Annotated[str, AfterValidator(_is_header_name)]
-SocketMode = Annotated[int, BeforeValidator(_mode)]
-SocketPath = Annotated[Path, AfterValidator(Path.absolute), AfterValidator(_is_socket_path)]
-BasePathText = Annotated[str, AfterValidator(_is_base_path)]
+HeaderName = Annotated[str, AfterValidator(_validate_header_name)]
+SocketMode = Annotated[int, BeforeValidator(_parse_mode)]
+SocketPath = Annotated[Path, AfterValidator(Path.absolute), AfterValidator(_validate_socket_path)]
+BasePathText = Annotated[str, AfterValidator(_validate_base_path)]
 DownloadName = Annotated[
-    str, Field(min_length=1, max_length=_MAX_DOWNLOAD_NAME), AfterValidator(_is_download_name)
+    str, Field(min_length=1, max_length=_MAX_DOWNLOAD_NAME), AfterValidator(_validate_download_name)
 ]
-_Listed = Annotated[tuple[_Item, ...], NoDecode, BeforeValidator(_names)]
-AuthProxies = _Listed[Annotated[str, AfterValidator(_is_proxy)]]
-HostNames = _Listed[Annotated[str, AfterValidator(_is_host_name)]]
-HostsOrNetworks = _Listed[Annotated[str, AfterValidator(_is_host_or_network)]]
+_Listed = Annotated[tuple[_Item, ...], NoDecode, BeforeValidator(_split_if_text)]
+AuthProxies = _Listed[Annotated[str, AfterValidator(_validate_proxy)]]
+HostNames = _Listed[Annotated[str, AfterValidator(_validate_host_name)]]
+HostsOrNetworks = _Listed[Annotated[str, AfterValidator(_validate_host_or_network)]]
 Peers = Annotated[
-    tuple[IPv4Network | IPv6Network | Literal["unix"], ...], NoDecode, BeforeValidator(_peers)
+    tuple[IPv4Network | IPv6Network | Literal["unix"], ...], NoDecode, BeforeValidator(_parse_peers)
 ]
 WebhookSecret = Annotated[
-    SecretStr, AfterValidator(_is_webhook_secret), Field(validate_default=True)
+    SecretStr, AfterValidator(_validate_webhook_secret), Field(validate_default=True)
 ]
-Middlewares = _Listed[Annotated[str, AfterValidator(_is_middleware)]]
-Factories = _Listed[Annotated[str, AfterValidator(_is_loadable)]]
-Modules = _Listed[Annotated[str, AfterValidator(_is_importable)]]
+Middlewares = _Listed[Annotated[str, AfterValidator(_validate_middleware)]]
+Factories = _Listed[Annotated[str, AfterValidator(_validate_factory)]]
+Modules = _Listed[Annotated[str, AfterValidator(_validate_module)]]

@@ -1,4 +1,4 @@
-"""The settings, read from the environment and checked at start."""
+"""The settings, read from the environment and validated at start."""
 
 import math
 import os
@@ -84,14 +84,14 @@ PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
 
 
 GRACE_SECONDS = 5.0
-"""How long beyond a scrape's deadline a stopping process waits for requests or posts."""
+"""How many seconds beyond a scrape's deadline a stopping process waits for requests or posts."""
 
 _MAX_KEY_BYTES = 4096
 _PROXIES = ("https_proxy", "all_proxy")
-_OTHERS_NAMES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE")
-# Variables of OpenTelemetry and OpenSSL: like ours, but not mistakes.
-_NO_MISTAKES = ("OTEL_", "SSL_CERT_FILE")
-_LIKENESS = 0.82
+_OTHER_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE")
+# Variables of OpenTelemetry and OpenSSL resemble ours without being mistakes.
+_NOT_MISSPELT = ("OTEL_", "SSL_CERT_FILE")
+_MIN_SIMILARITY = 0.82
 _SECRETS = (
     "api_key",
     "api_key_file",
@@ -105,14 +105,17 @@ _SECRETS = (
 )
 
 
-def _usual_media_root() -> Path:
-    """``/data/instaloader`` if there is a ``/data``, as in the image; else ``data/instaloader``."""
+def _default_media_root() -> Path:
+    """Return the default of ``MEDIA_ROOT``.
+
+    It is ``/data/instaloader`` if ``/data`` exists, as in the image, and else ``data/instaloader``.
+    """
     data = Path("/data")
     return (data if data.is_dir() else Path("data")) / "instaloader"
 
 
 class LogSettings(BaseSettings):
-    """The settings that are needed to log the errors in all others."""
+    """The settings that are needed to log errors in the other settings."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
 
@@ -125,7 +128,7 @@ class LogSettings(BaseSettings):
 
     @classmethod
     def or_defaults(cls) -> "LogSettings":
-        """The environment's settings, or the defaults if one is wrong, which is reported later."""
+        """Read the settings, or return the defaults if one is invalid, which is reported later."""
         try:
             return cls()
         except ValidationError:
@@ -133,12 +136,12 @@ class LogSettings(BaseSettings):
 
 
 class Settings(LogSettings):
-    """Every setting of the service; the names are those of the environment, in lower case."""
+    """All settings of the service, under the lower-case names of the environment variables."""
 
     api_key: Key = SecretStr("")
     api_key_file: ReadableFile | None = None
     api_keys_file: ReadableFile | None = None
-    host: str = "0.0.0.0"  # noqa: S104 - a container is reached from outside
+    host: str = "0.0.0.0"  # noqa: S104 - a container is reached through its network
     port: Port = 5633
     unix_socket: SocketPath | None = None
     unix_socket_mode: SocketMode = 0o660
@@ -146,7 +149,7 @@ class Settings(LogSettings):
     tls_key_file: Annotated[ReadableFile | None, Field(validate_default=True)] = None
     auth_proxies: AuthProxies = ()
     auth_proxy_header: Annotated[HeaderName, Field(validate_default=True)] = ""
-    media_root: Folder = Field(default_factory=_usual_media_root, validate_default=True)
+    media_root: Folder = Field(default_factory=_default_media_root, validate_default=True)
     download_name: DownloadName = "{shortcode}"
     max_url_length: PositiveInt = 512
     max_json_body_bytes: PositiveInt = 4096
@@ -192,35 +195,35 @@ class Settings(LogSettings):
 
     @field_validator("api_key_file")
     @classmethod
-    def _is_only_key(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+    def _check_key_file(cls, path: Path | None, info: ValidationInfo) -> Path | None:
         if path is not None:
             if info.data.get("api_key", SecretStr("")).get_secret_value():
-                raise ValueError("API_KEY is set too: set one of the two")
-            if not _key_in(path):
+                raise ValueError("API_KEY is set, too: set only one of the two")
+            if not _read_key(path):
                 raise ValueError(f"{path} is empty")
         return path
 
     @field_validator("auth_proxies")
     @classmethod
-    def _listens_for_proxies(cls, proxies: tuple[str, ...], info: ValidationInfo) -> Any:
-        """Write the Unix socket as ``unix``; it must be the one that the service listens on."""
+    def _check_auth_proxies(cls, proxies: tuple[str, ...], info: ValidationInfo) -> Any:
+        """Replace the path of the Unix socket, which must be the service's own, by ``unix``."""
         own = info.data.get("unix_socket")
         for proxy in proxies:
             is_path = proxy.startswith("/")
             if (is_path or proxy == "unix") and (own is None or (is_path and Path(proxy) != own)):
-                raise ValueError(f"{proxy}: UNIX_SOCKET must be set to it")
+                raise ValueError(f"{proxy}: UNIX_SOCKET must be set to the same socket")
         return tuple("unix" if proxy.startswith("/") else proxy for proxy in proxies)
 
     @field_validator("auth_proxy_header")
     @classmethod
-    def _goes_with_proxies(cls, header: str, info: ValidationInfo) -> str:
+    def _check_proxy_header(cls, header: str, info: ValidationInfo) -> str:
         if bool(info.data.get("auth_proxies", header)) != bool(header):
             raise ValueError("set both AUTH_PROXY_HEADER and AUTH_PROXIES, or neither")
         return header
 
     @field_validator("tls_key_file")
     @classmethod
-    def _goes_with_certificate(cls, key: Path | None, info: ValidationInfo) -> Path | None:
+    def _check_tls_key(cls, key: Path | None, info: ValidationInfo) -> Path | None:
         certificate = info.data.get("tls_cert_file", key)
         if (certificate is None) != (key is None):
             raise ValueError("set both TLS_CERT_FILE and TLS_KEY_FILE, or neither")
@@ -230,14 +233,14 @@ class Settings(LogSettings):
 
     @field_validator("webhook_secret")
     @classmethod
-    def _is_set_with_hosts(cls, secret: SecretStr, info: ValidationInfo) -> SecretStr:
+    def _check_webhook_secret(cls, secret: SecretStr, info: ValidationInfo) -> SecretStr:
         if info.data.get("webhook_hosts") and not secret.get_secret_value():
-            raise ValueError("WEBHOOK_HOSTS is set: set a secret too, to sign the webhooks")
+            raise ValueError("must be set if WEBHOOK_HOSTS is set, to sign the webhooks")
         return secret
 
     @field_validator("instagram_username")
     @classmethod
-    def _is_set_with_session_file(cls, username: str, info: ValidationInfo) -> str:
+    def _check_username(cls, username: str, info: ValidationInfo) -> str:
         session_file = info.data.get("instagram_session_file", username)
         if bool(session_file) != bool(username):
             raise ValueError("set both INSTAGRAM_SESSION_FILE and INSTAGRAM_USERNAME, or neither")
@@ -245,66 +248,66 @@ class Settings(LogSettings):
 
     @field_validator("instagram_session_file")
     @classmethod
-    def _is_only_session(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+    def _check_session_file(cls, path: Path | None, info: ValidationInfo) -> Path | None:
         if path is not None and info.data.get("instagram_cookies_file"):
-            raise ValueError("INSTAGRAM_COOKIES_FILE is set too: set one of the two")
+            raise ValueError("INSTAGRAM_COOKIES_FILE is set, too: set only one of the two")
         return path
 
     @property
     def key(self) -> str:
-        """The API key, from wherever it is set; empty if the service is open."""
+        """The API key from ``API_KEY`` or its file; empty if the service is open."""
         if self.api_key_file is not None:
-            return _key_in(self.api_key_file)
+            return _read_key(self.api_key_file)
         return self.api_key.get_secret_value()
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What no log line may hold: the API key, Redis's password, the webhooks' secret."""
+        """What no log line may contain: the API key, the Redis password, and the webhook secret."""
         url = urlsplit(self.redis_url.get_secret_value())
         passwords = [url.password or "", *parse_qs(url.query).get("password", [])]
         webhook_secret = self.webhook_secret.get_secret_value()
         return (self.key, webhook_secret, *passwords, *map(unquote, passwords))
 
     def without_secrets(self) -> "Settings":
-        """These settings for foreign code: no keys, cookies or passwords."""
+        """Return a copy for foreign code, without keys, cookies and passwords."""
         return self.model_copy(
             update={name: type(self).model_fields[name].default for name in _SECRETS}
         )
 
     @property
     def session_file(self) -> Path | None:
-        """The file with the session, in whichever format it is set."""
+        """The file with the Instagram session, in either format."""
         return self.instagram_cookies_file or self.instagram_session_file
 
     @property
     def files_at_once(self) -> int:
-        """How many files are downloaded at the same time."""
+        """How many files may be downloaded at the same time."""
         return self.download_concurrency or self.scrape_concurrency
 
     @property
     def worker_grace(self) -> float:
-        """The seconds in which a stopping worker may finish what it holds."""
+        """How many seconds a stopping worker has to finish the posts that it holds."""
         given = self.worker_grace_seconds
         return self.scrape_timeout_seconds + GRACE_SECONDS if given is None else given
 
     @property
     def max_media_bytes(self) -> int:
-        """The size of the largest file that is downloaded."""
+        """The maximum size of a downloaded file in bytes."""
         return self.max_media_mb * 1_000_000
 
     @property
     def min_free_bytes(self) -> int:
-        """Bytes of the disk that stay free."""
+        """How many bytes of the disk stay free."""
         return self.min_free_disk_mb * 1_000_000
 
     @property
     def max_media_age_seconds(self) -> float:
-        """The age at which a stored post is removed; infinite for 0 days."""
+        """The age in seconds at which a stored post is removed; infinite for 0 days."""
         return self.max_media_age_days * DAY or math.inf
 
     @property
     def max_job_age_seconds(self) -> float:
-        """How long a finished job is kept."""
+        """How many seconds a finished job is kept."""
         return self.max_job_age_days * DAY
 
     @property
@@ -319,17 +322,17 @@ class Settings(LogSettings):
 
     @property
     def seconds_a_query(self) -> float:
-        """The seconds from one query to the next at an even pace; 0 without a pace."""
+        """The seconds between queries at an even pace; 0 if queries are not limited."""
         queries = self.instagram_max_queries
         return self.instagram_window_seconds / queries if queries else 0.0
 
     @property
     def proxies(self) -> tuple[Network | Literal["unix"], ...]:
-        """The networks, and perhaps the Unix socket, whose ``X-Forwarded-For`` is trusted."""
+        """The networks, and possibly the Unix socket, whose ``X-Forwarded-For`` is trusted."""
         return self.trusted_proxies + (PRIVATE_NETWORKS if self.trust_proxy else ())
 
 
-def _key_in(path: Path) -> str:
+def _read_key(path: Path) -> str:
     try:
         return read_file(path, _MAX_KEY_BYTES).decode().strip()
     except OSError as error:
@@ -342,20 +345,20 @@ def load_settings(**given: Any) -> Settings:
     """Read the settings from the environment; those *given* take precedence.
 
     Raises:
-        SettingsError: a setting is wrong.
+        SettingsError: a setting is invalid; the message has a line for each.
     """
-    faults = list(_wrong_proxy())
+    errors = list(_proxy_errors())
     try:
         settings = Settings(**given)
     except ValidationError as error:
-        faults.insert(0, explain(error))
-    if faults:
-        raise SettingsError("\n".join(faults))
+        errors.insert(0, explain(error))
+    if errors:
+        raise SettingsError("\n".join(errors))
     return settings
 
 
-def _wrong_proxy() -> Iterator[str]:
-    """What is wrong with the proxy that requests uses for Instagram, if anything is."""
+def _proxy_errors() -> Iterator[str]:
+    """Yield a message if the proxy that requests uses for Instagram is invalid."""
     proxies = getproxies_environment()
     url = proxies.get("https") or proxies.get("all")
     why = why_no_proxy(url) if url else None
@@ -365,30 +368,30 @@ def _wrong_proxy() -> Iterator[str]:
 
 
 def near_misses(names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """The *names* that are not settings but look like one, each with the nearest setting."""
-    settings = [*sorted(map(str.upper, Settings.model_fields)), *_OTHERS_NAMES]
+    """Yield the *names* that are almost those of settings, each with the nearest setting."""
+    settings = [*sorted(map(str.upper, Settings.model_fields)), *_OTHER_VARIABLES]
     for name in sorted(names):
         text = name.upper()
-        if text in settings or text.startswith(_NO_MISTAKES):
+        if text in settings or text.startswith(_NOT_MISSPELT):
             continue
-        near = get_close_matches(text, settings, n=1, cutoff=_LIKENESS)
+        near = get_close_matches(text, settings, n=1, cutoff=_MIN_SIMILARITY)
         near = near or [setting for setting in settings if _omits_words(text, setting)]
         if near:
             yield name, near[0]
 
 
 def _omits_words(name: str, setting: str) -> bool:
-    """Whether *name* is *setting* without some of its words, such as MAX_AGE_DAYS."""
+    """Return whether *name* is *setting* without some of its words, such as MAX_AGE_DAYS."""
     words, left = name.split("_"), iter(setting.split("_"))
     return len(words) > 1 and all(word in left for word in words)
 
 
 def explain(error: ValidationError) -> str:
-    """The errors in the settings, one line each, without the values."""
-    return "\n".join(_explain(fault) for fault in error.errors())
+    """Describe the errors in the settings, one per line, without the values."""
+    return "\n".join(_describe_error(details) for details in error.errors())
 
 
-def _explain(fault: Any) -> str:
-    # The value itself stays out: it may be a secret.
-    message = fault["msg"].removeprefix("Value error, ")
-    return f"{fault['loc'][0].upper()}: {message}" if fault["loc"] else message
+def _describe_error(details: Any) -> str:
+    # The value may be a secret, so the message does not contain it.
+    message = details["msg"].removeprefix("Value error, ")
+    return f"{details['loc'][0].upper()}: {message}" if details["loc"] else message

@@ -1,7 +1,7 @@
-"""Tasks that are sure to end, and whose errors are always logged.
+"""Helpers for tasks that are guaranteed to end, and whose errors are always logged.
 
-redis-py 8.1 checks a connection with a timeout of zero before it uses it. A cancellation at that
-very moment looks like the timeout, and is lost.
+A single cancellation may be lost: redis-py 8.1 checks a connection with a timeout of zero before
+it uses it, and mistakes a cancellation at that moment for the timeout.
 """
 
 import asyncio
@@ -18,28 +18,28 @@ __all__ = ["end", "end_process_within", "endable", "finished", "in_background", 
 
 log = structlog.get_logger(__name__)
 
-_SECONDS_BETWEEN_TRIES = 0.1
+_CANCEL_SECONDS = 0.1
 _LOG_SECONDS = 0.2
 
 Result = TypeVar("Result")
 
 
 def in_background(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-    """Start *work*; log an error that ends it, under its *name*."""
+    """Start *work* as a task with a *name*; log any error that ends it."""
     task = asyncio.create_task(work, name=name)
-    task.add_done_callback(_note_end)
+    task.add_done_callback(_log_error)
     return task
 
 
 async def end(task: asyncio.Future[Any]) -> None:
-    """Cancel *task* repeatedly until it is over."""
+    """Cancel *task* repeatedly until it has ended."""
     while not task.done():
         task.cancel()
-        await asyncio.wait([task], timeout=_SECONDS_BETWEEN_TRIES)
+        await asyncio.wait([task], timeout=_CANCEL_SECONDS)
 
 
 async def endable(work: Awaitable[Result]) -> Result:
-    """Wait for *work*, and make sure that it ends if the wait is cancelled."""
+    """Wait for *work*, and end it if the wait is cancelled."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.wait([task])
@@ -49,7 +49,7 @@ async def endable(work: Awaitable[Result]) -> Result:
 
 
 async def finished(work: Awaitable[Result]) -> Result:
-    """Wait for *work*, even if the wait is cancelled: nothing can stop a thread."""
+    """Wait for *work* even if the wait is cancelled, because a thread cannot be stopped."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
@@ -60,24 +60,24 @@ async def finished(work: Awaitable[Result]) -> Result:
 
 
 def on_signal(seconds: float) -> asyncio.Event:
-    """An event that SIGTERM or SIGINT sets; the process ends within *seconds* of that."""
+    """Return an event that SIGTERM or SIGINT sets; the process ends within *seconds* of it."""
     loop, signalled = asyncio.get_running_loop(), asyncio.Event()
 
-    def note() -> None:
+    def handle() -> None:
         signalled.set()
         end_process_within(seconds)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, note)
+        loop.add_signal_handler(number, handle)
     return signalled
 
 
 def end_process_within(seconds: float) -> None:
-    """End the process within *seconds*, whatever its threads do."""
+    """End the process within *seconds*, even if its threads hang."""
 
     def end() -> None:
         log.warning("stopped: a thread hangs")
-        # Another thread writes the log.
+        # Give the thread that writes the log some time.
         time.sleep(_LOG_SECONDS)
         os._exit(0)
 
@@ -86,6 +86,6 @@ def end_process_within(seconds: float) -> None:
     timer.start()
 
 
-def _note_end(task: asyncio.Task[None]) -> None:
+def _log_error(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()):
         log.error("background task died", task=task.get_name(), exc_info=error)

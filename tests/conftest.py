@@ -78,7 +78,7 @@ def instagram(shared_stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iter
     """The stand-in that Instaloader uses instead of Instagram, with its counters at zero."""
     for name, value in shared_stand_in.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("scrapper.instagram.files.post._PAUSE_SECONDS", 0)
+    monkeypatch.setattr("scrapper.instagram.files.post._RETRY_SECONDS", 0)
     shared_stand_in.reset()
     yield shared_stand_in
     shared_stand_in.reset()

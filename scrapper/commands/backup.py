@@ -1,4 +1,4 @@
-"""``python -m scrapper backup``: the media folder as one archive, while the service runs."""
+"""``python -m scrapper backup``: archive the media folder while the service runs."""
 
 import os
 import sqlite3
@@ -23,17 +23,17 @@ _STANDARD_OUTPUT = Path("-")
 def backup(file: Path, *, with_posts: bool) -> int:
     """Write an archive of the media folder to *file*, or to standard output for ``-``.
 
-    The file is readable by its owner alone, and appears once it is whole. Return 0, 1 if something
-    cannot be read or written, or 2 for standard output on a terminal.
+    Only its owner can read the file, and it appears once it is complete. Return 0, or 1 if
+    something cannot be read or written, or 2 if standard output is a terminal.
 
     Raises:
-        SettingsError: the environment holds wrong settings, or no service has used the folder yet.
+        SettingsError: a setting is invalid, or no service has used the folder yet.
     """
     root = MediaRoot(load_settings().media_root)
     print_folder(root, must_be_used=True)
     if file == _STANDARD_OUTPUT and sys.stdout.isatty():
         print(
-            "Name a file, or redirect the output: an archive cannot go to a terminal",
+            "An archive cannot be written to a terminal: name a file, or redirect the output",
             file=sys.stderr,
         )
         return EXIT_USAGE
@@ -46,7 +46,7 @@ def backup(file: Path, *, with_posts: bool) -> int:
     print(f"Backed up: {done.posts} posts; {', '.join(sorted(done.state))}.", file=sys.stderr)
     if "login.json" in done.state:
         print(
-            "The backup holds the Instagram login: whoever reads it can use the account.",
+            "The backup contains the Instagram login: anyone who can read it can use the account.",
             file=sys.stderr,
         )
     return 0
@@ -60,7 +60,7 @@ def _output(file: Path) -> Iterator[IO[bytes]]:
         return
     if os.path.lexists(file) and not file.is_file():
         raise FileExistsError(f"{file} is not a regular file")
-    # Only the owner of the file can ever read it.
+    # mkstemp makes the file readable by its owner only.
     try:
         descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     except OSError as error:

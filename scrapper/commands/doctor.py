@@ -1,4 +1,4 @@
-"""``python -m scrapper doctor LINK``: what each source answers now, and what is set up here."""
+"""``python -m scrapper doctor LINK``: diagnose the sources and this machine's set-up."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ from requests.utils import get_environ_proxies
 
 from scrapper import __version__
 from scrapper.assembly import assemble_doctor
-from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_asked
+from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_enabled
 from scrapper.errors import ScrapeError, response_to
 from scrapper.ffmpeg import missing_programs
 from scrapper.instagram.client import Instagram
@@ -35,52 +35,52 @@ MEANINGS: Mapping[str, tuple[str, str]] = {
         "Update the service: Instagram may have new queries.",
     ),
     "retired": ("query retired", "Update the service: Instagram may have new queries."),
-    "gated": ("the post needs a login", "Give the service a login: docs/login.md."),
+    "gated": ("the post needs a login", "Give the service a login: see docs/login.md."),
     "needs_login": (
         "refuses clients that are not logged in",
-        "Wait, or use another network, or a login.",
+        "Wait, or use another network or a login.",
     ),
-    "login_wall": ("a login form", "Wait some hours, or use another network, or a login."),
-    "session_ended": ("the session ended", "Copy the cookies again: docs/login.md."),
+    "login_wall": ("a login form", "Wait a few hours, or use another network or a login."),
+    "session_ended": ("the session ended", "Copy the cookies again: see docs/login.md."),
     "challenge": (
-        "a person must look at the account",
-        "Open Instagram in a browser with this account, do what it asks, copy the cookies again.",
+        "the account needs attention",
+        "Log in to Instagram with a browser, do what it asks, and copy the cookies again.",
     ),
     "stale": (
         "tokens or session out of date",
         "Try again. If it fails again, copy the cookies again.",
     ),
-    "rate_limited": ("rate limit", "Wait an hour or more, and ask for less."),
-    "soft_block": ("this address is blocked for a while", "Wait some hours, and ask for less."),
-    "throttled": ("the page without its data", "Wait some hours, and ask for less."),
+    "rate_limited": ("rate limit", "Wait an hour or more, and request fewer posts."),
+    "soft_block": ("this address is blocked", "Wait a few hours, and request fewer posts."),
+    "throttled": ("the page without its data", "Wait a few hours, and request fewer posts."),
     "wait": (
         "rate limit, or query retired",
-        "Wait some minutes. If it fails again, update the service.",
+        "Wait a few minutes. If it fails again, update the service.",
     ),
-    "closed": ("closed for a while", ""),
-    "pace": ("not asked: the service's own pace", "Wait: the service reached its own limit."),
-    "changed": ("answer not understood", "Update the service. If that does not help, report it."),
+    "closed": ("unavailable for a while", ""),
+    "pace": ("not queried: the service's own limit", "Wait: the service reached its own limit."),
+    "changed": ("answer not understood", "Update the service. If that does not help, file a bug."),
     "failed": ("Instagram's own error", "Try again later."),
     "unreachable": ("no connection", "Check the network, the proxy, and REQUESTS_CA_BUNDLE."),
     "late": ("no answer in time", "Check the network and the proxy."),
-    "not_needed": ("not asked: nothing says that the post needs a login", ""),
-    "no_session": ("not asked: no session in use", ""),
+    "not_needed": ("not queried: the post may not need a login", ""),
+    "no_session": ("not queried: no session in use", ""),
 }
-"""What each outcome means, and what to do about it."""
+"""For each outcome: its meaning, and what to do about it."""
 
 
 def doctor(link: str) -> int:
-    """Ask each source once for the post of *link*; print what came, and what is set up here.
+    """Query each source once for the post of *link*; print the answers and this machine's set-up.
 
-    The account is asked only if the post is known to need a login. The exit code is 0 if a source
-    has the post, else what ``fetch`` would give.
+    The account is used only if the post is known to need a login. Return 0 if a source has the
+    post, and otherwise the exit code that ``fetch`` would return.
 
     Raises:
-        SettingsError: the environment holds wrong settings.
+        SettingsError: a setting is invalid.
     """
     settings = load_settings()
     instagram = assemble_doctor(settings)
-    with logs_if_asked(settings, lambda: instagram.login.secrets):
+    with logs_if_enabled(settings, lambda: instagram.login.secrets):
         try:
             return _examine(settings, instagram, link)
         except ScrapeError as error:
@@ -99,7 +99,7 @@ def _examine(settings: Settings, instagram: Instagram, link: str) -> int:
         print(f"The share link leads to the post {known}.")
     found = instagram.examine(known, deadline, story=names_story(link))
     print(f"instagram-scrapper {__version__}, {_environment()}\n")
-    for line in (*_table(found), "", *_state(settings, instagram, found), "", *_next(found)):
+    for line in (*_table(found), "", *_state(settings, instagram, found), "", *_advice(found)):
         print(line)
     if found.error is None:
         return 0
@@ -113,11 +113,11 @@ def _environment() -> str:
 
 def _table(found: Findings) -> Iterator[str]:
     rows = [("source", "status", "meaning", "had", "ms")]
-    for one in found.rows:
-        meaning = MEANINGS.get(one.outcome, (one.outcome, ""))[0]
-        waits = "" if one.retry_after is None else f" (wait {one.retry_after:.0f} s)"
-        took = "" if one.milliseconds is None else str(one.milliseconds)
-        rows.append((one.source, str(one.status or ""), meaning + waits, one.had, took))
+    for finding in found.rows:
+        meaning = MEANINGS.get(finding.outcome, (finding.outcome, ""))[0]
+        waits = "" if finding.retry_after is None else f" (wait {finding.retry_after:.0f} s)"
+        took = "" if finding.milliseconds is None else str(finding.milliseconds)
+        rows.append((finding.source, str(finding.status or ""), meaning + waits, finding.had, took))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (text.ljust(width) for text, width in zip(row, widths, strict=True))
@@ -129,7 +129,7 @@ def _state(settings: Settings, instagram: Instagram, found: Findings) -> Iterato
     yield f"tokens   {'none' if tokens is None else f'{tokens:.0f} s old'}"
     yield f"session  {login.state}{f', {login.username}' if login.username else ''}"
     documents = ", ".join(
-        f"{name} {one.doc_id}" for name, one in instagram.documents.found().items()
+        f"{name} {document.doc_id}" for name, document in instagram.documents.found().items()
     )
     yield f"queries  {documents or 'as built in'}"
     yield f"proxy    {_proxy()}"
@@ -140,13 +140,13 @@ def _state(settings: Settings, instagram: Instagram, found: Findings) -> Iterato
 
 
 def _ffmpeg() -> str:
-    """Whether ffmpeg is there, with the programs that limit it."""
+    """Return whether ffmpeg is installed, with the programs that limit it."""
     missing = missing_programs()
     return f"{', '.join(missing)} not found" if missing else "found"
 
 
 def _proxy() -> str:
-    """The proxy on the way to Instagram, without its user and password."""
+    """Return the proxy for requests to Instagram, without its user and password."""
     proxies = get_environ_proxies("https://www.instagram.com/")
     url = proxies.get("https") or proxies.get("all")
     if not url:
@@ -163,24 +163,24 @@ def _clock(difference: float | None) -> str:
     if difference is None:
         return "unknown: no answer came"
     if abs(difference) < _CLOCK_SECONDS:
-        return "right"
+        return "correct"
     return (
-        f"{abs(difference):.0f} s {'ahead of' if difference > 0 else 'behind'} Instagram's: set it"
+        f"{abs(difference):.0f} s {'ahead of' if difference > 0 else 'behind'} Instagram's: fix it"
     )
 
 
 def _folder(path: Path, enough: int) -> str:
     if not path.is_dir():
-        return f"{path} is not there"
+        return f"{path} does not exist"
     free = free_bytes(path) or 0
-    room = f"{free // _MB} MB free" + ("" if free >= enough else ": too little")
+    room = f"{free // _MB} MB free" + ("" if free >= enough else ", too little")
     return f"{path}, {'' if os.access(path, os.W_OK | os.X_OK) else 'not '}writable, {room}"
 
 
 def _redis(url: str) -> str:
     if not url:
         return "not used"
-    # A single process need not have the packages for Redis.
+    # A single process need not have the Redis packages installed.
     from redis.exceptions import RedisError  # noqa: PLC0415
 
     from scrapper.replicas.client import blocking_client  # noqa: PLC0415
@@ -194,10 +194,10 @@ def _redis(url: str) -> str:
         client.close()
 
 
-def _next(found: Findings) -> Sequence[str]:
-    """What to do next."""
+def _advice(found: Findings) -> Sequence[str]:
+    """Return the lines that say what to do next."""
     if found.error is None:
         return ["A source has the post, so the service can download it."]
-    outcomes = dict.fromkeys(one.outcome for one in found.rows)
+    outcomes = dict.fromkeys(row.outcome for row in found.rows)
     advice = dict.fromkeys(MEANINGS.get(outcome, ("", ""))[1] for outcome in outcomes)
     return [f"{response_to(found.error)[2]}.", *(f"- {text}" for text in advice if text)]

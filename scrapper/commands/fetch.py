@@ -1,4 +1,4 @@
-"""``python -m scrapper fetch``: posts into a folder, without a server."""
+"""``python -m scrapper fetch``: download posts into a folder, without a server."""
 
 import asyncio
 import os
@@ -22,8 +22,8 @@ from rich.progress import (
 )
 
 from scrapper.assembly import Parts, assemble_fetch
-from scrapper.commands.links_file import WrongLinks, read_links
-from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_asked
+from scrapper.commands.links_file import InvalidLinks, read_links
+from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_enabled
 from scrapper.handlers.request_bodies import WishRequest
 from scrapper.jobs.engine import Jobs, running
 from scrapper.jobs.model import Job, JobPost, new_job, unix_time
@@ -37,11 +37,11 @@ from scrapper.settings import load_settings
 __all__ = ["FetchOptions", "fetch"]
 
 _EXIT_SIGNAL = 128
-_SECONDS_BETWEEN_LOOKS = 0.1
+_POLL_SECONDS = 0.1
 
 
-class _Ended(Exception):
-    """The command must end before all posts are downloaded, with the exit code *code*."""
+class _EarlyExit(Exception):
+    """The command must end early, with the exit code *code*."""
 
     def __init__(self, code: int, message: str = "") -> None:
         super().__init__(message)
@@ -49,11 +49,11 @@ class _Ended(Exception):
 
 
 class FetchOptions(NamedTuple):
-    """How to download posts: into which folder, and how to report the outcomes.
+    """How to download posts, into which folder, and how to report the outcomes.
 
-    With ``ordered`` the lines come in the order of the links. Without ``wait`` a post that meets a
-    limit fails at once. ``quality`` is ``VIDEO_QUALITY`` by default, and ``max_mb`` is how
-    large each file may be.
+    With ``ordered`` the outcomes are printed in the order of the links. Without ``wait`` a post
+    that meets a limit fails at once. ``quality`` is ``VIDEO_QUALITY`` by default. ``max_mb`` limits
+    the size of each file in megabytes.
     """
 
     into: Path
@@ -64,41 +64,41 @@ class FetchOptions(NamedTuple):
 
 
 def fetch(urls: Sequence[str], files: Sequence[str], options: FetchOptions) -> int:
-    """Download the posts of *urls*, and those that *files* list; return the exit code.
+    """Download the posts of *urls* and those listed in *files*; return the exit code.
 
-    On a terminal each post has a progress bar. Elsewhere each post has a line of JSON, written when
-    the post ends: what ``POST /scrape`` would give, or ``url``, ``status``, ``code`` and ``error``.
-    The exit code is that of the first link that failed. If any is not a post's link, nothing is
+    On a terminal, each post has a progress bar. Otherwise each post gets a line of JSON once it is
+    finished: what ``POST /scrape`` would return, or ``url``, ``status``, ``code`` and ``error``.
+    The exit code is that of the first link that failed. If any link is not a post's, nothing is
     downloaded.
 
-    Posts that meet a limit are tried again, for ``JOB_PATIENCE_SECONDS`` in all.
+    Posts that meet a limit are retried for ``JOB_PATIENCE_SECONDS`` in all.
 
-    SIGINT and SIGTERM end the process at once, with 130 or 143. So does an output that takes no
-    more data: with 141 if a pipe's reader is gone, with 1 for a full disk. What was being
-    downloaded is removed.
+    SIGINT and SIGTERM end the process at once, with 130 or 143. So does a failure to write the
+    output: with 141 if the reader of a pipe is gone, with 1 for a full disk. Unfinished downloads
+    are removed.
 
     Raises:
-        SettingsError: the environment holds wrong settings, or the folder cannot be written, or a
-            running service uses it.
+        SettingsError: a setting is invalid, or the folder cannot be written, or a running service
+            uses it.
     """
     settings = load_settings(media_root=options.into)
     try:
         wanted = read_links(urls, files, max_url_length=settings.max_url_length)
-    except WrongLinks as error:
+    except InvalidLinks as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE
     if not wanted:
         return 0
     parts = assemble_fetch(settings)
-    with logs_if_asked(settings, lambda: parts.instagram.login.secrets):
+    with logs_if_enabled(settings, lambda: parts.instagram.login.secrets):
         try:
             statuses = asyncio.run(_run(parts, wanted, options))
-        except _Ended as ended:
+        except _EarlyExit as ended:
             parts.library.abandon()
             _clean_up(parts)
             if str(ended):
                 print(ended, file=sys.stderr)
-            # Threads may be in the middle of a download, for as long as its deadline allows.
+            # A normal exit would wait for threads that are still downloading.
             os._exit(ended.code)
     parts.instagram.close()
     _clean_up(parts)
@@ -112,13 +112,13 @@ def _clean_up(parts: Parts) -> None:
 
 
 async def _run(parts: Parts, urls: Sequence[str], options: FetchOptions) -> list[int]:
-    """Fetch the posts of all *urls*; return their statuses, in order.
+    """Download the posts of all *urls*; return their statuses, in order.
 
     Raises:
-        _Ended: a signal came, or the output takes no more data.
+        _EarlyExit: a signal was received, or the output cannot be written.
     """
     if parts.root.found_free:
-        # open() removes unfinished downloads, which otherwise may be another command's.
+        # open() removes unfinished downloads, which must not be those of another process.
         await parts.library.open()
     settings = parts.settings
     store = MemoryStore(spacing=settings.seconds_a_query)
@@ -139,14 +139,14 @@ async def _run(parts: Parts, urls: Sequence[str], options: FetchOptions) -> list
 async def _follow(jobs: Jobs, job: Job, report: "_Report") -> None:
     await jobs.submit(job)
     seen = 0
-    async for _ in jobs.follow(job, lambda: _SECONDS_BETWEEN_LOOKS):
+    async for _ in jobs.follow(job, lambda: _POLL_SECONDS):
         for _, change in job.changes(seen):
             report.show(change["index"], job.posts[change["index"]])
         seen = job.version
 
 
 class _Report:
-    """Shows what becomes of posts: as *bars* on a terminal, else as lines, optionally *ordered*."""
+    """Shows progress *bars* on a terminal, and otherwise lines, in order if *ordered*."""
 
     def __init__(self, bars: Progress, *, ordered: bool) -> None:
         self._bars = bars
@@ -158,14 +158,14 @@ class _Report:
         self._shown_until = 0.0
 
     def keep(self, _job_id: str, index: int, scraped: Scraped) -> None:
-        """Keep what the scraper gave for the post at *index*, until it is shown."""
+        """Keep the scraped post at *index* until it is shown."""
         self._stored[index] = scraped
 
     def show(self, index: int, post: JobPost) -> None:
-        """Show how the post at *index* is now.
+        """Show the current state of the post at *index*.
 
         Raises:
-            _Ended: the output takes no more data.
+            _EarlyExit: the output cannot be written.
         """
         if post.state == "running":
             if index not in self._by_index:
@@ -202,7 +202,7 @@ class _Report:
             return
         self._shown_until = until
         time = datetime.fromtimestamp(until).astimezone()
-        text = f"A limit was reached: waiting until {time:%H:%M:%S}"
+        text = f"Limit reached: waiting until {time:%H:%M:%S}"
         with suppress(OSError):
             if self._bars.console.is_terminal:
                 self._bars.console.print(text)
@@ -214,15 +214,15 @@ async def _unless_signalled(work: asyncio.Future[None]) -> None:
     signalled: asyncio.Future[int] = asyncio.Future()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, _note, signalled, number)
+        loop.add_signal_handler(number, _set_signal, signalled, number)
     either: list[asyncio.Future[Any]] = [work, signalled]
     await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     if signalled.done():
-        raise _Ended(_EXIT_SIGNAL + signalled.result())
+        raise _EarlyExit(_EXIT_SIGNAL + signalled.result())
     await work
 
 
-def _note(signalled: asyncio.Future[int], number: int) -> None:
+def _set_signal(signalled: asyncio.Future[int], number: int) -> None:
     if not signalled.done():
         signalled.set_result(number)
 
@@ -239,9 +239,9 @@ def _print(console: Console, answer: dict[str, Any]) -> None:
     try:
         _write(console, answer)
     except BrokenPipeError:
-        raise _Ended(_EXIT_SIGNAL + signal.SIGPIPE) from None
+        raise _EarlyExit(_EXIT_SIGNAL + signal.SIGPIPE) from None
     except OSError as error:
-        raise _Ended(1, f"The output cannot be written: {error.strerror}") from None
+        raise _EarlyExit(1, f"The output cannot be written: {error.strerror}") from None
 
 
 def _write(console: Console, answer: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Links for a command: its arguments, files, and standard input."""
+"""Reads a command's links from its arguments, files, and standard input."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -7,35 +7,35 @@ from pathlib import Path
 from scrapper.errors import InvalidURL, UnsupportedLink
 from scrapper.links import clean_link, read_link
 
-__all__ = ["WrongLinks", "read_links"]
+__all__ = ["InvalidLinks", "read_links"]
 
 _MAX_BYTES = 50_000_000
 _STANDARD_INPUT = "-"
 
 
-class WrongLinks(Exception):
-    """Some links are not a post's, or a file cannot be read; the text names each in a line."""
+class InvalidLinks(Exception):
+    """Some links are not a post's, or a file cannot be read; the message has a line for each."""
 
 
 def read_links(arguments: Sequence[str], files: Sequence[str], *, max_url_length: int) -> list[str]:
-    """The URLs in *arguments* and *files*, in order; ``-`` is standard input.
+    """Return the URLs in *arguments* and *files*, in order; ``-`` is standard input.
 
-    A file has one link per line, with any line endings. Empty lines are ignored, and so is what
-    follows a ``#`` at the beginning of a line or after a space.
+    A file has one link per line, with any line endings. Empty lines are ignored. A ``#`` at the
+    beginning of a line or after a space begins a comment.
 
     Raises:
-        WrongLinks: some links cannot be used.
+        InvalidLinks: some links cannot be used.
     """
-    urls, wrong = [], []
+    urls, invalid = [], []
     for where, text in _texts(arguments, files):
         url = clean_link(text)
         try:
             read_link(url, max_length=max_url_length)
             urls.append(url)
         except (InvalidURL, UnsupportedLink):
-            wrong.append(f"{where}Not the URL of an Instagram post: {url[:max_url_length]}")
-    if wrong:
-        raise WrongLinks("\n".join(wrong))
+            invalid.append(f"{where}Not the URL of an Instagram post: {url[:max_url_length]}")
+    if invalid:
+        raise InvalidLinks("\n".join(invalid))
     return urls
 
 
@@ -65,10 +65,10 @@ def _read(file: str, name: str) -> str:
             with Path(file).open("rb") as opened:
                 content = opened.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise WrongLinks(f"{name}: {error.strerror}") from error
+        raise InvalidLinks(f"{name}: {error.strerror}") from error
     if len(content) > _MAX_BYTES:
-        raise WrongLinks(f"{name}: larger than {_MAX_BYTES // 1_000_000} MB")
+        raise InvalidLinks(f"{name}: larger than {_MAX_BYTES // 1_000_000} MB")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise WrongLinks(f"{name}: not a text file") from None
+        raise InvalidLinks(f"{name}: not a text file") from None

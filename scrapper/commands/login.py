@@ -1,11 +1,11 @@
-"""``python -m scrapper login``: give the service a session of Instagram, or take it away."""
+"""``python -m scrapper login``: give the service an Instagram session, or remove it."""
 
 import sys
 import time
 from pathlib import Path
 
 from scrapper.assembly import assemble_login
-from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_asked, print_folder
+from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_enabled, print_folder
 from scrapper.errors import ScrapeError, response_to
 from scrapper.instagram.login.cookie_texts import parse_cookies
 from scrapper.instagram.login.cookies import (
@@ -26,18 +26,18 @@ _PICKLE = b"\x80"
 def login(file: Path | None, *, forget: bool) -> int:
     """Give the service at ``MEDIA_ROOT`` the session in *file*; return the exit code.
 
-    *file* has a browser's cookies in any of their forms, or was saved by ``instaloader --login``;
-    ``-`` stands for cookies from standard input. If *file* is None, the settings name one.
-    Instagram is asked once whether the session is alive. A running service uses the session within
-    a second. With *forget*, the service is logged out instead.
+    *file* contains a browser's cookies in any supported format, or was saved by
+    ``instaloader --login``; ``-`` means cookies from standard input. If *file* is None, the
+    settings name the file. One query checks that the session is alive. A running service uses the
+    session within a second. With *forget*, the service is logged out instead.
 
     Raises:
-        SettingsError: the environment holds wrong settings.
+        SettingsError: a setting is invalid.
     """
     settings = load_settings()
     print_folder(MediaRoot(settings.media_root), must_be_used=False)
     instagram = assemble_login(settings)
-    with logs_if_asked(settings, lambda: instagram.login.secrets):
+    with logs_if_enabled(settings, lambda: instagram.login.secrets):
         try:
             if forget:
                 instagram.login.forget()
@@ -64,7 +64,7 @@ def login(file: Path | None, *, forget: bool) -> int:
 def _cookies(file: Path | None) -> dict[str, str]:
     if file is None:
         raise SessionFileError(
-            "Say which file has the cookies: python -m scrapper login cookies.txt"
+            "Name the file with the cookies: python -m scrapper login cookies.txt"
         )
     if file == _STANDARD_INPUT:
         try:

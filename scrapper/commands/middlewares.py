@@ -1,4 +1,4 @@
-"""``python -m scrapper middlewares``: the request path that the settings describe."""
+"""``python -m scrapper middlewares``: show the request path that the settings describe."""
 
 import sys
 
@@ -14,7 +14,7 @@ __all__ = ["middlewares"]
 
 
 def middlewares() -> int:
-    """Print a line for each middleware, outermost first, and the path's weak spots; return 0.
+    """Print the middlewares, outermost first, and the weak spots of the request path; return 0.
 
     Raises:
         SettingsError: the service would not start with these settings.
@@ -23,7 +23,7 @@ def middlewares() -> int:
     keyed = ApiKeys(settings).needed
     check_path(settings, keyed=keyed)
     plugins = Plugins.from_settings(settings)
-    # This calls the factories of the user and of plugins, to see whether they work.
+    # This checks the factories of the user and of plugins by calling them.
     own = dict.fromkeys(OWN_MIDDLEWARES, tuple)
     list(request_path(settings, web.Application(), own, plugins.middlewares(settings)))
     off = {} if keyed else {"api_key": " (off: no key is set)"}

@@ -1,4 +1,4 @@
-"""What commands print: exit codes, and a log if ``LOG_LEVEL`` is set."""
+"""What the commands share: exit codes, notices, and logs."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ from scrapper.telemetry.logs import Scrubber, logs_to
 __all__ = [
     "EXIT_CODES",
     "EXIT_USAGE",
-    "logs_if_asked",
+    "logs_if_enabled",
     "print_folder",
     "print_near_misses",
     "process_logs",
@@ -26,14 +26,14 @@ log = structlog.get_logger(__name__)
 
 EXIT_USAGE = 2
 EXIT_CODES: Mapping[int, int] = {200: 0, 404: 3, 403: 4, 429: 5, 503: 6}
-"""Exit code by the status that ``POST /scrape`` would give; 1 for any other."""
+"""The exit code for each status of ``POST /scrape``; any other status means 1."""
 
 
 def print_folder(root: MediaRoot, *, must_be_used: bool) -> None:
-    """Print which folder the command uses, and whether no service has used it yet.
+    """Print the folder that the command uses, and a warning if no service has used it yet.
 
     Raises:
-        SettingsError: no service has used the folder, and it *must_be_used*.
+        SettingsError: no service has used the folder, although *must_be_used* is set.
     """
     print(f"Media folder: {root.path}", file=sys.stderr)
     if not root.used:
@@ -44,17 +44,17 @@ def print_folder(root: MediaRoot, *, must_be_used: bool) -> None:
 
 
 def print_near_misses() -> None:
-    """Warn of environment variables whose names resemble those of settings."""
+    """Print a warning for each environment variable that is almost the name of a setting."""
     for name, setting in near_misses(os.environ):
-        print(f"{name} changes nothing: is it meant for {setting}?", file=sys.stderr)
+        print(f"{name} is not a setting: did you mean {setting}?", file=sys.stderr)
 
 
 @contextmanager
 def process_logs(processors: Iterable[Processor] = ()) -> Iterator[Scrubber]:
     """Log to standard output while the block runs.
 
-    The first lines warn of variables whose names resemble those of settings. The block gets the
-    log's scrubber, to which it adds the secrets that it reads.
+    The first lines are warnings about variables that are almost the names of settings. Yield the
+    log's scrubber, so that the block can add the secrets that it reads.
     """
     scrubber, logging = Scrubber(), LogSettings.or_defaults()
     with logs_to(
@@ -65,16 +65,16 @@ def process_logs(processors: Iterable[Processor] = ()) -> Iterator[Scrubber]:
         processors=processors,
     ):
         for name, setting in near_misses(os.environ):
-            log.warning("unknown variable: it changes nothing", name=name, nearest=setting)
+            log.warning("unknown variable ignored", name=name, nearest=setting)
         yield scrubber
 
 
-def logs_if_asked(
+def logs_if_enabled(
     settings: Settings, more_secrets: Callable[[], tuple[str, ...]]
 ) -> AbstractContextManager[None]:
     """Log to standard error while the block runs, if ``LOG_LEVEL`` is set.
 
-    The commands print failures anyway.
+    Without it, only critical lines are logged, because the commands print failures themselves.
     """
     level = settings.log_level if "log_level" in settings.model_fields_set else "critical"
     return logs_to(sys.stderr, level=level, style="console", scrubber=Scrubber(more=more_secrets))

@@ -1,10 +1,10 @@
-"""``python -m scrapper plugins``: the plugins in use, and the progress of each."""
+"""``python -m scrapper plugins``: show the plugins in use, and the progress of each."""
 
 import asyncio
 from collections.abc import Mapping
 
 from scrapper.assembly import PluginParts, assemble_plugins
-from scrapper.commands.output import logs_if_asked, print_folder
+from scrapper.commands.output import logs_if_enabled, print_folder
 from scrapper.errors import SettingsError
 from scrapper.plugins.follower import Followers, Pauses
 from scrapper.plugins.ledger import LEDGER, Ledger
@@ -20,12 +20,12 @@ _PAUSES = Pauses(tries=(1.0, 10.0))
 def plugins(*, again: str | None) -> int:
     """Print a line for each plugin; with *again*, run that plugin over the whole library.
 
-    A running service does that itself, and begins within seconds. Return 0, or 1 if the
-    plugin gave up on some posts.
+    If a service is running, it does so itself, and begins within seconds. Return 0, or 1 if the
+    plugin failed for some posts.
 
     Raises:
-        SettingsError: a plugin cannot be loaded, none is called *again*, or no service has
-            used the folder yet.
+        SettingsError: a plugin cannot be loaded, *again* names no plugin with a hook for posts, or
+            no service has used the folder yet.
     """
     parts = assemble_plugins(load_settings(), pauses=_PAUSES)
     print_folder(parts.root, must_be_used=True)
@@ -39,7 +39,7 @@ def plugins(*, again: str | None) -> int:
 
 
 async def _show(parts: PluginParts) -> None:
-    """Print the progress of each plugin; the library and the ledger are only read."""
+    """Print the progress of each plugin, without changing the library or the ledger."""
     library, ledger = parts.followed.library, parts.followed.ledger
     posts = await library.versions()
     begun = ledger if (parts.root.state / LEDGER).exists() else None
@@ -66,12 +66,12 @@ def _run_again(parts: PluginParts, plugin: Plugin) -> int:
     try:
         root.open()
     except SettingsError:
-        # The process that uses the folder sees the ledger's change.
+        # The process that uses the folder notices the change in the ledger.
         ledger.forget_all(plugin.name)
-        print("The running service does it: python -m scrapper plugins shows how far it is.")
+        print("The running service does this: python -m scrapper plugins shows the progress.")
         return 0
     ledger.forget_all(plugin.name)
-    with logs_if_asked(parts.settings, tuple):
+    with logs_if_enabled(parts.settings, tuple):
         worked = asyncio.run(Followers([plugin], parts.followed).catch_up())
     outcomes = ledger.outcomes(plugin.name)
     print(f"{plugin.name}: {outcomes['done']} done, {outcomes['failed']} failed")

@@ -1,4 +1,4 @@
-"""The service as a process: its parts, its logs, its end."""
+"""``python -m scrapper serve``: run the service."""
 
 import asyncio
 import gc
@@ -26,17 +26,17 @@ log = structlog.get_logger("scrapper")
 
 _SECONDS_TO_CLOSE = 3.0
 _SHORT_KEY = 16
-_COLLECT_AFTER = 10_000, 20, 20
+_GC_THRESHOLDS = 10_000, 20, 20
 
 
 def serve() -> int:
     """Run until SIGTERM or SIGINT; return 0.
 
-    After a signal the service takes no new connection, and lets running requests finish within
-    the deadline of a scrape. Some seconds later the process ends, whatever its threads do.
+    After a signal the service accepts no new connections, and lets running requests finish within
+    the deadline of a scrape. A few seconds later the process ends, even if threads hang.
 
     Raises:
-        SettingsError: a setting is wrong.
+        SettingsError: a setting is invalid.
     """
     with (
         tracing(LogSettings.or_defaults().otel_traces_exporter) as processors,
@@ -68,18 +68,18 @@ async def _serve(app: web.Application, parts: ServiceParts) -> None:
     )
     try:
         async with running as connect:
-            _collect_less()
-            # Listen last, so that every client that can connect gets an answer.
+            _tune_garbage_collection()
+            # Listen last, so that every client that connects gets a response.
             async with listening(settings, connect) as (host, port):
-                _report_start(parts, host, port, keyed=app[API_KEYS].needed)
+                _log_start(parts, host, port, keyed=app[API_KEYS].needed)
                 await ended.wait()
     finally:
-        # asyncio, too, waits for threads, which a plugin or a disk may hold up.
+        # asyncio waits for threads, which a plugin or a disk may block.
         end_process_within(_SECONDS_TO_CLOSE)
 
 
-def _report_start(parts: ServiceParts, host: str, port: int, *, keyed: bool) -> None:
-    """Log where the service listens, and what the operator should know of that."""
+def _log_start(parts: ServiceParts, host: str, port: int, *, keyed: bool) -> None:
+    """Log where the service listens, and warn if that is unsafe."""
     settings = parts.settings
     log.info(
         "listening",
@@ -94,14 +94,14 @@ def _report_start(parts: ServiceParts, host: str, port: int, *, keyed: bool) -> 
         print(f"The page: {_address(settings, host, port)}", file=sys.stderr)
     if not (keyed or _is_loopback(host)):
         log.warning(
-            "open to everybody who reaches the port", advice="set API_KEY, or HOST=127.0.0.1"
+            "open to anyone who can reach the port", advice="set API_KEY, or HOST=127.0.0.1"
         )
     for text in weak_spots(settings, keyed=keyed):
         log.warning("request path is weak", cause=text)
 
 
 def _address(settings: Settings, host: str, port: int) -> str:
-    """Where a browser on this machine finds the page."""
+    """Return the URL of the page for a browser on this machine."""
     scheme = "https" if settings.tls_cert_file else "http"
     if ip_address(host.partition("%")[0]).is_unspecified:
         host = "localhost"
@@ -114,12 +114,12 @@ def _is_loopback(host: str) -> bool:
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
-def _collect_less() -> None:
-    """Exclude present objects from garbage collections, and collect less often.
+def _tune_garbage_collection() -> None:
+    """Exclude existing objects from garbage collection, and collect less often.
 
-    Otherwise each collection looks at every connection: with 4,000 of them a response took twice as
-    much CPU as with 64.
+    Otherwise each collection visits every connection. With 4,000 of them, a response took twice as
+    much CPU time as with 64.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*_COLLECT_AFTER)
+    gc.set_threshold(*_GC_THRESHOLDS)

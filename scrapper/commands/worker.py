@@ -1,4 +1,4 @@
-"""``python -m scrapper worker``: runs the jobs that replicas of the service accepted."""
+"""``python -m scrapper worker``: run the jobs that replicas of the service accepted."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,17 +24,17 @@ __all__ = ["work"]
 log = structlog.get_logger("scrapper")
 
 _SECONDS_TO_CLOSE = 3.0
-_MOST_WATCHERS = 64
+_MAX_CONNECTIONS = 64
 
 
 def work(settings: Settings, scrubber: Scrubber) -> int:
     """Run until SIGTERM or SIGINT; return 0. *scrubber* removes secrets from the log.
 
-    After a signal the worker takes no further post. It finishes what it holds within
-    ``WORKER_GRACE_SECONDS``, and hands the rest back to other workers.
+    After a signal the worker takes no more posts. It has ``WORKER_GRACE_SECONDS`` to finish those
+    that it holds, and returns the rest to the queue.
 
     Raises:
-        SettingsError: a setting is wrong.
+        SettingsError: a setting is invalid.
     """
     parts = assemble(settings)
     scrubber.follow(settings.secrets, lambda: parts.instagram.login.secrets)
@@ -53,7 +53,7 @@ async def _work(parts: ServiceParts, app: web.Application | None) -> None:
     ended = on_signal(settings.worker_grace + _SECONDS_TO_CLOSE)
     async with AsyncExitStack() as running:
         receiver = await running.enter_async_context(working(parts))
-        where = await running.enter_async_context(_watchable(parts, app)) if app else {}
+        where = await running.enter_async_context(_monitored(parts, app)) if app else {}
         log.info(
             "working",
             worker=fleet.queue.name,
@@ -68,13 +68,13 @@ async def _work(parts: ServiceParts, app: web.Application | None) -> None:
 
 
 @asynccontextmanager
-async def _watchable(parts: ServiceParts, app: web.Application) -> AsyncIterator[dict[str, object]]:
-    """Serve *app* on ``WORKER_PORT`` while the block runs; give its host and port."""
+async def _monitored(parts: ServiceParts, app: web.Application) -> AsyncIterator[dict[str, object]]:
+    """Serve *app* on ``WORKER_PORT`` while the block runs; yield its host and port."""
     settings, loop = parts.settings, asyncio.get_running_loop()
     running = running_app(
         app,
         parts.metrics,
-        most=_MOST_WATCHERS,
+        most=_MAX_CONNECTIONS,
         head_timeout=settings.client_timeout_seconds,
         grace=_SECONDS_TO_CLOSE,
     )

@@ -1,1 +1,1 @@
-"""One download at a time for each post: the library first, Instagram second."""
+"""Scrapes posts: from the library if possible, else with one download at a time for each post."""

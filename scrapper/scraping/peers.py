@@ -1,4 +1,4 @@
-"""The contract between processes that share a library, and its single-process form."""
+"""The contract between processes that share a library, and its single-process implementation."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,56 +7,56 @@ __all__ = ["Line", "Peers"]
 
 
 class Line:
-    """The processes that want one post: one has the turn and downloads it, the others wait.
+    """The queue of processes that want one post: one has the turn and downloads it, others wait.
 
-    The turn ends with the block in which the process queued. Then the others get the outcome: the
-    process sets ``stored`` if it stored the post, and a :class:`~scrapper.errors.ScrapeError` that
-    leaves the block reaches them, too.
+    The turn ends with the ``with`` block of :meth:`Peers.line`. The waiting processes then learn
+    whether the process set ``stored``, because it stored the post, or which
+    :class:`~scrapper.errors.ScrapeError` left its block.
     """
 
     stored = False
 
     async def take_turn(self) -> int | None:
-        """Take the turn and return its fence; None while another process has the turn.
+        """Take the turn and return its fence, or None if another process has the turn.
 
-        A fence is a number greater than that of every earlier turn for this post. It is 0 if
-        there are no other processes.
+        A fence is a number greater than those of all earlier turns for this post, or 0 if there
+        are no other processes.
         """
         return 0
 
     async def wait_for_other(self, deadline: float) -> bool:
-        """Wait until another process ends its turn, at most until *deadline* (monotonic time).
+        """Wait for another process to end its turn, at most until *deadline* (monotonic time).
 
         Return True if the post was stored, and False if the turn may be free now.
 
         Raises:
-            ScrapeError: the other process met this error, and this one would meet it, too.
+            ScrapeError: the error of the other process, which would recur in this one.
         """
         raise NotImplementedError
 
 
 class Peers:
-    """What the processes agree on: turns, sweeps, and how long to leave Instagram alone."""
+    """What the processes coordinate: turns, exclusive tasks, and cool-downs."""
 
     shared = False
-    """Whether there may be other processes at all."""
+    """Whether there may be other processes."""
 
     @asynccontextmanager
     async def line(self, shortcode: str) -> AsyncIterator[Line]:  # noqa: ARG002
-        """Queue for a post's turn while the block runs."""
+        """Queue for a post's turn for the duration of the block."""
         yield Line()
 
     @asynccontextmanager
     async def exclusively(self, task: str, *, in_doubt: bool) -> AsyncIterator[object]:  # noqa: ARG002
         """Yield a value that is true while only this process may do the *task*.
 
-        If that cannot be found out, the value is *in_doubt*.
+        If Redis does not answer, the value is *in_doubt*.
         """
         yield True
 
     async def cooldown_left(self) -> float:
-        """Seconds for which to leave Instagram alone, as any process found out; 0 if none did."""
+        """Return the seconds left of a cool-down that any process began; 0 if there is none."""
         return 0.0
 
     async def cool_down(self, seconds: float) -> None:
-        """Make all processes leave Instagram alone for *seconds*."""
+        """Begin a cool-down of *seconds* for all processes."""

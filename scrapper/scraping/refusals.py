@@ -1,4 +1,4 @@
-"""Since when Instagram has refused, across restarts and for all processes."""
+"""Tracks how long Instagram has been refusing, across restarts and for all processes."""
 
 import asyncio
 import threading
@@ -18,21 +18,21 @@ __all__ = ["Refusals"]
 
 log = structlog.get_logger(__name__)
 
-_LONG = 60 * 60
+_HOUR = 60 * 60
 
 
 class _Refused(NamedTuple):
-    """When the first refusal came, and until when Instagram is known to refuse: unix times."""
+    """The Unix times of the first limit, and of the end of the latest."""
 
     since: float
     until: float
 
 
 class Refusals:
-    """The current series of limits without any other answer, in the file at *path*.
+    """The current unbroken series of limits, stored in the file at *path*.
 
-    If the file cannot be written, the limits are known until the process ends. *check* raises if
-    the folder is gone.
+    If the file cannot be written, the series is kept in memory. *check* raises if the folder is
+    gone.
     """
 
     def __init__(
@@ -48,38 +48,38 @@ class Refusals:
         self._lock = threading.Lock()
         self._refused: _Refused | None = None
 
-    async def note_limit(self, seconds: float) -> None:
-        """Note that Instagram refused, and must be left alone for *seconds*."""
-        await asyncio.to_thread(self._change, lambda known: self._longer(known, seconds))
+    async def record_limit(self, seconds: float) -> None:
+        """Record that Instagram set a limit, which lasts for *seconds*."""
+        await asyncio.to_thread(self._change, lambda known: self._extended(known, seconds))
 
-    async def note_answer(self) -> None:
-        """Note that Instagram answered, whatever it said of the post."""
+    async def record_answer(self) -> None:
+        """Record that Instagram answered, even if it did not find the post."""
         await asyncio.to_thread(self._change, lambda _: None)
 
     @property
     def have_lasted(self) -> bool:
-        """Whether the limits have lasted for an hour; blocking."""
+        """Whether the limits have lasted for an hour. Reads the file, so it blocks."""
         with self._lock:
-            refused = self._look()
-        return refused is not None and min(self._now(), refused.until) - refused.since >= _LONG
+            refused = self._current()
+        return refused is not None and min(self._now(), refused.until) - refused.since >= _HOUR
 
-    def _longer(self, known: _Refused | None, seconds: float) -> _Refused:
+    def _extended(self, known: _Refused | None, seconds: float) -> _Refused:
         now = self._now()
-        # After an hour without a query, nobody knows whether Instagram still refuses.
-        if known is None or not known.since <= now <= known.until + _LONG:
+        # After an hour without a query, it is unknown whether Instagram still refuses.
+        if known is None or not known.since <= now <= known.until + _HOUR:
             return _Refused(now, now + seconds)
         return _Refused(known.since, max(known.until, now + seconds))
 
     def _change(self, change: Callable[[_Refused | None], _Refused | None]) -> None:
         with self._lock:
-            known = self._look()
+            known = self._current()
             self._refused = change(known)
             if self._refused == known:
                 return
             with suppress(MediaFolderGone, OSError):
                 self._file.write(self._refused)
 
-    def _look(self) -> _Refused | None:
+    def _current(self) -> _Refused | None:
         with suppress(OSError):
             self._refused = self._watched.content()
         return self._refused

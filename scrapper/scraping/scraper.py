@@ -1,7 +1,7 @@
-"""Single flight, a bounded number of threads, and a deadline for every scrape.
+"""Scrapes posts, with single flight, a bounded number of threads, and a deadline for each scrape.
 
-The library is asked first, Instagram second. Instagram is asked in a thread, and in turn with
-other processes if there are any.
+A post that is not in the library is downloaded from Instagram in a thread. If there are other
+processes, the download waits for its turn.
 """
 
 import asyncio
@@ -47,34 +47,35 @@ log = structlog.get_logger(__name__)
 Result = TypeVar("Result")
 
 Asking = Callable[[], AbstractContextManager[None]]
-"""Makes the blocks in which Instagram may be queried."""
+"""Makes the ``with`` blocks in which Instagram may be queried."""
 
 
 class Source(Protocol):
-    """The source of posts: :class:`~scrapper.instagram.client.Instagram`; blocking."""
+    """A blocking source of posts, such as :class:`~scrapper.instagram.client.Instagram`."""
 
     def fetch(self, fetch: Fetch, folder: Path, *, asking: Asking) -> Post:
         """Download a post's files into *folder*; query Instagram only in blocks of *asking*."""
         ...
 
     def open_share_link(self, path: str, deadline: float) -> str:
-        """The shortcode of the post that a share link leads to."""
+        """Return the shortcode of the post that a share link leads to."""
         ...
 
 
 _ANY = Wish()
 _MAX_SHARE_LINKS = 1024
-_MOST_PUT_OFF = 1024
+_MAX_RETRY_TIMES = 1024
 
 
 class Scraper:
-    """Single flight, bounded executor, deadline and cool-down around the *source*.
+    """Single flight, a bounded executor, deadlines and cool-downs around the *source*.
 
-    At most *queries* posts are looked up at a time, and *downloads* more can have their files
-    downloaded. Beyond *queries* posts, *queue_limit* may download or wait. A scrape has
-    *timeout* seconds, including its wait. After a limit of Instagram's, Instagram is left alone
-    for as long as it said, or for *cooldown* seconds if it did not say. The *peers* share turns
-    and cool-downs; each process has its own threads and queue. The *refusals* are kept up to date.
+    At most *queries* posts query Instagram at a time, while *downloads* others may download their
+    files. *queue_limit* posts beyond *queries* may download or wait. Further posts are refused. A
+    scrape may take *timeout* seconds, including its wait. A limit of Instagram's begins a cool-down
+    as long as Instagram demands, or else of *cooldown* seconds. The *peers* share turns and
+    cool-downs, but each process has its own threads and queue. The *refusals* record limits and
+    answers.
     """
 
     def __init__(
@@ -98,12 +99,12 @@ class Scraper:
         self._timeout = timeout
         self._cooldown = cooldown
         self._refusals = refusals
-        self._cool_at = 0.0
+        self._cooldown_until = 0.0
         self._flights: dict[str, Flight] = {}
-        self._put_off: dict[str, float] = {}
-        self._shared: dict[ShareLink, str] = {}
+        self._retry_at: dict[str, float] = {}
+        self._opened_links: dict[ShareLink, str] = {}
         self._opening: dict[ShareLink, asyncio.Task[str]] = {}
-        self._most_flights = queries + queue_limit
+        self._max_flights = queries + queue_limit
         self._slots = Slots(queries)
         threads = queries + downloads
         self._threads = asyncio.Semaphore(threads)
@@ -113,7 +114,7 @@ class Scraper:
         metrics.queue_depth.set_function(
             lambda: len(self._flights) - self._busy + self._slots.waiting
         )
-        metrics.cooldown_active.set_function(lambda: time.monotonic() < self._cool_at)
+        metrics.cooldown_active.set_function(lambda: time.monotonic() < self._cooldown_until)
 
     @classmethod
     def from_settings(
@@ -126,7 +127,7 @@ class Scraper:
         *,
         refusals: Refusals | None = None,
     ) -> "Scraper":
-        """The scraper that *settings* describe."""
+        """Make the scraper that *settings* describe."""
         return cls(
             library,
             source,
@@ -142,9 +143,9 @@ class Scraper:
 
     @asynccontextmanager
     async def reserve(self, shortcode: str) -> AsyncIterator[bool]:
-        """Keep every process from downloading the post while the block runs.
+        """Keep all processes from downloading the post for the duration of the block.
 
-        Yield False if a download of the post is under way, or waits.
+        Yield False if a download of the post is running or queued.
         """
         if shortcode in self._flights:
             yield False
@@ -153,21 +154,21 @@ class Scraper:
             yield await line.take_turn() is not None
 
     def progress(self, shortcode: str) -> Progress | None:
-        """The progress of the post's download; None if none is under way."""
+        """Return the progress of the post's download, or None if there is none."""
         flight = self._flights.get(shortcode)
         return flight.fetch.progress if flight else None
 
     async def has(self, shortcode: str, wish: Wish = _ANY) -> bool:
-        """Whether :meth:`scrape` would return the post from disk.
+        """Return whether :meth:`scrape` would return the post from disk.
 
-        Either it is fresh and as wished, or Instagram must not be asked for it now.
+        It would if the post is fresh and satisfies the *wish*, or must not be requested now.
         """
         return await self._stored(shortcode, wish) is not None
 
     @property
     def saturated(self) -> bool:
         """Whether the next post would be refused."""
-        return len(self._flights) >= self._most_flights
+        return len(self._flights) >= self._max_flights
 
     async def scrape(
         self,
@@ -180,15 +181,17 @@ class Scraper:
     ) -> Scraped:
         """Return the post that fits the *wish* from the library, or download and store it.
 
-        If a stored post is stale or not as wished, and cannot be downloaded again, it is returned
-        all the same, and Instagram is not asked for it again for as long as the error said, or for
-        the cool-down. The one exception is a post that is larger than wished, and of which no
-        smaller file exists. With *refresh* the post is downloaded even if the stored one is fresh,
-        or the error is raised. With *keep* sweeps leave the post alone from now on. *url* is the
-        URL as the client sent it.
+        A stored post that is stale, or does not satisfy the *wish*, is returned all the same if it
+        cannot be downloaded again. It is then not requested from Instagram for the error's
+        ``retry_after``, or else for the cool-down. There is one exception: a stored post that is
+        too large, and has no smaller files, is an error.
+
+        With *refresh*, the post is downloaded even if the stored one is fresh, and any error is
+        raised. With *keep*, sweeps no longer remove the post. *url* is the URL that the client
+        sent.
 
         Raises:
-            ScrapeError: one of its subclasses.
+            ScrapeError: the post cannot be downloaded.
             OSError: the post cannot be stored.
         """
         while True:
@@ -197,7 +200,7 @@ class Scraper:
             scraped = replace(scraped, stored=within)
             if not keep or scraped.stored.kept:
                 return scraped
-            # Otherwise the post was removed meanwhile.
+            # If the post cannot be kept, it was removed meanwhile: scrape it again.
             if await self._library.keep(shortcode):
                 return replace(scraped, stored=replace(scraped.stored, kept=True))
 
@@ -212,7 +215,7 @@ class Scraper:
             same_wish = flight is None or flight.fetch.wish == wish
             try:
                 if flight is None:
-                    flight = self._take_off(shortcode, url, refresh, wish)
+                    flight = self._start_flight(shortcode, url, refresh, wish)
                 else:
                     self._metrics.flights_joined.inc()
                 scraped = await flight.join()
@@ -232,39 +235,39 @@ class Scraper:
                 return scraped
 
     def _postpone_refresh(self, error: Exception, shortcode: str) -> None:
-        """Return the post from disk for a while: another try would meet the same *error*."""
-        known_fault = isinstance(error, ScrapeError | OSError)
+        """Make no new attempt until the *error* may have passed; the stale post is returned."""
+        is_expected = isinstance(error, ScrapeError | OSError)
         log.warning(
             "stale post returned",
             shortcode=shortcode,
             outcome=type(error).__name__,
-            exc_info=None if known_fault else error,
+            exc_info=None if is_expected else error,
         )
         wait = error.retry_after if isinstance(error, ScrapeError) else None
-        self._put_off[shortcode] = time.monotonic() + (self._cooldown if wait is None else wait)
-        if len(self._put_off) > _MOST_PUT_OFF:
-            del self._put_off[next(iter(self._put_off))]
+        self._retry_at[shortcode] = time.monotonic() + (self._cooldown if wait is None else wait)
+        if len(self._retry_at) > _MAX_RETRY_TIMES:
+            del self._retry_at[next(iter(self._retry_at))]
 
     async def shortcode_of(self, link: Link) -> str:
-        """The shortcode that *link* names. A share link is opened once for all who ask.
+        """Return the shortcode that *link* names. Concurrent calls open a share link only once.
 
         Raises:
             UnsupportedLink: the link leads to something other than a post.
-            ScrapeError: one of its subclasses.
+            ScrapeError: the share link cannot be opened.
         """
         if isinstance(link, str):
             return link
-        if known := self._shared.get(link):
+        if known := self._opened_links.get(link):
             return known
         opening = self._opening.get(link)
         if opening is None:
             self._refuse_while_cooling()
-            opening = asyncio.create_task(self._open(link))
+            opening = asyncio.create_task(self._open_share_link(link))
             self._opening[link] = opening
             opening.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.shield(opening)
 
-    async def _open(self, link: ShareLink) -> str:
+    async def _open_share_link(self, link: ShareLink) -> str:
         deadline = time.monotonic() + self._timeout
 
         def work(asking: Asking) -> str:
@@ -273,23 +276,23 @@ class Scraper:
 
         try:
             async with self._thread(deadline):
-                shortcode = await self._ask(work, deadline)
+                shortcode = await self._run_in_thread(work, deadline)
         finally:
             del self._opening[link]
-        self._shared[link] = shortcode
-        if len(self._shared) > _MAX_SHARE_LINKS:
-            del self._shared[next(iter(self._shared))]
+        self._opened_links[link] = shortcode
+        if len(self._opened_links) > _MAX_SHARE_LINKS:
+            del self._opened_links[next(iter(self._opened_links))]
         return shortcode
 
-    async def break_off(self) -> None:
-        """End the flights: others may take the turns, and what the threads store is refused."""
+    async def abort(self) -> None:
+        """End all flights: other processes get the turns, and running threads can store nothing."""
         for flight in list(self._flights.values()):
-            await flight.break_off()
+            await flight.abort()
 
     async def close(self) -> None:
-        """Wait for the downloads under way; each ends within its deadline."""
+        """Wait for the running downloads, which end within their deadlines."""
         for flight in list(self._flights.values()):
-            await flight.settled()
+            await flight.wait()
         if self._opening:
             await asyncio.wait(self._opening.values())
         await asyncio.to_thread(self._executor.shutdown)
@@ -298,15 +301,15 @@ class Scraper:
         stored = await self._library.get(shortcode)
         if stored is None:
             return None
-        put_off_until = max(self._cool_at, self._put_off.get(shortcode, 0.0))
+        retry_at = max(self._cooldown_until, self._retry_at.get(shortcode, 0.0))
         usable = stored.fresh and stored.post.satisfies(wish)
-        return _from_disk(stored, wish) if usable or time.monotonic() < put_off_until else None
+        return _from_disk(stored, wish) if usable or time.monotonic() < retry_at else None
 
-    def _take_off(self, shortcode: str, url: str, refresh: bool, wish: Wish) -> Flight:
+    def _start_flight(self, shortcode: str, url: str, refresh: bool, wish: Wish) -> Flight:
         self._refuse_while_cooling()
         now = time.monotonic()
         if self.saturated:
-            # By then the oldest flight is over in any case.
+            # The oldest flight is over by then.
             first = min(flight.fetch.deadline for flight in self._flights.values())
             raise ServerFull(retry_after=max(1, math.ceil(first - now)))
         fetch = Fetch(shortcode, url, now + self._timeout, wish=wish)
@@ -317,32 +320,32 @@ class Scraper:
     async def _run_flight(self, fetch: Fetch, refresh: bool) -> Scraped:
         shortcode = fetch.shortcode
         try:
-            # Another flight may have ended while this one looked at the disk.
+            # Another flight may have stored the post while this one read the disk.
             if not refresh and (stored := await self._stored(shortcode, fetch.wish)):
                 return stored
             async with self._peers.line(shortcode) as line:
-                return await self._in_turn(line, fetch, refresh)
+                return await self._download_in_turn(line, fetch, refresh)
         finally:
             del self._flights[shortcode]
 
-    async def _in_turn(self, line: Line, fetch: Fetch, refresh: bool) -> Scraped:
+    async def _download_in_turn(self, line: Line, fetch: Fetch, refresh: bool) -> Scraped:
         shortcode = fetch.shortcode
         while True:
-            # A flight that waits for another process occupies no thread.
+            # A flight that waits for another process needs no thread.
             async with self._thread(fetch.deadline):
                 fence = await line.take_turn()
                 if fence is not None:
-                    # Another process may have stored the post since we looked.
+                    # Another process may have stored the post meanwhile.
                     if fence and not refresh:
                         self._library.changed(shortcode, None)
                         if stored := await self._stored(shortcode, fetch.wish):
                             return stored
                     with suppress(Superseded):
-                        fetched = await self._work(fetch, fence)
+                        fetched = await self._download(fetch, fence)
                         line.stored = True
                         return Scraped(fetched, cached=False)
-            landed = fence is not None or await line.wait_for_other(fetch.deadline)
-            if landed:
+            may_be_stored = fence is not None or await line.wait_for_other(fetch.deadline)
+            if may_be_stored:
                 self._library.changed(shortcode, None)
                 post = await self._library.get(shortcode)
                 if post and post.post.satisfies(fetch.wish):
@@ -350,7 +353,7 @@ class Scraper:
 
     @asynccontextmanager
     async def _thread(self, deadline: float) -> AsyncIterator[None]:
-        """Occupy a thread while the block runs."""
+        """Reserve a thread for the duration of the block."""
         if time.monotonic() >= deadline:
             raise DeadlineExceeded
         try:
@@ -363,35 +366,35 @@ class Scraper:
         finally:
             self._threads.release()
 
-    async def _work(self, fetch: Fetch, fence: int) -> StoredPost:
+    async def _download(self, fetch: Fetch, fence: int) -> StoredPost:
         self._busy += 1
         try:
             with self._metrics.fetching():
-                stored = await self._ask(
+                stored = await self._run_in_thread(
                     partial(self._fetch_and_publish, fetch, fence), fetch.deadline
                 )
         finally:
             self._busy -= 1
             self._metrics.downloaded_bytes.inc(fetch.progress.done)
-        self._put_off.pop(fetch.shortcode, None)
+        self._retry_at.pop(fetch.shortcode, None)
         self._library.published(stored)
         return stored
 
-    async def _ask(self, work: Callable[[Asking], Result], deadline: float) -> Result:
-        """The result of *work*, run in a thread; *work* gets an :data:`Asking`."""
-        # The context carries the request ID into the thread's log lines.
+    async def _run_in_thread(self, work: Callable[[Asking], Result], deadline: float) -> Result:
+        """Run *work* in a thread and return its result; *work* gets an :data:`Asking`."""
+        # The context carries the request ID to the thread's log lines.
         context, loop = contextvars.copy_context(), asyncio.get_running_loop()
         with self._slots.queue(deadline) as slot:
-            asking = partial(self._asking, slot, loop)
-            async with self._noting_limits():
+            asking = partial(self._querying, slot, loop)
+            async with self._recording_limits():
                 return await loop.run_in_executor(self._executor, context.run, work, asking)
 
     @contextmanager
-    def _asking(self, slot: Slot, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-        """Run the block, in a thread, once the post has its slot, unless a cool-down began."""
-        with slot.asking():
+    def _querying(self, slot: Slot, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+        """Hold the *slot* for the duration of the block, unless a cool-down began; for threads."""
+        with slot.held():
             if self._peers.shared:
-                asyncio.run_coroutine_threadsafe(self._look_at_peers(), loop).result()
+                asyncio.run_coroutine_threadsafe(self._adopt_cooldown(), loop).result()
             self._refuse_while_cooling()
             yield
 
@@ -408,14 +411,14 @@ class Scraper:
             finally:
                 self._library.discard(folder)
 
-    async def _look_at_peers(self) -> None:
-        """Take over the cool-down of another process."""
+    async def _adopt_cooldown(self) -> None:
+        """Adopt the cool-down of another process, if there is one."""
         left = await self._peers.cooldown_left()
-        self._cool_at = max(self._cool_at, time.monotonic() + left)
+        self._cooldown_until = max(self._cooldown_until, time.monotonic() + left)
 
     @asynccontextmanager
-    async def _noting_limits(self) -> AsyncIterator[None]:
-        """Begin a cool-down if the block meets a limit."""
+    async def _recording_limits(self) -> AsyncIterator[None]:
+        """Begin a cool-down if the block raises a limit, and record limits and answers."""
         try:
             yield
         except CoolingDown:
@@ -425,28 +428,28 @@ class Scraper:
                 error.retry_after = self._cooldown
             if not error.cool_down:
                 raise
-            self._cool_at = max(self._cool_at, time.monotonic() + error.retry_after)
+            self._cooldown_until = max(self._cooldown_until, time.monotonic() + error.retry_after)
             log.warning("cooling down", seconds=round(error.retry_after, 1))
             await self._peers.cool_down(error.retry_after)
             if self._refusals:
-                await self._refusals.note_limit(error.retry_after)
+                await self._refusals.record_limit(error.retry_after)
             raise
         except PostNotFound:
-            await self._note_answer()
+            await self._record_answer()
             raise
-        await self._note_answer()
+        await self._record_answer()
 
-    async def _note_answer(self) -> None:
+    async def _record_answer(self) -> None:
         if self._refusals:
-            await self._refusals.note_answer()
+            await self._refusals.record_answer()
 
     def _refuse_while_cooling(self) -> None:
-        left = self._cool_at - time.monotonic()
+        left = self._cooldown_until - time.monotonic()
         if left > 0:
             raise CoolingDown(retry_after=left)
 
 
 def _from_disk(stored: StoredPost, wish: Wish) -> Scraped:
-    """The stored post, marked as stale if it is not as wished."""
-    as_wished = stored.post.satisfies(wish)
-    return Scraped(stored if as_wished else replace(stored, fresh_until=0.0), cached=True)
+    """Return the stored post, marked as stale if it does not satisfy the *wish*."""
+    satisfied = stored.post.satisfies(wish)
+    return Scraped(stored if satisfied else replace(stored, fresh_until=0.0), cached=True)

@@ -1,7 +1,7 @@
-"""The right to query Instagram, which few posts have at a time.
+"""Limits how many posts query Instagram at a time.
 
-The threads pass it on among themselves: each prepares its query, then waits for the right. The
-event loop has no part in that, because other threads may hold the loop up.
+The threads pass the slots on among themselves: each prepares its query, then waits for its slot.
+The event loop is not involved, because other threads may hold it up.
 """
 
 import threading
@@ -15,22 +15,22 @@ __all__ = ["Slot", "Slots"]
 
 
 class Slots:
-    """The right for *number* posts at a time, in the order in which they queued."""
+    """Slots for *number* posts at a time, in the order in which the posts queued."""
 
     def __init__(self, number: int) -> None:
         self._number = number
         self._lock = threading.Lock()
-        # The first *number* places have the right.
+        # The first *number* places have a slot.
         self._queue: list[threading.Event] = []
 
     @property
     def waiting(self) -> int:
-        """How many posts wait for the right."""
+        """How many posts wait for a slot."""
         return max(0, len(self._queue) - self._number)
 
     @contextmanager
     def queue(self, deadline: float) -> Iterator["Slot"]:
-        """Queue a post while the block runs, until *deadline* (monotonic time)."""
+        """Queue a post for the duration of the block; *deadline* is in monotonic time."""
         slot = Slot(self, deadline)
         try:
             yield slot
@@ -38,28 +38,28 @@ class Slots:
             slot.end()
 
     def enter(self) -> threading.Event:
-        """Queue; the event is set as soon as the right is there."""
+        """Join the queue; the returned event is set once the place has a slot."""
         place = threading.Event()
         with self._lock:
             self._queue.append(place)
-            self._call()
+            self._wake_next()
         return place
 
     def leave(self, place: threading.Event) -> None:
-        """Leave the queue, or give the right back; a second call does nothing."""
+        """Leave the queue, or release the slot; a second call does nothing."""
         with self._lock:
             if place in self._queue:
                 self._queue.remove(place)
-                # Whoever still waits there waits in vain.
+                # Wake a thread that still waits for this place.
                 place.set()
-                self._call()
+                self._wake_next()
 
     def has(self, place: threading.Event) -> bool:
-        """Whether the *place* is in the queue, or has the right."""
+        """Return whether the *place* is in the queue or has a slot."""
         with self._lock:
             return place in self._queue
 
-    def _call(self) -> None:
+    def _wake_next(self) -> None:
         for place in self._queue[: self._number]:
             place.set()
 
@@ -74,14 +74,15 @@ class Slot:
         self._ended = False
 
     @contextmanager
-    def asking(self) -> Iterator[None]:
-        """Hold the right while the block runs, in the post's thread; a second block queues anew.
+    def held(self) -> Iterator[None]:
+        """Wait for the slot and hold it for the duration of the block; a second block queues again.
 
-        After a limit the post keeps the right to its end, so that the cool-down begins before
-        another post asks. A thread that goes on after that end keeps nothing.
+        Call this in the post's thread. After a limit, the slot is not released before :meth:`end`,
+        so that the cool-down begins before the next query. A thread that still runs after
+        :meth:`end` releases its slot at once.
 
         Raises:
-            DeadlineExceeded: the right did not come before the deadline, or the post ended.
+            DeadlineExceeded: the deadline passed before the slot was free, or the post ended.
         """
         if not self._slots.has(self._place):
             self._place = self._slots.enter()
@@ -99,10 +100,10 @@ class Slot:
                 self.leave()
 
     def leave(self) -> None:
-        """Let another post ask."""
+        """Let another post query Instagram."""
         self._slots.leave(self._place)
 
     def end(self) -> None:
-        """Leave for good, whatever the post's thread still does."""
+        """Release the slot permanently, even if the post's thread is still running."""
         self._ended = True
         self.leave()

@@ -86,7 +86,7 @@ def _nothing() -> None:
 
 
 def _rare_collections() -> None:
-    _replace(scrapper.commands.serve, "_collect_less", _nothing)
+    _replace(scrapper.commands.serve, "_tune_garbage_collection", _nothing)
 
 
 def _pooled_connections() -> None:
@@ -108,7 +108,7 @@ def _separate_limits() -> None:
 
 
 def _parallel_files() -> None:
-    _replace(scrapper.instagram.files.post, "_AT_ONCE", 1)
+    _replace(scrapper.instagram.files.post, "_MAX_PARALLEL", 1)
 
 
 def _script_search() -> None:

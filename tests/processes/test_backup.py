@@ -1,4 +1,4 @@
-"""Backups of a running service, restored elsewhere; and the folder that each command uses."""
+"""Backups of a running service and their restoration, and the folder that commands use."""
 
 import os
 import subprocess
@@ -36,7 +36,7 @@ def run(
 
 def posts_of(service: Service) -> dict[str, object]:
     listed = service.get("/posts?limit=100").json()["posts"]
-    # A path names the folder, and this is another one.
+    # Paths differ, because the media folder does.
     return {
         post["shortcode"]: {
             **post,
@@ -48,7 +48,7 @@ def posts_of(service: Service) -> dict[str, object]:
     }
 
 
-def leave_old_post(media_root: Path) -> None:
+def store_legacy_post(media_root: Path) -> None:
     folder = media_root / "DLegacy0001"
     folder.mkdir(parents=True)
     (folder / "DLegacy0001.mp4").write_bytes(b"video")
@@ -58,7 +58,7 @@ def leave_old_post(media_root: Path) -> None:
 def test_backup_of_running_service_is_restored_elsewhere(
     instagram: StandIn, media_root: Path, tmp_path: Path
 ) -> None:
-    leave_old_post(media_root)
+    store_legacy_post(media_root)
     environment = {**instagram.environment, **KEY, "INSTAGRAM_MAX_QUERIES": "0"}
     file, elsewhere = tmp_path / "backup.tar", tmp_path / "elsewhere"
     with Service(media_root, environment) as service:
@@ -96,7 +96,7 @@ def test_backup_of_running_service_is_restored_elsewhere(
         service.headers["X-API-Key"] = KEY["API_KEY"]
         restored = posts_of(service)
         assert restored.keys() == posts.keys()
-        # The refreshes went on.
+        # The post may have been refreshed after the backup.
         assert all(restored[name] == posts[name] for name in posts if name != "reel-busy")
         assert service.get(f"/jobs/{job['id']}").json() == job
         assert service.get("/login").json() == login
@@ -106,8 +106,8 @@ def test_backup_of_running_service_is_restored_elsewhere(
         assert [content] == instagram.bytes_of("reel-kept")
 
 
-def test_state_alone_goes_to_standard_output(media_root: Path, tmp_path: Path) -> None:
-    leave_old_post(media_root)
+def test_backup_of_the_state_goes_to_standard_output(media_root: Path, tmp_path: Path) -> None:
+    store_legacy_post(media_root)
     with Service(media_root):
         (media_root / ".state/notes").symlink_to("/nowhere")
         os.mkfifo(media_root / ".state/pipe")
@@ -121,7 +121,7 @@ def test_state_alone_goes_to_standard_output(media_root: Path, tmp_path: Path) -
     assert not names & {".state/lock", ".state/clock.json", ".state/pipe", ".state/notes"}
 
 
-def test_failed_backup_leaves_the_earlier_one(media_root: Path, tmp_path: Path) -> None:
+def test_failed_backup_keeps_the_earlier_one(media_root: Path, tmp_path: Path) -> None:
     file = tmp_path / "backup.tar"
     file.write_bytes(b"earlier")
     with Service(media_root) as service:
@@ -137,7 +137,7 @@ def test_failed_backup_leaves_the_earlier_one(media_root: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("target", ["/dev/full", "/dev", "/nowhere/backup.tar"])
-def test_backup_that_cannot_be_written_ends_with_message(media_root: Path, target: str) -> None:
+def test_backup_that_cannot_be_written_prints_a_message(media_root: Path, target: str) -> None:
     with Service(media_root) as service:
         service.kill()
     done = run("backup", target, folder=media_root)
@@ -147,16 +147,14 @@ def test_backup_that_cannot_be_written_ends_with_message(media_root: Path, targe
 
 
 @pytest.mark.parametrize("command", [("plugins",), ("backup", "backup.tar")])
-def test_folder_that_no_service_used_ends_the_command(
-    tmp_path: Path, command: tuple[str, ...]
-) -> None:
+def test_unused_folder_is_an_error(tmp_path: Path, command: tuple[str, ...]) -> None:
     done = run(*command, folder=tmp_path / "media", cwd=tmp_path)
     assert done.returncode == 2
     assert f"no service has used {tmp_path / 'media'} yet".encode() in done.stderr
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.skipif(Path("/data").is_dir(), reason="this machine has the image's folder")
+@pytest.mark.skipif(Path("/data").is_dir(), reason="/data exists on this machine")
 def test_commands_use_the_folder_of_the_service_by_default(
     instagram: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

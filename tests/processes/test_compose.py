@@ -1,4 +1,7 @@
-"""What podman-compose runs for the Compose files and an .env, with an engine that records it."""
+"""The containers that podman-compose creates from the Compose files and an .env file.
+
+A fake engine records the commands.
+"""
 
 import itertools
 import json
@@ -28,7 +31,7 @@ print("podman version 5.0.0" if "version" in sys.argv[1] else "[]")
 def created(
     folder: Path, settings: dict[str, str], file: str = "compose.yaml"
 ) -> dict[str, list[str]]:
-    """The command line of each container, by its service, of a clone with these *settings*."""
+    """Return the command that creates each service's container in a clone with these *settings*."""
     shutil.copytree(ROOT / "deploy", folder / "deploy")
     shutil.copy(ROOT / "compose.yaml", folder)
     lines = [f"{name}={value}" for name, value in settings.items()]
@@ -49,19 +52,19 @@ def created(
 
 
 def environment(call: list[str]) -> dict[str, str]:
-    """The last value counts."""
+    """Return the environment variables of a container; the last value of each counts."""
     given = [value for option, value in itertools.pairwise(call) if option == "-e"]
     return dict(value.split("=", 1) for value in given)
 
 
-def test_every_setting_of_the_file_reaches_the_container(tmp_path: Path) -> None:
+def test_every_setting_in_env_reaches_the_container(tmp_path: Path) -> None:
     settings = {name: value or "something" for name, value in EXAMPLE.items()}
     settings |= {"DATA_FOLDER": "./posts"}
     call = created(tmp_path, settings)["scrapper"]
     assert environment(call).items() >= settings.items()
 
 
-def test_folder_user_port_and_image_are_those_of_the_file(tmp_path: Path) -> None:
+def test_folder_user_port_and_image_come_from_env(tmp_path: Path) -> None:
     settings = {"DATA_FOLDER": "./posts", "PUID": "1000", "PGID": "100", "PORT": "8080"}
     call = created(tmp_path, settings | {"IMAGE": "registry.example/scrapper:1"})["scrapper"]
     assert f"{tmp_path / 'posts'}:/data" in call
@@ -70,18 +73,18 @@ def test_folder_user_port_and_image_are_those_of_the_file(tmp_path: Path) -> Non
     assert call[-1] == "registry.example/scrapper:1"
 
 
-def test_without_a_file_nothing_is_set(tmp_path: Path) -> None:
+def test_without_env_nothing_is_set(tmp_path: Path) -> None:
     call = created(tmp_path, {})["scrapper"]
     assert set(environment(call).values()) == {""}
     assert call[call.index("-u") + 1] == "10001:10001"
 
 
-def test_https_opens_no_port_but_those_of_caddy(tmp_path: Path) -> None:
+def test_with_https_only_caddy_publishes_ports(tmp_path: Path) -> None:
     settings = {"DOMAIN": "posts.example.org", "API_KEY": "s3cret", "PORT": "8080"}
     calls = created(tmp_path, settings, "deploy/caddy/single.yaml")
     assert set(calls) == {"caddy", "scrapper"}
     assert environment(calls["caddy"])["DOMAIN"] == "posts.example.org"
     assert "-p" not in calls["scrapper"]
-    # That of the Caddyfile.
+    # The Caddyfile uses this port.
     assert environment(calls["scrapper"])["PORT"] == "5633"
     assert environment(calls["scrapper"])["API_KEY"] == "s3cret"

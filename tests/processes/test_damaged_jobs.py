@@ -1,4 +1,4 @@
-"""Starts of a service whose files are damaged."""
+"""How a service starts when its files are damaged."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.unit.jobs.test_job_file import DAMAGE, URLS, fill
 
 
 @pytest.mark.parametrize("damage", ["random bytes", "a folder", "an orphan row"])
-def test_a_service_starts_without_the_jobs_that_were_damaged(
+def test_a_service_starts_without_damaged_jobs(
     instagram: StandIn, media_root: Path, damage: str
 ) -> None:
     with Service(media_root, instagram.environment) as service:
@@ -27,9 +27,7 @@ def test_a_service_starts_without_the_jobs_that_were_damaged(
         wait_for(lambda: service.logged("jobs unreadable: file set aside") == 1)
 
 
-def test_a_failed_start_ends_the_process_without_a_port(
-    media_root: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_failed_start_never_listens(media_root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     media_root.mkdir()
     (media_root / ".incoming").symlink_to("/dev/null")
     service = Service(media_root)

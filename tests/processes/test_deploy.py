@@ -1,4 +1,4 @@
-"""The files that deploy and watch the service: real tools read them, and each metric exists."""
+"""Real tools accept the deployment files, and dashboards and alerts use existing metrics."""
 
 import json
 import re
@@ -38,7 +38,7 @@ def mode(redis_server: RedisServer) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", ["grafana/dashboard.json", "prometheus/alerts.yml"])
-async def test_every_metric_shown_is_one_of_the_service(
+async def test_dashboards_and_alerts_use_existing_metrics(
     start_service: StartService, name: str
 ) -> None:
     client = await start_service()
@@ -56,13 +56,13 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     unit = (DEPLOY / "systemd/instagram-scrapper.service").read_text()
     copy = tmp_path / "instagram-scrapper.service"
     copy.write_text(unit.replace("/opt/instagram-scrapper/.venv/bin/python", sys.executable))
-    # The exit code speaks of this unit alone, and of its warnings, too.
+    # With this option, the exit code covers only this unit, including its warnings.
     verify = [program("systemd-analyze", packages="systemd"), "verify", "--recursive-errors=no"]
     output_of([*verify, copy])
 
 
 @pytest.mark.parametrize(("name", "value"), MALLOC.items())
-def test_the_unit_and_make_keep_malloc_from_holding_memory(name: str, value: str) -> None:
+def test_the_unit_and_make_configure_malloc(name: str, value: str) -> None:
     assert f"{name}={value}" in (DEPLOY / "systemd/instagram-scrapper.service").read_text()
     assert f"run worker: export {name} ?= {value}" in (ROOT / "Makefile").read_text().splitlines()
 
@@ -76,8 +76,8 @@ def test_the_unit_and_make_keep_malloc_from_holding_memory(name: str, value: str
         "deploy/caddy/single.yaml",
     ],
 )
-def test_podman_compose_reads_the_file(path: str) -> None:
-    # podman-compose asks buildah only for its version: it reads the file, and runs nothing.
+def test_podman_compose_accepts_the_file(path: str) -> None:
+    # podman-compose only reads the file, and runs nothing but "buildah --version".
     compose = [sys.executable, "-m", "podman_compose", "--podman-path", program("buildah")]
     command = [*compose, "--file", str(ROOT / path), "config", "--services"]
     environment = {"DOMAIN": "localhost", "AUTH_DOMAIN": "auth.localhost", "API_KEY": "key"}
@@ -87,7 +87,7 @@ def test_podman_compose_reads_the_file(path: str) -> None:
 
 @contextmanager
 def caddy(folder: Path, caddyfile: str, **environment: str) -> Iterator[None]:
-    """The real Caddy with the text *caddyfile*, while the block runs."""
+    """Run the real Caddy with the text *caddyfile* for the duration of the block."""
     (folder / "Caddyfile").write_text("{\n\tadmin off\n}\n" + caddyfile)
     command = [program("caddy"), "run", "--config", str(folder / "Caddyfile")]
     with subprocess.Popen(command, env={"HOME": str(folder), **environment}) as running:
@@ -97,10 +97,10 @@ def caddy(folder: Path, caddyfile: str, **environment: str) -> Iterator[None]:
             running.terminate()
 
 
-def test_caddy_passes_downloads_and_refusals_of_large_bodies(
+def test_caddy_proxies_downloads_and_refusals(
     instagram: StandIn, media_root: Path, tmp_path: Path
 ) -> None:
-    """The real Caddy, without TLS, and with another name and port of the replicas."""
+    """Caddy runs without TLS, and with another name and port for the replicas."""
     trusted = {"TRUSTED_PROXIES": "127.0.0.1/32", "API_KEY": "key"}
     with Service(media_root, {**instagram.environment, **trusted}) as service:
         caddyfile = (DEPLOY / "caddy/Caddyfile").read_text()
@@ -119,7 +119,7 @@ def test_caddy_passes_downloads_and_refusals_of_large_bodies(
 
 
 class Authelia(BaseHTTPRequestHandler):
-    """A stand-in for Authelia: it knows one cookie, and an account without a name."""
+    """A stand-in for Authelia, which accepts one cookie with a user name and one without."""
 
     def do_GET(self) -> None:
         cookie = self.headers["Cookie"] or ""
@@ -137,7 +137,7 @@ class Authelia(BaseHTTPRequestHandler):
         pass
 
 
-def test_caddy_lets_in_whom_authelia_signed_in(media_root: Path, tmp_path: Path) -> None:
+def test_caddy_admits_users_of_authelia(media_root: Path, tmp_path: Path) -> None:
     settings = {
         "AUTH_PROXY_HEADER": "Remote-User",
         "AUTH_PROXIES": "127.0.0.1",
@@ -165,7 +165,7 @@ def test_caddy_lets_in_whom_authelia_signed_in(media_root: Path, tmp_path: Path)
             assert get(**anna).status_code == 200
             assert get(**anna, Remote_User="root").status_code == 200
             assert get(**anna, Origin="https://evil.example").status_code == 401
-            # Only Authelia says who somebody is.
+            # A user name that does not come from Authelia is ignored.
             nameless = {"Cookie": "authelia_session=nobody"}
             for forged in ({}, {"Remote_User": "root"}, {"remote_user": "root", **nameless}):
                 refused = get(**forged)

@@ -1,4 +1,4 @@
-"""``python -m scrapper doctor``, run as a user runs it."""
+"""``python -m scrapper doctor`` as a process."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ def rows(out: str) -> dict[str, list[str]]:
     return {line[0]: line for line in lines}
 
 
-def test_each_source_is_asked_once_and_never_the_account(
+def test_each_source_is_queried_once_without_the_account(
     instagram: StandIn, media_root: Path, tmp_path: Path
 ) -> None:
     media_root.mkdir()
@@ -48,7 +48,7 @@ def test_each_source_is_asked_once_and_never_the_account(
     assert "media_info (session)" in out
     assert table["session"][1:] == ["active,", "someone"]
     assert table["tokens"][2:] == ["s", "old"]
-    assert table["clock"] == ["clock", "right"]
+    assert table["clock"] == ["clock", "correct"]
     assert table["redis"] == ["redis", "not", "used"]
     assert f"{media_root}, writable" in out
     assert instagram.requests("account") == 0
@@ -57,7 +57,7 @@ def test_each_source_is_asked_once_and_never_the_account(
     assert instagram.requests() == 6
 
 
-def test_the_account_is_asked_for_what_needs_it(
+def test_the_account_is_used_if_the_post_needs_it(
     instagram: StandIn, media_root: Path, tmp_path: Path
 ) -> None:
     instagram.define("closed", Scenario("", api="forbidden", page="gated"))
@@ -69,11 +69,11 @@ def test_the_account_is_asked_for_what_needs_it(
     assert "the post needs a login" in out
 
 
-def test_the_next_step_is_printed(instagram: StandIn, media_root: Path) -> None:
+def test_advice_is_printed(instagram: StandIn, media_root: Path) -> None:
     code, out, _ = doctor("https://www.instagram.com/p/softblock-one/", media_root)
     assert code == 5
     assert "Instagram's rate limit is reached" in out
-    assert "- Wait some hours, and ask for less." in out
+    assert "- Wait a few hours, and request fewer posts." in out
 
 
 def test_a_share_link_is_opened(instagram: StandIn, media_root: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_share_link_is_opened(instagram: StandIn, media_root: Path) -> None:
 
 
 @pytest.mark.parametrize("link", ["nonsense", "https://www.instagram.com/someone/"])
-def test_another_link_is_wrong_usage(instagram: StandIn, media_root: Path, link: str) -> None:
+def test_a_link_to_no_post_is_wrong_usage(instagram: StandIn, media_root: Path, link: str) -> None:
     code, out, err = doctor(link, media_root)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert instagram.requests() == 0

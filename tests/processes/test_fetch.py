@@ -1,4 +1,4 @@
-"""``python -m scrapper fetch``, run as a user runs it."""
+"""``python -m scrapper fetch`` as a process."""
 
 import asyncio
 import json
@@ -65,7 +65,7 @@ async def test_a_stored_post_is_not_downloaded_again(instagram: StandIn, tmp_pat
         ("servererror", 1, 502),
     ],
 )
-async def test_the_exit_code_says_what_went_wrong(
+async def test_the_exit_code_depends_on_the_error(
     instagram: StandIn, tmp_path: Path, scenario: str, code: int, status: int
 ) -> None:
     url = REEL.format(f"{scenario}-cli")
@@ -109,7 +109,7 @@ async def test_an_empty_list_ends_at_once(instagram: StandIn, tmp_path: Path) ->
     assert await fetch("-", "--into", str(tmp_path), given="# nothing\n") == (0, "", "")
 
 
-async def test_every_wrong_line_is_reported_before_any_download(
+async def test_every_invalid_line_is_reported_before_any_download(
     instagram: StandIn, tmp_path: Path
 ) -> None:
     listed = tmp_path / "links.txt"
@@ -149,7 +149,7 @@ async def test_a_wait_for_a_limit_is_announced(instagram: StandIn, tmp_path: Pat
     urls = [REEL.format(f"reel-wait-{number}") for number in range(5)]
     environment = {"INSTAGRAM_COOLDOWN_SECONDS": "1", "INSTAGRAM_MAX_QUERIES": "0"}
     running = asyncio.create_task(fetch(*urls, "--ordered", "--into", str(tmp_path), **environment))
-    # After the first refusals each post waits, and is tried again.
+    # After the first refusals, every post waits and is retried.
     await until(lambda: instagram.requests("graphql") >= 12)
     instagram.reset()
     done = await running
@@ -158,7 +158,7 @@ async def test_a_wait_for_a_limit_is_announced(instagram: StandIn, tmp_path: Pat
     assert shortcodes == [f"reel-wait-{number}" for number in range(5)]
     lines = done.err.splitlines()
     assert lines
-    assert all(line.startswith("A limit was reached: waiting until") for line in lines)
+    assert all(line.startswith("Limit reached: waiting until") for line in lines)
 
 
 async def test_a_folder_that_cannot_be_written_is_wrong_usage(
@@ -184,7 +184,7 @@ async def test_a_terminal_shows_progress_and_paths(instagram: StandIn, tmp_path:
         try:
             while piece := os.read(leader, 65536):
                 text += piece
-        # Linux's error once nobody has the other end open.
+        # Linux raises this once the other end is closed.
         except OSError:
             pass
         return text.decode()
@@ -208,13 +208,13 @@ def start(*arguments: str, stdout: Any = subprocess.PIPE) -> subprocess.Popen[st
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_it_and_leaves_nothing_half_done(
+def test_a_signal_ends_the_command_without_leftovers(
     instagram: StandIn, tmp_path: Path, number: int, code: int
 ) -> None:
     done, held = REEL.format("reel-finished"), REEL.format("silent-held")
     process = start(done, held, "--into", str(tmp_path))
     assert process.stdout
-    # The other post is under way, and never gets a byte.
+    # The download of the other post has begun, and never receives a byte.
     finished = json.loads(process.stdout.readline())
     wait_for(lambda: instagram.requests("graphql", "silent-held") == 1)
     process.send_signal(number)
@@ -224,9 +224,7 @@ def test_a_signal_ends_it_and_leaves_nothing_half_done(
     assert os.listdir(tmp_path) == ["reel-finished"]
 
 
-def test_a_signal_in_the_middle_of_a_file_leaves_nothing(
-    instagram: StandIn, tmp_path: Path
-) -> None:
+def test_a_signal_during_a_file_leaves_no_files(instagram: StandIn, tmp_path: Path) -> None:
     instagram.hold_media()
     process = start(REEL.format("reel-middle"), "--into", str(tmp_path))
     wait_for(lambda: instagram.requests("media", "reel-middle") == 1)
@@ -236,7 +234,7 @@ def test_a_signal_in_the_middle_of_a_file_leaves_nothing(
     assert os.listdir(tmp_path) == []
 
 
-def test_the_next_command_removes_a_killed_one_s_leftovers(
+def test_the_next_command_removes_leftovers_of_a_killed_one(
     instagram: StandIn, tmp_path: Path
 ) -> None:
     instagram.hold_media()
@@ -251,7 +249,7 @@ def test_the_next_command_removes_a_killed_one_s_leftovers(
     assert os.listdir(tmp_path) == ["reel-next"]
 
 
-def test_a_reader_that_goes_away_ends_it_quietly(instagram: StandIn, tmp_path: Path) -> None:
+def test_a_closed_pipe_ends_the_command_quietly(instagram: StandIn, tmp_path: Path) -> None:
     urls = [REEL.format(f"reel-{number}") for number in range(20)]
     process = start(*urls, "--into", str(tmp_path))
     assert process.stdout
@@ -264,7 +262,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(instagram: StandIn, tmp_path: P
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
 
 
-def test_a_full_output_is_reported_in_a_line(instagram: StandIn, tmp_path: Path) -> None:
+def test_a_full_output_is_reported_in_one_line(instagram: StandIn, tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
         process = start(REEL.format("reel-full"), "--into", str(tmp_path), stdout=full)
         _, err = process.communicate(timeout=PATIENCE_SECONDS)
@@ -272,7 +270,7 @@ def test_a_full_output_is_reported_in_a_line(instagram: StandIn, tmp_path: Path)
     assert "No space left" in err
 
 
-def test_a_closed_output_is_no_error(instagram: StandIn, tmp_path: Path) -> None:
+def test_a_closed_standard_output_is_no_error(instagram: StandIn, tmp_path: Path) -> None:
     command = f"{sys.executable} -m scrapper fetch {REEL.format('reel-closed')} --into {tmp_path}"
     done = subprocess.run(
         ["/bin/sh", "-c", f"exec {command} >&-"],
@@ -286,7 +284,7 @@ def test_a_closed_output_is_no_error(instagram: StandIn, tmp_path: Path) -> None
     assert os.listdir(tmp_path) == ["reel-closed"]
 
 
-async def test_quality_and_size_are_options_too(cdn: Cdn, tmp_path: Path) -> None:
+async def test_quality_and_size_are_options(cdn: Cdn, tmp_path: Path) -> None:
     cdn.gives(
         [Stream("video", height=1920), Stream("sound", "mp4a.40.2")],
         {"video": "h264", "sound": "aac"},

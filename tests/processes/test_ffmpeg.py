@@ -1,4 +1,4 @@
-"""The bounds of ffmpeg, tried with another program that reaches them."""
+"""The limits of ffmpeg, tested with scripts in its place."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ Fake = Callable[[str], None]
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
-    """Make ``ffmpeg`` a script."""
+    """Replace ``ffmpeg`` by a script."""
 
     def write(script: str) -> None:
         program = tmp_path / "ffmpeg"
@@ -40,7 +40,7 @@ def ffmpeg() -> Iterator[FFmpeg]:
     ffmpeg.kill()
 
 
-def test_a_program_that_takes_too_long_is_ended(fake: Fake, ffmpeg: FFmpeg, tmp_path: Path) -> None:
+def test_a_slow_program_is_killed(fake: Fake, ffmpeg: FFmpeg, tmp_path: Path) -> None:
     fake(f"echo $$ >{tmp_path}/pid; exec sleep 600")
     with pytest.raises(TimeoutError):
         ffmpeg.run("ffmpeg", seconds=1, max_bytes=1_000)
@@ -62,7 +62,7 @@ def test_a_program_that_writes_too_much_fails(fake: Fake, ffmpeg: FFmpeg, tmp_pa
     ffmpeg.run("ffmpeg", seconds=60, max_bytes=10_000)
 
 
-def test_endless_output_is_cut(fake: Fake, ffmpeg: FFmpeg) -> None:
+def test_long_output_is_truncated(fake: Fake, ffmpeg: FFmpeg) -> None:
     fake("yes output | head -c 5000000; yes error | head -c 5000000 >&2")
     assert len(ffmpeg.run("ffmpeg", seconds=60)) == 100_000
     fake("yes error | head -c 5000000 >&2; echo last >&2; exit 1")
@@ -71,7 +71,7 @@ def test_endless_output_is_cut(fake: Fake, ffmpeg: FFmpeg) -> None:
     assert len(str(failed.value)) <= 10_000
 
 
-def test_two_run_at_a_time_and_others_wait(fake: Fake, tmp_path: Path) -> None:
+def test_at_most_two_programs_run_at_a_time(fake: Fake, tmp_path: Path) -> None:
     fake(f"touch {tmp_path}/$$.runs; while ! [ -e {tmp_path}/go ]; do sleep 0.05; done; echo done")
     with ThreadPoolExecutor(4) as threads:
         runs = [
@@ -86,14 +86,14 @@ def test_two_run_at_a_time_and_others_wait(fake: Fake, tmp_path: Path) -> None:
         assert [run.result() for run in runs] == [b"done\n"] * 3
 
 
-def test_a_program_has_its_own_group_and_a_low_priority(fake: Fake, ffmpeg: FFmpeg) -> None:
+def test_a_program_has_its_own_group_and_low_priority(fake: Fake, ffmpeg: FFmpeg) -> None:
     fake("ps -o pid=,pgid=,ni= -p $$")
     pid, group, niceness = map(int, ffmpeg.run("ffmpeg", seconds=60).split())
     assert pid == group
     assert niceness > os.getpriority(os.PRIO_PROCESS, 0)
 
 
-def test_another_thread_can_end_it(fake: Fake, ffmpeg: FFmpeg, tmp_path: Path) -> None:
+def test_another_thread_can_kill_the_program(fake: Fake, ffmpeg: FFmpeg, tmp_path: Path) -> None:
     fake(f"touch {tmp_path}/runs; exec sleep 600")
     ended: list[Exception] = []
 

@@ -1,4 +1,4 @@
-"""What a person reads who starts the service for the first time, or sets it up wrongly."""
+"""What users see when they first start the service, or configure it wrongly."""
 
 import os
 import re
@@ -11,11 +11,11 @@ import requests
 
 from tests.process import Process, Service, wait_for
 
-OPEN = "open to everybody who reaches the port"
+OPEN = "open to anyone who can reach the port"
 
 
 def refused(*arguments: str, **environment: str) -> str:
-    """What Python prints with these *arguments* in the repository; it must end with 2."""
+    """Run Python with *arguments* in the repository; return what it prints. It must exit with 2."""
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=Path(__file__).parents[2],
@@ -30,8 +30,8 @@ def refused(*arguments: str, **environment: str) -> str:
 
 
 @pytest.mark.parametrize("arguments", [[], ["worker"], ["fetch", "https://example.com/"]])
-def test_without_packages_it_says_make_run(arguments: list[str]) -> None:
-    # -S leaves out everything that is installed.
+def test_without_packages_the_message_names_make_run(arguments: list[str]) -> None:
+    # -S hides all installed packages.
     assert "make run" in refused("-S", "-m", "scrapper", *arguments)
 
 
@@ -55,7 +55,7 @@ def test_an_open_service_on_a_network_warns_once(
     assert process.logged(OPEN) == warnings
 
 
-def test_a_terminal_shows_where_the_page_is(tmp_path: Path) -> None:
+def test_a_terminal_shows_the_address_of_the_page(tmp_path: Path) -> None:
     ours, terminal = os.openpty()
     environment = {"HOST": "0.0.0.0", "PORT": "0", "MEDIA_ROOT": str(tmp_path)}
     command = [sys.executable, "-m", "scrapper"]
@@ -74,7 +74,7 @@ def test_a_terminal_shows_where_the_page_is(tmp_path: Path) -> None:
         os.close(end)
 
 
-def test_a_name_that_is_almost_a_setting_is_a_warning(tmp_path: Path) -> None:
+def test_a_misspelt_setting_is_a_warning(tmp_path: Path) -> None:
     with Service(tmp_path, {"API_KEYS": "s3cret-value", "MAX_MEDIA_AGE_DAY": "3"}) as service:
         service.terminate()
         service.wait()
@@ -86,10 +86,10 @@ def test_a_name_that_is_almost_a_setting_is_a_warning(tmp_path: Path) -> None:
     assert "s3cret-value" not in "".join(service.raw_log)
 
 
-def test_other_commands_print_misspelt_names_too(tmp_path: Path) -> None:
+def test_other_commands_print_misspelt_settings(tmp_path: Path) -> None:
     environment = {"MEDIA_ROOT": str(tmp_path), "MEDIA_ROOTS": "/srv"}
-    words = refused("-m", "scrapper", "plugins", **environment)
-    assert words.startswith("MEDIA_ROOTS changes nothing: is it meant for MEDIA_ROOT?\n")
+    message = refused("-m", "scrapper", "plugins", **environment)
+    assert message.startswith("MEDIA_ROOTS is not a setting: did you mean MEDIA_ROOT?\n")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_other_commands_print_misspelt_names_too(tmp_path: Path) -> None:
         ({"API_KEY": "a-long-enough-key", "ALLOWED_HOSTS": "a.example"}, {"ALLOWED_HOSTS"}),
     ],
 )
-def test_a_browser_reads_which_name_is_refused_and_why(
+def test_a_browser_shows_why_a_host_is_refused(
     tmp_path: Path, settings: dict[str, str], named: set[str]
 ) -> None:
     with Service(tmp_path, settings) as service:
@@ -111,6 +111,6 @@ def test_a_browser_reads_which_name_is_refused_and_why(
 
 @pytest.mark.parametrize("command", [[], ["login", "--forget"]])
 @pytest.mark.parametrize("folder", ["/proc/posts", "/dev/null/posts", "/sys/posts"])
-def test_a_bad_folder_is_a_message(folder: str, command: list[str]) -> None:
+def test_a_bad_folder_is_reported_without_a_traceback(folder: str, command: list[str]) -> None:
     settings = {"MEDIA_ROOT": folder, "PORT": "0", "HOST": "127.0.0.1"}
     assert "MEDIA_ROOT: /" in refused("-m", "scrapper", *command, **settings)

@@ -1,4 +1,4 @@
-"""Replicas and workers as processes, over one Redis and one folder of media."""
+"""Replicas and workers as processes that share one Redis and one media folder."""
 
 import json
 import threading
@@ -21,7 +21,7 @@ from tests.redis_server import RedisServer
 REEL = "https://www.instagram.com/reel/{}/"
 GONE = "redis does not answer: continuing without it"
 ABANDONED_SECONDS = 2.0
-# A worker that is connected counts as lost no sooner than usual, however busy the machine is.
+# The heartbeat is shortened in proportion, so that a busy machine loses no connected worker.
 SOON = {
     "scrapper.replicas.queue.ABANDONED_SECONDS": ABANDONED_SECONDS,
     "scrapper.replicas.queue._HEARTBEAT_SECONDS": ABANDONED_SECONDS / 4,
@@ -32,7 +32,7 @@ Started = TypeVar("Started", Service, Worker)
 
 
 class Fleet:
-    """Some replicas and workers."""
+    """Running replicas and workers."""
 
     def __init__(self, replicas: list[Service], workers: list[Worker]) -> None:
         self.replicas = replicas
@@ -78,7 +78,7 @@ def worker(media_root: Path, environment: dict[str, str]) -> Worker:
 
 
 def in_background(service: Service, shortcode: str, **body: Any) -> list[requests.Response]:
-    """Scrape in a thread; the answer, as soon as there is one."""
+    """Scrape in a thread; return a list that will contain the response."""
     answers: list[requests.Response] = []
 
     def scrape() -> None:
@@ -95,11 +95,11 @@ def metrics(service: Service) -> str:
     return service.get("/metrics").text
 
 
-def wait_in_line(redis_server: RedisServer) -> None:
-    """Wait until a replica waits for its turn, which another process has."""
+def wait_until_queued(redis_server: RedisServer) -> None:
+    """Wait until a replica waits for a turn that another process has."""
     redis: Any = redis_server.client
     redis.config_resetstat()
-    # Whoever waits looks once a second how long the turn lasts.
+    # A waiting process checks the lease once a second.
     wait_for(lambda: "cmdstat_pttl" in redis.info("commandstats"))
 
 
@@ -108,7 +108,7 @@ def fence_of(media_root: Path, shortcode: str) -> int:
     return fence
 
 
-def test_300_requests_over_all_replicas_make_one_query(
+def test_300_requests_to_all_replicas_make_one_query(
     instagram: StandIn, environment: dict[str, str], media_root: Path
 ) -> None:
     with running(media_root, environment, replicas=3, workers=2) as fleet:
@@ -119,7 +119,7 @@ def test_300_requests_over_all_replicas_make_one_query(
                 threads.submit(fleet.replicas[number % 3].scrape, REEL.format("reel-all"))
                 for number in range(300)
             ]
-            # One of each replica's took off.
+            # One request to each replica starts a flight. The others join it.
             joined = "scrape_flights_joined_total 99.0"
             wait_for(lambda: all(joined in it for it in map(metrics, fleet.replicas)))
             wait_for(lambda: instagram.requests("graphql") > 0)
@@ -141,7 +141,7 @@ def test_all_replicas_get_the_same_error(
         instagram.hold()
         answers = [in_background(replica, "removed-post") for replica in fleet.replicas]
         wait_for(lambda: instagram.requests("graphql") > 0)
-        wait_in_line(redis_server)
+        wait_until_queued(redis_server)
         instagram.release()
         wait_for(lambda: all(answers))
     assert [answer[0].status_code for answer in answers] == [404, 404]
@@ -159,7 +159,7 @@ def test_a_killed_replica_delays_the_others_by_one_lease(
         in_background(fleet.replicas[0], "reel-killed")
         wait_for(lambda: instagram.requests("graphql") == 1)
         answer = in_background(fleet.replicas[1], "reel-killed")
-        wait_in_line(redis_server)
+        wait_until_queued(redis_server)
         assert instagram.requests("graphql") == 1
         fleet.replicas[0].kill()
         instagram.release()
@@ -206,7 +206,7 @@ def test_a_429_to_one_replica_stops_them_all(
     assert instagram.requests("graphql") == 1
 
 
-def test_a_killed_worker_s_posts_are_done_by_another(
+def test_another_worker_finishes_the_posts_of_a_killed_one(
     instagram: StandIn, environment: dict[str, str], media_root: Path
 ) -> None:
     posts = [f"reel-{number}" for number in range(10)]
@@ -234,7 +234,7 @@ def test_jobs_wait_for_the_first_worker(
             assert first.wait() == 0
 
 
-def test_a_worker_that_ends_finishes_what_it_has(
+def test_a_stopping_worker_finishes_its_posts(
     instagram: StandIn, environment: dict[str, str], media_root: Path
 ) -> None:
     with running(media_root, environment, workers=1) as fleet:
@@ -253,7 +253,7 @@ def test_a_worker_that_ends_finishes_what_it_has(
 @pytest.mark.parametrize(
     "settings", [{"WORKER_GRACE_SECONDS": "0.2"}, {"SCRAPE_TIMEOUT_SECONDS": "6"}]
 )
-def test_a_worker_hands_back_what_it_cannot_finish(
+def test_a_stopping_worker_returns_posts_to_the_queue(
     instagram: StandIn, environment: dict[str, str], media_root: Path, settings: dict[str, str]
 ) -> None:
     impatient = {**environment, **settings}
@@ -263,7 +263,7 @@ def test_a_worker_hands_back_what_it_cannot_finish(
         wait_for(lambda: instagram.requests("media") == 2)
         with worker(media_root, environment) as other:
             ending.terminate()
-            # The other one has the turn: the first one gave it back.
+            # The second downloads show that the first worker released its turns.
             wait_for(lambda: instagram.requests("media") == 4)
             assert ending.wait() == 0
             instagram.release_media()
@@ -273,7 +273,7 @@ def test_a_worker_hands_back_what_it_cannot_finish(
         assert [line for line in ending.log if line["level"] == "error"] == []
 
 
-def test_killed_workers_cause_no_second_fetch_of_other_posts(
+def test_only_posts_of_killed_workers_are_downloaded_twice(
     instagram: StandIn,
     environment: dict[str, str],
     redis_server: RedisServer,
@@ -303,7 +303,7 @@ def test_killed_workers_cause_no_second_fetch_of_other_posts(
 
 
 def held_by(redis_server: RedisServer, worker: Worker) -> set[int]:
-    """The indexes of the posts that the worker holds, in their job."""
+    """Return the indexes, within their job, of the posts that the worker holds."""
     [name] = [line["worker"] for line in worker.log if line["event"] == "working"]
     redis: Any = redis_server.client
     pending = redis.xpending_range("scrapper:queue", "workers", "-", "+", 100, name)
@@ -321,8 +321,8 @@ def test_a_worker_serves_health_and_metrics(
         requests.Session() as web,
     ):
         web.trust_env = False
-        [watched] = fleet.workers
-        [start] = [line for line in watched.log if line["event"] == "working"]
+        [monitored] = fleet.workers
+        [start] = [line for line in monitored.log if line["event"] == "working"]
         assert environment["REDIS_URL"].endswith(start["redis"])
         assert (start["queue"], start["posts_at_once"]) == ("scrapper:queue", 8)
         url = f"http://{start['host']}:{start['port']}"
@@ -336,11 +336,11 @@ def test_a_worker_serves_health_and_metrics(
         assert web.get(f"{url}/posts", timeout=60).status_code == 404
         wait_for(lambda: "queue_workers 1.0" in web.get(f"{url}/metrics", timeout=60).text)
         assert 'queue_posts{state="waiting"} 0.0' in metrics(fleet.replicas[0])
-        watched.terminate()
-        assert watched.wait() == 0
+        monitored.terminate()
+        assert monitored.wait() == 0
 
 
-def test_a_worker_started_before_redis_works_once_redis_answers(
+def test_a_worker_may_start_before_redis(
     instagram: StandIn,
     environment: dict[str, str],
     redis_server: RedisServer,
@@ -358,7 +358,7 @@ def test_a_worker_started_before_redis_works_once_redis_answers(
             redis_server.start()
 
 
-def test_an_outage_of_redis_causes_no_wrong_answer(
+def test_a_redis_outage_causes_no_wrong_response(
     instagram: StandIn,
     environment: dict[str, str],
     redis_server: RedisServer,
@@ -377,7 +377,7 @@ def test_an_outage_of_redis_causes_no_wrong_answer(
             answers.append((answer.status_code, shortcode, answer.json()))
             time.sleep(0.05)
 
-    # A worker that is slow to connect again must not count as lost.
+    # The defaults ensure that a worker that reconnects slowly does not count as lost.
     with running(media_root, environment, replicas=3, workers=2, constants={}) as fleet:
         jobs = [
             fleet.submit(*(f"reel-job{turn}-{number}" for number in range(20))) for turn in (1, 2)
@@ -409,7 +409,7 @@ def test_an_outage_of_redis_causes_no_wrong_answer(
         for thread in threads:
             thread.join()
         for process in processes:
-            # A slow machine may make Redis late once more.
+            # On a slow machine, Redis may time out again.
             gone = process.logged(GONE)
             assert process.logged("redis is back") == gone >= 1
             assert process.logged("post of a lost worker taken over") == 0
@@ -420,7 +420,7 @@ def test_an_outage_of_redis_causes_no_wrong_answer(
     assert [[post["status"] for post in job["posts"]] for job in finished] == [[200] * 20] * 2
 
 
-def test_a_worker_without_redis_says_what_it_needs(
+def test_a_worker_without_redis_url_names_the_setting(
     media_root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     process = Worker(media_root, {})
@@ -429,10 +429,10 @@ def test_a_worker_without_redis_says_what_it_needs(
     assert "REDIS_URL" in capfd.readouterr().err
 
 
-def test_no_line_has_the_password_of_redis(
+def test_no_log_line_contains_the_redis_password(
     instagram: StandIn, redis_server: RedisServer, media_root: Path
 ) -> None:
-    # It has none, and refuses clients that send one.
+    # The server has no password, and refuses clients that send one.
     url = redis_server.url.replace("//", "//:pass%2Fword@")
     environment = {**instagram.environment, "REDIS_URL": url, "LOG_LEVEL": "debug"}
     with running(media_root, environment, workers=1) as fleet:

@@ -1,4 +1,4 @@
-"""A client written from ``/openapi.json`` alone shows a large library, and works with it."""
+"""A client that knows only ``/openapi.json`` shows and changes a large library."""
 
 import io
 import json
@@ -23,7 +23,7 @@ KEY = "s3cret"
 
 
 class Api:
-    """The operations of a service by their IDs, as its description has them."""
+    """Calls the operations in a service's OpenAPI description by their IDs."""
 
     def __init__(self, url: str, key: str) -> None:
         self._url = url
@@ -44,7 +44,7 @@ class Api:
     def call(
         self, operation_id: str, body: Any = None, *, stream: bool = False, **values: Any
     ) -> requests.Response:
-        """Send the operation with the *values* of its parameters; check the response."""
+        """Call an operation with the *values* of its parameters; check the response's status."""
         path, method, operation = self._find(operation_id)
         places = {it["name"]: it["in"] for it in operation.get("parameters", ())}
         for name in [name for name in values if places[name] == "path"]:
@@ -62,18 +62,20 @@ class Api:
         assert str(response.status_code) in operation["responses"]
         return response
 
-    def look_at_pictures(self, paths: list[str]) -> None:
-        """Get what these paths in a response lead to, each as a page shows it."""
-        with closing(HTTPConnection(urlsplit(self._url).netloc, timeout=PATIENCE_SECONDS)) as pages:
+    def get_pictures(self, paths: list[str]) -> None:
+        """Get the pictures at *paths* as a browser would."""
+        with closing(
+            HTTPConnection(urlsplit(self._url).netloc, timeout=PATIENCE_SECONDS)
+        ) as connection:
             for path in paths:
-                pages.request("GET", path, headers={"X-API-Key": KEY})
-                response = pages.getresponse()
+                connection.request("GET", path, headers={"X-API-Key": KEY})
+                response = connection.getresponse()
                 assert response.status == 200
                 assert len(response.read()) <= 25_000
                 assert "immutable" in response.headers["Cache-Control"]
 
     def listing(self, operation_id: str, key: str, **values: Any) -> Iterator[Any]:
-        """All entries of a listing, by its pages."""
+        """Yield all entries of a listing, page by page."""
         while True:
             page = self.call(operation_id, **values).json()
             yield from page[key]
@@ -83,7 +85,7 @@ class Api:
 
 
 class Browser:
-    """A page: it follows all events, and shows the jobs and posts as they are."""
+    """A page that follows all events to keep its jobs and posts up to date."""
 
     def __init__(self, url: str, key: str) -> None:
         self.api = Api(url, key)
@@ -107,7 +109,7 @@ class Browser:
                     fields = dict(line.split(": ", 1) for line in lines)
                     if fields:
                         self._show(fields["event"], json.loads(fields["data"]))
-        # It was closed.
+        # The stream was closed.
         except (requests.RequestException, AttributeError):
             return
 
@@ -129,7 +131,7 @@ class Browser:
                 self.posts.add(data["shortcode"])
 
 
-def test_a_library_of_thousands_is_used_within_the_default_limits(
+def test_a_large_library_works_within_the_default_limits(
     instagram: StandIn, tmp_path: Path
 ) -> None:
     environment = {
@@ -160,7 +162,7 @@ def use(url: str) -> None:
 
     posts = list(one.api.listing("listPosts", "posts"))
     assert len({post["shortcode"] for post in posts}) == POSTS + len(urls)
-    one.api.look_at_pictures([post["thumbnail_url"] for post in posts])
+    one.api.get_pictures([post["thumbnail_url"] for post in posts])
     for post in posts[:40]:
         assert one.api.call("download", shortcode=post["shortcode"]).status_code == 200
 

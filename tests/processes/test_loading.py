@@ -1,4 +1,4 @@
-"""Plugins on the command line: their commands, and the error if one is missing."""
+"""Plugins on the command line: the commands that they add, and missing plugins."""
 
 import os
 import subprocess
@@ -30,17 +30,17 @@ def greet(options):
 
 @hookimpl
 def register_commands(parser):
-    command = parser.add_parser("greet", help="greets somebody")
+    command = parser.add_parser("greet", help="greet a person")
     command.add_argument("name")
     command.set_defaults(func=greet)
 """
 
 
-def test_a_plugin_s_command_runs_and_appears_in_help(tmp_path: Path) -> None:
+def test_plugin_commands_run_and_appear_in_help(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(COMMAND)
     done = run("greet", "you", path=tmp_path, PLUGINS="mine")
     assert (done.returncode, done.stdout, done.stderr) == (3, "hello you\n", "")
-    assert "greets somebody" in run("--help", path=tmp_path, PLUGINS="mine").stdout
+    assert "greet a person" in run("--help", path=tmp_path, PLUGINS="mine").stdout
     assert run("greet", "you", path=tmp_path).returncode == 2
 
 

@@ -1,6 +1,7 @@
-"""The collectors' files: Vector's own compiler runs its program, and Alloy's fits its reference.
+"""The configurations of the log collectors Vector and Alloy.
 
-Neither program is in a registry. Vector's language is, compiled for Node.
+No registry has the collectors themselves, so both files are checked against the references.
+Vector's program runs in the compiler of its language, which is available for Node.
 """
 
 import json
@@ -27,7 +28,7 @@ const { errors, warnings } = vrl.check(source);
 if (errors.length + warnings.length) throw JSON.stringify([errors, warnings]);
 console.log(JSON.stringify(lines.map((message) => vrl.execute(source, { message }).event)));
 """
-# Of the references of Vector 0.50 and Alloy 1.11: what each part must have, and what it may have.
+# The required and the optional names of each part, by the references of Vector 0.50 and Alloy 1.11.
 VECTOR: Mapping[str, tuple[set[str], set[str]]] = {
     "docker_logs": (set(), {"include_labels", "include_images", "docker_host"}),
     "remap": ({"inputs"}, {"source", "file", "drop_on_error"}),
@@ -53,7 +54,7 @@ EXPORTS = {
 
 @dataclass
 class Block:
-    """A block of Alloy's syntax: its kind, its label, and what is in it."""
+    """A block of Alloy's syntax, with its contents."""
 
     kind: str
     label: str
@@ -67,7 +68,7 @@ class Block:
 
 
 def alloy(text: str) -> Block:
-    """The file as blocks; anything but a block or an argument fails the test."""
+    """Parse the file into blocks; anything but a block or an argument fails the test."""
     open_blocks = [Block("", "")]
     for line in (line.strip() for line in text.splitlines()):
         if not line or line.startswith("//"):
@@ -89,12 +90,12 @@ def check(what: str, names: set[str], reference: Mapping[str, tuple[set[str], se
     assert needed <= names <= needed | allowed, what
 
 
-def test_every_container_of_the_image_has_the_label() -> None:
+def test_the_image_has_the_label() -> None:
     name, _, value = LABEL.partition("=")
     assert f'{name}="{value}"' in (ROOT / "Dockerfile").read_text()
 
 
-def test_alloy_s_file_fits_its_reference() -> None:
+def test_alloy_config_matches_the_reference() -> None:
     text = (LOGS / "config.alloy").read_text()
     whole = alloy(text)
     exported = set()
@@ -111,7 +112,7 @@ def vector() -> Any:
     return yaml.safe_load((LOGS / "vector.yaml").read_text())
 
 
-def test_vector_s_file_fits_its_reference() -> None:
+def test_vector_config_matches_the_reference() -> None:
     parts = {name: part for kind in vector().values() for name, part in kind.items()}
     for part in parts.values():
         check(part["type"], set(part) - {"type"}, VECTOR)
@@ -121,7 +122,7 @@ def test_vector_s_file_fits_its_reference() -> None:
 
 @pytest.fixture
 def lines(tmp_path: Path) -> list[str]:
-    """What the service writes, and a line that it did not write as JSON."""
+    """The log lines of a service, and a line that is not JSON."""
     with Service(tmp_path / "media", {"API_KEYS": "mistaken"}) as service:
         service.get("/posts")
         service.terminate()
@@ -129,7 +130,7 @@ def lines(tmp_path: Path) -> list[str]:
     return [*service.raw_log, "Segmentation fault"]
 
 
-def test_vector_s_program_keeps_every_line(lines: list[str], tmp_path: Path) -> None:
+def test_vector_keeps_every_line(lines: list[str], tmp_path: Path) -> None:
     program("npm", packages="nodejs npm")
     output_of(["npm", "install", "--no-fund", "--no-audit", VECTOR_LANGUAGE], folder=tmp_path)
     source = vector()["transforms"]["parsed"]["source"]
@@ -138,6 +139,6 @@ def test_vector_s_program_keeps_every_line(lines: list[str], tmp_path: Path) -> 
     *parsed, broken = json.loads(output_of(["node", "run.js"], folder=tmp_path))
     assert broken == {"message": "Segmentation fault", "level": "error"}
     for line, event in zip(map(json.loads, lines[:-1]), parsed, strict=True):
-        # The same moment, now as a time and no longer as a text.
+        # The same moment, as a time instead of a text.
         assert event.pop("timestamp").rstrip("Z")[:23] == line.pop("timestamp").rstrip("Z")[:23]
         assert event == line

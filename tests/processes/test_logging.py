@@ -1,4 +1,4 @@
-"""What a real process writes to its log: JSON from the first line on, and no secret."""
+"""The log of a real process: JSON from the first line, without secrets."""
 
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -12,7 +12,7 @@ SESSION = "12345678%3AaBcDeF-gHiJ_k%3A12"
 
 
 @pytest.mark.parametrize("key", [",", '"', "e", "info", "request", "{", "\\"])
-def test_a_short_key_breaks_no_line(tmp_path: Path, key: str) -> None:
+def test_a_short_key_corrupts_no_line(tmp_path: Path, key: str) -> None:
     with Service(tmp_path, {"API_KEY": key, "LOG_LEVEL": "debug"}) as service:
         service.headers["X-API-Key"] = key
         assert service.get("/posts?limit=1,2").status_code == 400
@@ -26,7 +26,7 @@ def test_a_short_key_breaks_no_line(tmp_path: Path, key: str) -> None:
         assert "T" in line["timestamp"]
 
 
-def test_a_session_id_is_in_no_line_in_any_encoding(tmp_path: Path) -> None:
+def test_no_line_contains_a_session_id_in_any_encoding(tmp_path: Path) -> None:
     cookies = tmp_path / "cookies.txt"
     cookies.write_text(f".instagram.com\tTRUE\t/\tTRUE\t0\tsessionid\t{SESSION}\n")
     cookies.chmod(0o600)
@@ -40,7 +40,7 @@ def test_a_session_id_is_in_no_line_in_any_encoding(tmp_path: Path) -> None:
     assert "gHiJ" not in "".join(service.raw_log)
 
 
-def test_lines_before_the_service_listens_are_json_too(tmp_path: Path) -> None:
+def test_lines_before_the_service_listens_are_json(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "import logging, warnings\n"
         "import structlog\n"
@@ -64,7 +64,7 @@ def test_lines_before_the_service_listens_are_json_too(tmp_path: Path) -> None:
     assert any("careful" in event for event in events)
 
 
-def test_wrong_settings_are_reported_despite_wrong_log_settings(tmp_path: Path) -> None:
+def test_invalid_log_settings_are_reported(tmp_path: Path) -> None:
     service = Service(tmp_path, {"LOG_FORMAT": "xml", "LOG_LEVEL": "loud"})
     service._start(PORT="0")
     assert service.wait() == 2

@@ -1,4 +1,4 @@
-"""``python -m scrapper login``, run as a user runs it."""
+"""``python -m scrapper login`` as a process."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ def private_file(path: Path, content: bytes) -> str:
     return str(path)
 
 
-async def test_a_running_service_takes_up_the_cookies_and_forgets_them(
+async def test_a_running_service_uses_and_forgets_the_cookies(
     instagram: StandIn, start_service: StartService, media_root: Path, tmp_path: Path
 ) -> None:
     client = await start_service()
@@ -45,7 +45,7 @@ async def test_a_running_service_takes_up_the_cookies_and_forgets_them(
 
 
 @pytest.mark.parametrize("way", ["standard input", "Instaloader's file", "settings"])
-async def test_cookies_come_from_a_file_or_standard_input(
+async def test_cookies_come_from_files_settings_or_standard_input(
     instagram: StandIn, media_root: Path, tmp_path: Path, way: str
 ) -> None:
     match way:
@@ -66,7 +66,7 @@ async def test_cookies_come_from_a_file_or_standard_input(
 
 
 @pytest.mark.parametrize(("session", "code"), [("expired", 4), ("challenged", 4)])
-async def test_a_session_that_is_not_alive_is_not_stored(
+async def test_a_dead_session_is_not_stored(
     instagram: StandIn, media_root: Path, session: str, code: int
 ) -> None:
     done = await login("-", media_root=media_root, stdin=cookies_txt(session))
@@ -77,7 +77,7 @@ async def test_a_session_that_is_not_alive_is_not_stored(
 
 
 @pytest.mark.parametrize("arguments", [(), ("/nonexistent",), ("-",), ("--forget", "file")])
-async def test_wrong_usage_is_a_line_and_exit_code_2(
+async def test_wrong_usage_exits_with_2_and_a_message(
     media_root: Path, arguments: tuple[str, ...]
 ) -> None:
     code, out, err = await login(*arguments, media_root=media_root)

@@ -1,4 +1,4 @@
-"""Notifications of real processes, to a receiver that speaks as ntfy does."""
+"""Notifications from real processes to a stand-in for an ntfy server."""
 
 import json
 import threading
@@ -19,18 +19,18 @@ STORED = "https://www.instagram.com/reel/reel-1/"
 
 
 class Receiver:
-    """Takes notifications as a server of ntfy does; ``status`` is what it answers."""
+    """Receives notifications like an ntfy server, and responds with ``status``."""
 
     def __init__(self) -> None:
         self.titles: list[str] = []
         self.status = 200
-        self.asked = 0
+        self.requests = 0
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                receiver.asked += 1
+                receiver.requests += 1
                 if receiver.status == 200:
                     receiver.titles.append(message["title"])
                 self.send_response(receiver.status)
@@ -70,7 +70,7 @@ def environment(instagram: StandIn, receiver: Receiver) -> dict[str, str]:
 
 
 def counts(media_root: Path) -> dict[str, int]:
-    """How many events of each kind wait for the target, as a kill would leave them."""
+    """Count the events of each kind that wait for the target, from the file on disk."""
     waiting = json.loads((media_root / ".state/notify.json").read_text())["waiting"]["1"]
     return {kind: fields["count"] for kind, fields in waiting.items() if fields["count"]}
 
@@ -86,12 +86,12 @@ def test_each_event_arrives_once_despite_kills(
         wait_for(lambda: sorted(receiver.titles) == sorted(expected))
         wait_for(lambda: not counts(media_root))
         receiver.status = 500
-        asked = receiver.asked
+        requests = receiver.requests
         log = service
-    # The disk is nearly full now, and the receiver away, when the process is killed again.
+    # The disk is nearly full and the receiver fails when the process is killed again.
     full["MAX_MEDIA_MB"] = "1000000000"
     with Service(media_root, {**environment, **full}) as service:
-        wait_for(lambda: receiver.asked > asked)
+        wait_for(lambda: receiver.requests > requests)
         service.kill()
     receiver.status = 200
     with Service(media_root, {**environment, **full}) as service:
@@ -100,7 +100,7 @@ def test_each_event_arrives_once_despite_kills(
         wait_for(lambda: not counts(media_root))
         service.kill()
     with Service(media_root, {**environment, **full}) as service:
-        # Further jobs wait for an hour, over kills.
+        # More jobs are held back for an hour, even across kills.
         service.post("/jobs", {"urls": [STORED]})
         wait_for(lambda: counts(media_root) == {"job": 1})
         service.terminate()
@@ -111,7 +111,7 @@ def test_each_event_arrives_once_despite_kills(
         assert "/topic" not in "".join(running.raw_log)
 
 
-def test_a_target_that_hangs_delays_nobody(
+def test_a_hanging_target_delays_nothing_else(
     instagram: StandIn, media_root: Path, receiver: Receiver, environment: dict[str, str]
 ) -> None:
     hanging = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
@@ -127,7 +127,7 @@ def test_a_target_that_hangs_delays_nobody(
     hanging.server_close()
 
 
-def test_a_login_that_ended_is_reported_once(
+def test_an_ended_login_is_reported_once(
     instagram: StandIn,
     media_root: Path,
     tmp_path: Path,
@@ -142,7 +142,7 @@ def test_a_login_that_ended_is_reported_once(
         service.kill()
     with Service(media_root, {**environment, **session}) as service:
         assert service.get("/ready").json()["login"] == "expired"
-        # By the time that a later event arrives, the login's would have come again.
+        # A second report of the login would arrive before that of a later event.
         service.post("/jobs", {"urls": [STORED]})
         wait_for(lambda: "A job is done" in receiver.titles)
     assert len(receiver.titles) == 2
@@ -163,7 +163,7 @@ def test_only_one_of_several_processes_sends(
     ):
         one.post("/jobs", {"urls": [STORED]})
         wait_for(lambda: receiver.titles == ["A job is done"])
-        # It logs that once it has noted it: killed before, it would send it again.
+        # This is logged after the outbox is updated. A kill before that would cause a second one.
         wait_for(lambda: one.logged("notification sent") + other.logged("notification sent") == 1)
         sender, left = (one, other) if one.logged("notification sent") else (other, one)
         sender.kill()

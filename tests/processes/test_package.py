@@ -1,4 +1,4 @@
-"""The package: built by uv, installed by uv, pipx and uvx into nothing, and used."""
+"""The package, built with uv, and installed with uv, pipx and uvx in empty environments."""
 
 import json
 import os
@@ -26,15 +26,15 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("LICENSE", "README.md", "middlewares", "pyproject.toml", "requirements", "scrapper")
 UV: tuple[str | Path, ...] = (sys.executable, "-m", "uv")
 URL = "https://www.instagram.com/reel/reel-package/"
-# uv and pip bring certificates of their own; a mirror of packages may be known to the system alone.
+# uv and pip bring their own certificates, but a mirror may need those of the system.
 _CERTIFICATES = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile
 TRUST = {name: _CERTIFICATES for name in ("SSL_CERT_FILE", "PIP_CERT") if _CERTIFICATES}
-SAYS_VERSION = f"instagram-scrapper {__version__}\n"
+VERSION_LINE = f"instagram-scrapper {__version__}\n"
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh clone, with what is not committed yet."""
+    """A fresh clone, including uncommitted changes."""
     folder = tmp_path_factory.mktemp("repository")
     for name in SOURCES:
         source, copy = ROOT / name, folder / name
@@ -63,7 +63,7 @@ def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The programs of an environment with nothing but the wheel and what it requires."""
+    """The ``bin`` folder of an environment with only the wheel and its requirements."""
     folder = tmp_path_factory.mktemp("installed")
     output_of([*UV, "venv", "--quiet", "--python", sys.executable, folder])
     install = [*UV, "pip", "install", "--quiet", "--python", folder / "bin/python"]
@@ -73,11 +73,11 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def bare_environment(home: Path) -> dict[str, str]:
-    """What a fresh machine has: a search path, a home, and its certificates."""
+    """Return the variables of a fresh machine: a search path, a home, and certificates."""
     return {"HOME": str(home), "PATH": os.environ["PATH"], **TRUST}
 
 
-def test_the_wheel_has_every_file(wheel: Path) -> None:
+def test_the_wheel_contains_every_file(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
     files = [file for name in ("middlewares", "scrapper") for file in (ROOT / name).rglob("*")]
@@ -88,7 +88,7 @@ def test_the_wheel_has_every_file(wheel: Path) -> None:
     }
 
 
-def test_the_wheel_requires_what_the_files_list(wheel: Path) -> None:
+def test_the_wheel_requires_the_listed_packages(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         [name] = [name for name in archive.namelist() if name.endswith("/METADATA")]
         metadata = archive.read(name).decode()
@@ -143,7 +143,7 @@ def test_the_installed_command_serves_posts(
     assert process.returncode == 0
 
 
-def test_the_installed_command_fetches_posts(
+def test_the_installed_command_downloads_posts(
     installed: Path, instagram: StandIn, tmp_path: Path
 ) -> None:
     environment = {**bare_environment(tmp_path), **instagram.environment}
@@ -180,7 +180,7 @@ def test_uvx_runs_a_clone(repository: Path, tmp_path: Path, spec: str) -> None:
         check=True,
         timeout=PATIENCE_SECONDS,
     )
-    assert done.stdout == SAYS_VERSION
+    assert done.stdout == VERSION_LINE
 
 
 def test_pipx_installs_a_clone(repository: Path, tmp_path: Path) -> None:
@@ -188,4 +188,4 @@ def test_pipx_installs_a_clone(repository: Path, tmp_path: Path) -> None:
     pipx = [sys.executable, "-m", "pipx", "install", "--quiet", str(repository)]
     subprocess.run(pipx, env=environment, cwd=tmp_path, check=True, timeout=PATIENCE_SECONDS)
     command = [str(tmp_path / ".local/bin/instagram-scrapper"), "--version"]
-    assert output_of(command, environment=environment, folder=tmp_path) == SAYS_VERSION
+    assert output_of(command, environment=environment, folder=tmp_path) == VERSION_LINE

@@ -1,4 +1,4 @@
-"""A plugin that is made of the template is found and runs."""
+"""A plugin made from the template of the docs is found and runs."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def fresh_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A fresh environment with what the service needs, and a plugin made of the template."""
+    """A fresh environment with the service's requirements and a plugin made from the template."""
     folder = tmp_path_factory.mktemp("fresh")
     template = shutil.copytree(ROOT / "docs/plugin-template", folder / "memos")
     for path in list(template.iterdir()):
@@ -43,7 +43,7 @@ def fresh_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def test_a_plugin_made_of_the_template_is_found_and_runs(
+def test_a_plugin_made_from_the_template_runs(
     instagram: StandIn, media_root: Path, tmp_path: Path, fresh_python: Path
 ) -> None:
     notes = tmp_path / "notes"
@@ -54,7 +54,7 @@ def test_a_plugin_made_of_the_template_is_found_and_runs(
         wait_for(lambda: "reel-1.mp4" in (notes / "reel-1.md").read_text())
         assert service.delete("/posts/reel-1").status_code == 204
         wait_for(lambda: not (notes / "reel-1.md").exists())
-        # By then the service has written down what the plugin did.
+        # Now the ledger has what the plugin did.
         wait_for(lambda: 'plugin_behind{plugin="memos"} 0.0' in service.get("/metrics").text)
     shown = subprocess.run(
         [str(fresh_python), "-m", "scrapper", "plugins"],
@@ -69,7 +69,7 @@ def test_a_plugin_made_of_the_template_is_found_and_runs(
     )
 
 
-def test_a_plugin_that_cannot_work_says_so_at_start(
+def test_a_misconfigured_plugin_is_reported_at_start(
     media_root: Path, tmp_path: Path, fresh_python: Path
 ) -> None:
     done = subprocess.run(

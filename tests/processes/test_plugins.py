@@ -1,4 +1,4 @@
-"""Plugins of whole processes: over Redis, and with requests that must not wait for them."""
+"""Plugins in real processes, with Redis, and when they hang."""
 
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,8 @@ async def post_stored(post):
             pass
 """,
 }
-# The process that loads the plugin waits for it for a moment only.
-_BEGINNING = """
+# The process that loads the plugin waits for it only briefly.
+_PREAMBLE = """
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -56,7 +56,7 @@ from scrapper.plugins import follower
 from scrapper.plugins.hooks import hookimpl
 
 follower._SECONDS_TO_CLEAN_UP = 0.2
-serve._SECONDS_TO_END = 0.2
+serve._SECONDS_TO_CLOSE = 0.2
 """
 
 
@@ -93,18 +93,18 @@ def test_with_redis_each_event_calls_a_plugin_once(
         wait_for(lambda: lines() == expected)
         other.delete("/posts/reel-0")
         wait_for(lambda: len(lines()) == 8)
-        # A process that comes later finds nothing left to do.
+        # A process that starts later has nothing left to do.
         with Service(media_root, environment, **path) as third:
             third.scrape(url(6))
             wait_for(lambda: "stored reel-6" in lines())
     assert lines() == sorted([*expected, "removed reel-0", "stored reel-6"])
 
 
-def test_a_hanging_route_does_not_delay_the_end(
+def test_a_hanging_route_does_not_delay_the_shutdown(
     instagram: StandIn, media_root: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "hanging.py").write_text(
-        _BEGINNING + "from aiohttp import web\n"
+        _PREAMBLE + "from aiohttp import web\n"
         "async def hang(request):\n"
         "    asyncio.ensure_future(asyncio.to_thread(threading.Event().wait))\n"
         "    return web.Response()\n"
@@ -120,10 +120,10 @@ def test_a_hanging_route_does_not_delay_the_end(
 
 
 @pytest.mark.parametrize("how", HANGING)
-def test_a_hanging_plugin_delays_neither_requests_nor_the_end(
+def test_a_hanging_plugin_delays_neither_requests_nor_shutdown(
     instagram: StandIn, media_root: Path, tmp_path: Path, how: str
 ) -> None:
-    (tmp_path / "hanging.py").write_text(_BEGINNING + HANGING[how])
+    (tmp_path / "hanging.py").write_text(_PREAMBLE + HANGING[how])
     environment = {
         **instagram.environment,
         "PLUGINS": "hanging",

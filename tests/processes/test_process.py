@@ -1,4 +1,4 @@
-"""The service as a process: signals, crashes, exit codes and what it writes."""
+"""The service as a process: signals, crashes, exit codes and output."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from tests.instagram import Scenario, StandIn
 from tests.process import PATIENCE_SECONDS, Service, wait_for
 
 URL = "https://www.instagram.com/reel/{}/"
-# It waits at most so many seconds for what hangs, and then for its log to be written.
+# How many seconds a stopping service waits for hanging threads, and for its log to be written.
 AT_ONCE = {
     "scrapper.commands.serve.GRACE_SECONDS": 0,
     "scrapper.commands.serve._SECONDS_TO_CLOSE": 0.2,
@@ -31,7 +31,7 @@ AT_ONCE = {
 }
 
 
-def asked_once(instagram: StandIn, shortcode: str) -> bool:
+def queried_once(instagram: StandIn, shortcode: str) -> bool:
     return instagram.requests("graphql", shortcode) == 1
 
 
@@ -64,7 +64,7 @@ def test_start_logs_when_posts_are_removed(media_root: Path, days: str | None, e
     assert line.get("days") == (None if days == "0" else float(days or 7))
 
 
-def test_hanging_thread_keeps_no_service_from_ending(
+def test_hanging_thread_does_not_prevent_the_shutdown(
     instagram: StandIn, media_root: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "hanging.py").write_text(
@@ -100,11 +100,11 @@ def test_nothing_but_log_lines_is_printed(
 
 
 def refuses(url: str) -> bool:
-    """Whether nobody listens there any more."""
+    """Return whether *url* no longer accepts connections."""
     address = urlsplit(url)
     try:
         socket.create_connection((address.hostname, address.port)).close()
-    # Reset: it came just when the listener was closed.
+    # A connection is reset if it arrives while the listener closes.
     except (ConnectionRefusedError, ConnectionResetError):
         return True
     return False
@@ -148,7 +148,7 @@ def test_port_0_takes_a_free_port_and_logs_it(media_root: Path) -> None:
         process.terminate()
 
 
-def test_a_client_that_hangs_up_mid_body_is_not_a_fault(media_root: Path) -> None:
+def test_a_client_that_disconnects_mid_body_is_no_error(media_root: Path) -> None:
     with Service(media_root) as service:
         address = urlsplit(service.url)
         with socket.create_connection((address.hostname, address.port)) as client:
@@ -165,7 +165,7 @@ def test_a_client_that_hangs_up_mid_body_is_not_a_fault(media_root: Path) -> Non
     assert not [line for line in service.log if line["level"] == "error"]
 
 
-def test_wrong_settings_end_with_2_and_one_message(media_root: Path) -> None:
+def test_invalid_settings_exit_with_2_and_one_message(media_root: Path) -> None:
     environment = {**os.environ, "MEDIA_ROOT": str(media_root), "PORT": "x", "LOG_LEVEL": "y"}
     done = subprocess.run(
         [sys.executable, "-m", "scrapper"],
@@ -175,12 +175,12 @@ def test_wrong_settings_end_with_2_and_one_message(media_root: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("Wrong settings:\n")
+    assert done.stderr.startswith("Invalid settings:\n")
     assert all(f"\n{name}: " in done.stderr for name in ("PORT", "LOG_LEVEL"))
     assert "Traceback" not in done.stderr
 
 
-def test_a_session_file_without_a_session_ends_with_2(media_root: Path, tmp_path: Path) -> None:
+def test_a_session_file_without_a_session_exits_with_2(media_root: Path, tmp_path: Path) -> None:
     session = tmp_path / "session"
     session.write_bytes(b"nonsense")
     done = subprocess.run(
@@ -199,7 +199,7 @@ def test_a_session_file_without_a_session_ends_with_2(media_root: Path, tmp_path
     assert "INSTAGRAM_SESSION_FILE: " in done.stderr
 
 
-def test_kill_at_any_instant_shows_no_half_file(instagram: StandIn, media_root: Path) -> None:
+def test_kill_at_any_instant_shows_no_partial_file(instagram: StandIn, media_root: Path) -> None:
     dice = random.Random(7)  # noqa: S311
     shortcodes = [f"killed-{number:04}" for number in range(10)]
     at_once = Scenario("the video of slow, sent at once", shape="slow")
@@ -213,7 +213,7 @@ def test_kill_at_any_instant_shows_no_half_file(instagram: StandIn, media_root: 
             if shortcode:
                 instagram.define("killed", replace(at_once, media="slow"))
                 thread, _ = scrape_in_background(service, shortcode)
-                wait_for(partial(asked_once, instagram, shortcode))
+                wait_for(partial(queried_once, instagram, shortcode))
                 # The stand-in sends this file within about a second.
                 time.sleep(dice.uniform(0, 1.2))
                 service.kill()
@@ -223,7 +223,7 @@ def test_kill_at_any_instant_shows_no_half_file(instagram: StandIn, media_root: 
 
 
 def check_after_kill(service: Service, media_root: Path, shortcode: str, whole: bytes) -> None:
-    """The next start leaves nothing of an interrupted download, and the post can be downloaded."""
+    """Check that nothing is left of the interrupted download, and that the post can be scraped."""
     assert os.listdir(media_root / ".incoming") == []
     downloaded = service.get(f"/download/{shortcode}")
     assert downloaded.status_code in (200, 404)
@@ -293,7 +293,7 @@ def test_a_failing_middleware_factory_exits_with_2(media_root: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_module_of_the_user_s_own_is_put_innermost(
+def test_extra_middlewares_are_innermost(
     instagram: StandIn, media_root: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.py").write_text(
@@ -311,15 +311,15 @@ def test_a_module_of_the_user_s_own_is_put_innermost(
         assert service.get("/health").headers["X-Mine"] == "yes"
 
 
-# What a running service does not need, or not before a download; each takes 0.1 to 8 MB.
-NOT_AT_ONCE = (
+# Modules that an idle service does not need. Each takes 0.1 to 8 MB.
+NOT_WHEN_IDLE = (
     *("redis", "taskiq", "scrapper.replicas", "boto3", "apprise", "opentelemetry", "rich"),
     *("charset_normalizer", "filetype", "xml.parsers.expat", "pickletools"),
     *("concurrent.futures.process", "multiprocessing", "tracemalloc", "unittest", "pydantic.v1"),
 )
 
 
-def test_an_idle_service_imports_no_more_than_it_needs(media_root: Path, tmp_path: Path) -> None:
+def test_an_idle_service_imports_no_unneeded_modules(media_root: Path, tmp_path: Path) -> None:
     (tmp_path / "modules.py").write_text(
         "import sys\n"
         "from aiohttp import web\n"
@@ -336,11 +336,11 @@ def test_an_idle_service_imports_no_more_than_it_needs(media_root: Path, tmp_pat
     with Service(media_root, environment, python_path=tmp_path, fresh=True) as it:
         modules = set(it.get("/health").headers["X-Modules"].split(","))
     assert "middlewares.rate_limit" in modules
-    assert modules.intersection(NOT_AT_ONCE) == set()
+    assert modules.intersection(NOT_WHEN_IDLE) == set()
 
 
-# Only root may be able to read Python's own files: they are loaded before.
-AS_SOMEBODY_ELSE = """
+# Modules are imported first, because only root may be able to read Python's own files.
+AS_ANOTHER_USER = """
 import os, sys
 import scrapper.__main__, scrapper.commands.serve
 os.setgid(12345)
@@ -350,7 +350,7 @@ sys.exit(scrapper.__main__.main())
 """
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be somebody else")
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to become another user")
 @pytest.mark.parametrize("folder", ["", ".state", ".incoming"])
 def test_a_folder_of_another_user_shows_both_remedies(folder: str) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -360,7 +360,7 @@ def test_a_folder_of_another_user_shows_both_remedies(folder: str) -> None:
         if folder:
             os.chown(media_root, 12345, 12345)
         done = subprocess.run(
-            [sys.executable, "-c", AS_SOMEBODY_ELSE],
+            [sys.executable, "-c", AS_ANOTHER_USER],
             env={"PATH": os.environ["PATH"], "MEDIA_ROOT": str(media_root), "PORT": "0"},
             capture_output=True,
             text=True,

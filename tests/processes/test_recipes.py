@@ -1,4 +1,4 @@
-"""Runs the recipes exactly as the docs show them, except for the addresses of servers."""
+"""Runs the recipes exactly as the docs show them, except for server addresses."""
 
 import json
 import os
@@ -41,7 +41,7 @@ Answer = Callable[["Received"], object]
 
 @dataclass
 class Received:
-    """A request that another server got; ``form`` has the parts of its body, files as bytes."""
+    """A request to another server; ``form`` has the parts of its body, with files as bytes."""
 
     method: str
     path: str
@@ -67,7 +67,7 @@ class Received:
 
 
 class Server:
-    """Another tool's server on loopback; *answers* go by the beginning of method and path."""
+    """Another tool's server on loopback; *answers* are chosen by a prefix of method and path."""
 
     def __init__(self, answers: Mapping[str, Answer]) -> None:
         self.received: list[Received] = []
@@ -133,8 +133,8 @@ def block(section: str, language: str) -> str:
     return str(text)
 
 
-def for_us(text: str, service: Service, others: Mapping[str, str] | None = None) -> str:
-    """A recipe's *text* with the addresses of the servers that run here."""
+def to_test_servers(text: str, service: Service, others: Mapping[str, str] | None = None) -> str:
+    """Replace the server addresses in a recipe's *text* by those of the test servers."""
     text = re.sub(r"(http://)?localhost:5633|http://scrapper:5633", service.url, text)
     for theirs, ours in (others or {}).items():
         assert theirs in text
@@ -144,15 +144,15 @@ def for_us(text: str, service: Service, others: Mapping[str, str] | None = None)
 
 def run(command: str, service: Service, folder: Path) -> str:
     program(command.split(maxsplit=1)[0])
-    return output_of(["/bin/sh", "-c", for_us(command, service)], folder=folder)
+    return output_of(["/bin/sh", "-c", to_test_servers(command, service)], folder=folder)
 
 
 def python(
     section: str, arguments: Sequence[str], service: Service, others: dict[str, str], folder: Path
 ) -> subprocess.Popen[bytes]:
-    """The program of a recipe, running."""
+    """Start the program of a recipe."""
     file = folder / "program.py"
-    file.write_text(for_us(block(section, "python"), service, others))
+    file.write_text(to_test_servers(block(section, "python"), service, others))
     environment = {"PATH": os.environ["PATH"], "NO_PROXY": "*"}
     return subprocess.Popen([sys.executable, str(file), *arguments], env=environment)
 
@@ -171,14 +171,14 @@ def test_a_download_saves_the_post_under_its_own_name(
         assert [saved.read_bytes()] == instagram.bytes_of("reel-demo")
 
 
-def test_the_readme_s_first_requests_give_what_it_shows(
+def test_the_requests_in_the_readme_return_what_it_shows(
     instagram: StandIn, service: Service, folder: Path
 ) -> None:
     blocks = re.findall(_BLOCK.format("sh"), README, re.MULTILINE | re.DOTALL)
     [scrape, download] = [block for block in blocks if "curl" in block]
     [shown] = re.findall(_BLOCK.format("json"), README, re.MULTILINE | re.DOTALL)
     with service:
-        # curl's own progress comes before it.
+        # The output of curl begins with its progress.
         printed = run(scrape, service, folder)
         response, example = json.loads(printed[printed.index('{"') :]), json.loads(shown)
         run(download, service, folder)
@@ -202,7 +202,11 @@ def test_a_file_of_links_becomes_a_job(service: Service, tmp_path: Path) -> None
 def test_the_bookmarklet_opens_the_page_with_the_link(keyed: Service) -> None:
     [code] = re.findall(r"^```\njavascript:(.*)\n```", SECTIONS["A bookmarklet"], re.MULTILINE)
     browser = f"const location = {{href: {json.dumps(LINK)}}}, window = {{open: console.log}};"
-    run_by = [program("node", packages="nodejs"), "--eval", browser + for_us(code, keyed)]
+    run_by = [
+        program("node", packages="nodejs"),
+        "--eval",
+        browser + to_test_servers(code, keyed),
+    ]
     address = output_of(run_by).strip()
     assert address == f"{keyed.url}/?url={quote(LINK, safe='')}"
     page = requests.get(address, timeout=60)
@@ -213,7 +217,7 @@ def test_the_shortcut_gets_the_file_of_a_shared_link(instagram: StandIn, keyed: 
     [address] = re.findall(r"`(http:\S+\?url=)`", SECTIONS["iOS"])
     encoded = quote(f"{LINK}?igsh=MTI%3D", safe="")
     headers = {"X-API-Key": KEY}
-    answer = requests.get(for_us(address, keyed) + encoded, headers=headers, timeout=60)
+    answer = requests.get(to_test_servers(address, keyed) + encoded, headers=headers, timeout=60)
     assert [answer.content] == instagram.bytes_of("reel-demo")
 
 
@@ -222,7 +226,7 @@ def run_n8n(
 ) -> None:
     others = {"http://n8n:5678": n8n} if n8n else {}
     copy = folder.with_name(workflow)
-    copy.write_text(for_us((DOCS / "n8n" / workflow).read_text(), service, others))
+    copy.write_text(to_test_servers((DOCS / "n8n" / workflow).read_text(), service, others))
     script = Path(__file__).with_name("n8n.js")
     given = json.dumps(items)
     output_of([program("node", packages="nodejs"), script, copy, start, given, folder])
@@ -269,12 +273,12 @@ def test_home_assistant_saves_a_post_and_plays_it(keyed: Service, media_root: Pa
     command = configuration["rest_command"]["instagram_post"]
     response = requests.request(
         command["method"],
-        for_us(command["url"], keyed),
+        to_test_servers(command["url"], keyed),
         headers={**command["headers"], "Content-Type": command["content_type"]},
         data=rendered(command["payload"], link=LINK),
         timeout=command["timeout"],
     )
-    # As in Home Assistant's response_variable.
+    # This is the shape of Home Assistant's response_variable.
     post = {"status": response.status_code, "content": response.json()}
     assert post["content"]["kept"]
     call, notify, condition = configuration["script"]["save_instagram_post"]["sequence"]
@@ -364,7 +368,7 @@ def test_karakeep_gets_the_bookmark_and_the_files(
     assert attached == [{"id": "a1", "assetType": kind} for kind in kinds]
 
 
-def test_immich_sees_only_whole_posts(
+def test_immich_sees_only_complete_posts(
     instagram: StandIn, service: Service, media_root: Path, folder: Path
 ) -> None:
     with service:
@@ -374,7 +378,7 @@ def test_immich_sees_only_whole_posts(
         paths = [path for path in media_root.rglob("*") if path.is_file()]
         seen = [path for path in paths if not set(path.parts) & set(excluded)]
         assert {path.parent.name for path in seen} == {"reel-demo", "carousel-demo"}
-        # It takes pictures and videos by their suffix.
+        # Immich recognises pictures and videos by their suffix.
         media = sorted(path for path in seen if path.suffix in (".jpg", ".mp4"))
         contents = [path.read_bytes() for path in media if path.stem.startswith("carousel")]
         assert contents[-3:] == instagram.bytes_of("carousel-demo")

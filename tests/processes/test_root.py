@@ -1,4 +1,4 @@
-"""The media folder: one process at a time."""
+"""Only one process uses a media folder, unless processes share Redis."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from tests.redis_server import RedisServer
 URL = "https://www.instagram.com/reel/{}/"
 
 
-def test_a_second_process_ends_with_2_and_says_why(
+def test_a_second_process_exits_with_2_and_a_reason(
     instagram: StandIn, media_root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with Service(media_root, instagram.environment) as first:
@@ -25,14 +25,12 @@ def test_a_second_process_ends_with_2_and_says_why(
         assert (media_root / ".incoming" / "download").exists()
         assert first.scrape(URL.format("reel-first")).status_code == 200
         first.kill()
-    # The lock ends with the process, whatever ended it.
+    # The lock ends with the process, even after a kill.
     with Service(media_root) as third:
         assert third.get("/health").status_code == 200
 
 
-def test_replicas_share_a_folder_and_others_do_not(
-    redis_server: RedisServer, media_root: Path
-) -> None:
+def test_only_replicas_share_a_folder(redis_server: RedisServer, media_root: Path) -> None:
     environment = {"REDIS_URL": redis_server.url}
     with Service(media_root, environment), Service(media_root, environment):
         alone = Service(media_root)

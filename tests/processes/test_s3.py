@@ -1,4 +1,4 @@
-"""The plugin s3, against a server that speaks S3's protocol."""
+"""The plugin s3, with a server that implements the S3 protocol."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ def bucket() -> Iterator[S3Server]:
 
 
 def copied(service: Service, shortcode: str) -> Any:
-    """The post, once its copy is complete."""
+    """Wait until the post is copied, then return it."""
 
     def post() -> Any:
         return service.get(f"/posts/{shortcode}").json()
@@ -37,7 +37,7 @@ def copied(service: Service, shortcode: str) -> Any:
     return post()
 
 
-def test_a_stored_post_is_copied_and_has_its_new_address(
+def test_a_stored_post_is_copied_and_gets_its_object_urls(
     instagram: StandIn, media_root: Path, bucket: S3Server
 ) -> None:
     environment = {**instagram.environment, **bucket.environment, "S3_PREFIX": "/insta/"}
@@ -59,10 +59,8 @@ def test_a_stored_post_is_copied_and_has_its_new_address(
     assert CREDENTIALS["AWS_SECRET_ACCESS_KEY"] not in text
 
 
-def test_a_kill_before_the_upload_still_gives_one_copy(
-    instagram: StandIn, media_root: Path
-) -> None:
-    # Nobody listens there: the upload cannot have begun.
+def test_a_kill_before_the_upload_loses_no_copy(instagram: StandIn, media_root: Path) -> None:
+    # Nothing listens on this port, so the upload cannot have begun.
     away = {"PLUGINS": "scrapper.plugins.s3", "S3_BUCKET": "posts", **CREDENTIALS}
     away["S3_ENDPOINT"] = f"http://127.0.0.1:{free_port()}"
     with Service(media_root, {**instagram.environment, **away}) as service:
@@ -94,7 +92,7 @@ def test_a_large_file_is_uploaded_in_parts_without_leftovers(
     assert "Uploads" not in bucket.client.list_multipart_uploads(Bucket="posts")
 
 
-def test_a_refreshed_post_is_copied_again_beside_other_objects(
+def test_a_refreshed_post_is_copied_again(
     instagram: StandIn, media_root: Path, bucket: S3Server
 ) -> None:
     def changed_at() -> Any:
@@ -112,7 +110,7 @@ def test_a_refreshed_post_is_copied_again_beside_other_objects(
 def test_again_copies_the_whole_library(
     instagram: StandIn, media_root: Path, bucket: S3Server
 ) -> None:
-    """Even posts that were stored before the plugin was in use."""
+    """Posts that were stored before the plugin was in use are copied, too."""
     with Service(media_root, instagram.environment) as service:
         for number in (1, 2, 3):
             service.scrape(f"https://www.instagram.com/reel/reel-{number}/")
@@ -121,9 +119,9 @@ def test_again_copies_the_whole_library(
         service.scrape("https://www.instagram.com/reel/reel-4/")
         copied(service, "reel-4")
         assert {key.split("/")[0] for key in bucket.objects()} == {"reel-4"}
-        # The service that runs does it.
+        # The running service copies them.
         code, text = again(media_root, environment)
-        assert (code, text.partition(":")[0]) == (0, "The running service does it")
+        assert (code, text.partition(":")[0]) == (0, "The running service does this")
         copied(service, "reel-1")
         wait_for(lambda: len(bucket.objects()) == 12)
     for key in list(bucket.objects()):
@@ -139,7 +137,7 @@ def again(media_root: Path, environment: dict[str, str]) -> tuple[int, str]:
 
 
 def command(media_root: Path, environment: dict[str, str], *words: str) -> tuple[int, str]:
-    """The exit code and the output of a command."""
+    """Run a command; return its exit code and its output."""
     done = subprocess.run(
         [sys.executable, "-m", "scrapper", *words],
         env={**os.environ, **environment, "MEDIA_ROOT": str(media_root)},
@@ -162,7 +160,7 @@ def command(media_root: Path, environment: dict[str, str], *words: str) -> tuple
         ({"S3_BUCKET": "posts", "S3_PREFIX": "a?b"}, "S3_PREFIX: use letters"),
     ],
 )
-def test_wrong_settings_are_named(
+def test_invalid_settings_are_named(
     monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], complaint: str
 ) -> None:
     for name, value in {"MEDIA_ROOT": "/tmp", **settings}.items():

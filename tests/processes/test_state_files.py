@@ -28,7 +28,7 @@ STATE = (
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("change", [Path.unlink, fifo, folder, dangling])
-def test_nothing_is_lost_with_a_state_file(
+def test_nothing_is_lost_when_a_state_file_vanishes(
     instagram: StandIn, media_root: Path, tmp_path: Path, name: str, change: Callable[[Path], None]
 ) -> None:
     (tmp_path / "noting.py").write_text(NOTING)
@@ -54,13 +54,13 @@ def test_nothing_is_lost_with_a_state_file(
         wait_for(lambda: noted_posts(noted) >= {"reel-before", "reel-after", "reel-job-2"})
 
 
-def test_jobs_outlive_their_file_and_a_kill(instagram: StandIn, media_root: Path) -> None:
+def test_jobs_survive_a_lost_file_and_a_kill(instagram: StandIn, media_root: Path) -> None:
     path = media_root / ".state" / "jobs.sqlite3"
     with Service(media_root, instagram.environment) as service:
         job = service.post("/jobs", {"urls": [URL.format("reel-one")]}).json()["id"]
         wait_for(lambda: service.get(f"/jobs/{job}").json()["state"] == "done")
         path.unlink()
-        # Nothing uses the file meanwhile.
+        # The service notices although nothing uses the file.
         wait_for(path.exists)
         service.kill()
     with Service(media_root, instagram.environment) as service:
@@ -72,9 +72,7 @@ def noted_posts(noted: Path) -> set[str]:
     return {words[1] for words in lines if words[0] == "stored"}
 
 
-def test_a_locked_catalogue_is_busy_and_listings_go_on(
-    instagram: StandIn, media_root: Path
-) -> None:
+def test_listings_work_while_the_catalogue_is_locked(instagram: StandIn, media_root: Path) -> None:
     with Service(media_root, instagram.environment) as service:
         service.scrape(URL.format("reel-one"))
         path = media_root / ".state" / "posts.sqlite3"
@@ -89,7 +87,7 @@ def test_a_locked_catalogue_is_busy_and_listings_go_on(
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_of_a_later_release_ends_the_start(
+def test_a_file_of_a_later_release_prevents_the_start(
     media_root: Path, tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "noting.py").write_text(NOTING)
@@ -109,7 +107,7 @@ def test_a_file_of_a_later_release_ends_the_start(
 
 
 @pytest.mark.parametrize("put", [fifo, folder, dangling, device])
-def test_odd_files_stop_neither_the_start_nor_the_end(
+def test_odd_files_prevent_neither_start_nor_shutdown(
     instagram: StandIn, media_root: Path, tmp_path: Path, put: Callable[[Path], None]
 ) -> None:
     (tmp_path / "noting.py").write_text(NOTING)
@@ -138,7 +136,7 @@ def test_odd_files_stop_neither_the_start_nor_the_end(
         write(keys, b"bob:b-key-of-bob\n")
         service.headers["X-API-Key"] = "b-key-of-bob"
         wait_for(lambda: service.get("/posts").status_code == 200)
-        # The service looks once a second, even if nobody asks.
+        # The service checks the file once a second, even without requests.
         login = state / "login.json"
         wait_for(lambda: login.is_file() and not login.is_symlink())
         service.terminate()
@@ -162,7 +160,7 @@ def _use(service: Service) -> None:
 @pytest.mark.parametrize(
     "name", ["API_KEY_FILE", "API_KEYS_FILE", "INSTAGRAM_COOKIES_FILE", "INSTAGRAM_SESSION_FILE"]
 )
-def test_a_setting_that_names_a_fifo_ends_the_start(
+def test_a_setting_that_names_a_fifo_prevents_the_start(
     media_root: Path, tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     fifo(tmp_path / "fifo")

@@ -1,4 +1,4 @@
-"""Traces as a collector receives them."""
+"""The traces that a collector receives."""
 
 import gzip
 import os
@@ -19,7 +19,7 @@ from tests.process import Service
 
 @contextmanager
 def collector() -> Iterator[tuple[str, list[Span]]]:
-    """An OTLP collector on loopback: its URL, and the spans that came."""
+    """Run an OTLP collector on loopback; yield its URL, and the list of received spans."""
     spans: list[Span] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -47,7 +47,7 @@ def collector() -> Iterator[tuple[str, list[Span]]]:
             thread.join()
 
 
-def test_requests_are_traced_and_log_lines_name_the_trace(
+def test_requests_are_traced_and_log_lines_have_the_trace_id(
     instagram: StandIn, tmp_path: Path
 ) -> None:
     with collector() as (url, spans):
@@ -64,7 +64,7 @@ def test_requests_are_traced_and_log_lines_name_the_trace(
     by_name = {span.name: span for span in spans}
     scrape = by_name["POST /scrape"]
     lines = [line for line in service.log if line.get("trace_id") == scrape.trace_id.hex()]
-    # The worker thread's line about the file that was cut is one of them.
+    # They include the download thread's line about the truncated file.
     assert {"request", "media candidate failed"} <= {line["event"] for line in lines}
     assert len({line["request_id"] for line in lines}) == 1
     assert {line["span_id"] for line in lines} == {scrape.span_id.hex()}
@@ -72,7 +72,7 @@ def test_requests_are_traced_and_log_lines_name_the_trace(
     assert "S3CRET" not in str(spans)
 
 
-def test_without_the_switch_nothing_is_traced(instagram: StandIn, tmp_path: Path) -> None:
+def test_nothing_is_traced_by_default(instagram: StandIn, tmp_path: Path) -> None:
     with collector() as (url, spans):
         environment = {**instagram.environment, "OTEL_EXPORTER_OTLP_ENDPOINT": url}
         with Service(tmp_path, environment) as service:
@@ -83,7 +83,7 @@ def test_without_the_switch_nothing_is_traced(instagram: StandIn, tmp_path: Path
     assert not [line for line in service.log if "trace_id" in line]
 
 
-def test_the_switch_without_the_packages_ends_with_2(tmp_path: Path) -> None:
+def test_tracing_without_its_packages_exits_with_2(tmp_path: Path) -> None:
     (tmp_path / "opentelemetry.py").write_text("")
     done = subprocess.run(
         [sys.executable, "-m", "scrapper"],

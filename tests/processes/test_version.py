@@ -1,4 +1,4 @@
-"""One version, everywhere."""
+"""The version is the same everywhere."""
 
 import re
 import subprocess
@@ -8,7 +8,7 @@ from scrapper import __version__
 from tests.conftest import StartService
 
 
-def test_the_version_is_a_semantic_one() -> None:
+def test_the_version_is_a_semantic_version() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", __version__)
 
 

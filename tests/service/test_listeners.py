@@ -283,5 +283,5 @@ def test_all_wrong_settings_are_reported_together(tmp_path: Path, media_root: Pa
     settings = issue(tmp_path)
     Path(settings["TLS_KEY_FILE"]).unlink()
     heading, *lines = refusal(media_root, **settings, LOG_LEVEL="loud").splitlines()
-    assert heading == "Wrong settings:"
+    assert heading == "Invalid settings:"
     assert [line.partition("_")[0] for line in lines] == ["LOG", "TLS"]

@@ -164,7 +164,7 @@ ERRORS_INSIDE = {"MIDDLEWARES": "browser_guard,errors"}
     ("settings", "complaint"),
     [
         ({"MIDDLEWARES": "errors,errors"}, "MIDDLEWARES: errors is listed twice"),
-        ({"MIDDLEWARES": "errors,metrix"}, "there is no 'metrix'"),
+        ({"MIDDLEWARES": "errors,metrix"}, "unknown middleware 'metrix'"),
         ({"MIDDLEWARES": "nowhere:factory"}, "cannot be loaded"),
         ({"MIDDLEWARES": "os:sep"}, "is not callable"),
         ({"MIDDLEWARES": "os:rmdir"}, "MIDDLEWARES: 'os:rmdir' failed"),

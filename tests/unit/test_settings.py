@@ -1,3 +1,5 @@
+"""The settings, as the environment sets them."""
+
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -13,7 +15,7 @@ def writable_media_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     monkeypatch.setenv("MEDIA_ROOT", str(tmp_path))
 
 
-def test_an_empty_environment_gives_the_contract_s_defaults(
+def test_an_empty_environment_yields_the_documented_defaults(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = load_settings()
@@ -77,7 +79,7 @@ def test_an_empty_environment_gives_the_contract_s_defaults(
     assert settings.key == settings.redis_url.get_secret_value() == ""
 
 
-def test_a_setting_that_is_set_but_empty_keeps_its_default(
+def test_an_empty_setting_keeps_its_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PORT", "")
@@ -99,7 +101,7 @@ def test_the_key_can_be_read_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert load_settings().key == "s3cret"
 
 
-def test_trust_proxy_adds_private_networks_to_the_trusted_ones(
+def test_trust_proxy_adds_private_networks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TRUSTED_PROXIES", "203.0.113.7, 2001:db8::/32")
@@ -172,7 +174,7 @@ def test_trust_proxy_adds_private_networks_to_the_trusted_ones(
         ("EXTRA_MIDDLEWARES", "os:sep"),
     ],
 )
-def test_a_wrong_value_is_refused_by_its_name(
+def test_an_invalid_value_is_reported_with_its_name(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -186,7 +188,7 @@ def test_proxies_without_their_header_are_refused(monkeypatch: pytest.MonkeyPatc
         load_settings()
 
 
-def test_all_faults_are_reported_together_and_without_secrets(
+def test_all_errors_are_reported_together_without_secrets(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PORT", "http")
@@ -226,7 +228,7 @@ def test_the_settings_do_not_show_the_key(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     "url", ["redis://localhost", "rediss://user:word@host:1/2", "unix:///run/redis.sock"]
 )
-def test_every_form_of_redis_url_is_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def test_every_form_of_redis_url_is_accepted(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("REDIS_URL", url)
     assert load_settings().redis_url.get_secret_value() == url
 
@@ -234,7 +236,7 @@ def test_every_form_of_redis_url_is_taken(monkeypatch: pytest.MonkeyPatch, url: 
 @pytest.mark.parametrize(
     "url", ["http://:s3cret@localhost", "redis://:s3cret#x@localhost:6379", "redis://:a/s3cret@b"]
 )
-def test_another_url_is_no_redis_url_and_stays_hidden(
+def test_an_invalid_redis_url_is_refused_without_quoting_it(
     monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     monkeypatch.setenv("REDIS_URL", url)
@@ -244,7 +246,7 @@ def test_another_url_is_no_redis_url_and_stays_hidden(
 
 
 @pytest.mark.parametrize("url", ["redis://:pass%2Fword@host", "redis://host?password=pass%2Fword"])
-def test_redis_s_password_is_a_secret_in_either_form(
+def test_the_redis_password_is_a_secret_in_either_form(
     monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     monkeypatch.setenv("REDIS_URL", url)
@@ -252,7 +254,7 @@ def test_redis_s_password_is_a_secret_in_either_form(
 
 
 @pytest.mark.parametrize("image", [True, False])
-def test_media_root_is_the_images_folder_or_here(
+def test_media_root_defaults_to_data_or_the_current_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, image: bool
 ) -> None:
     monkeypatch.delenv("MEDIA_ROOT")
@@ -273,15 +275,15 @@ def test_media_root_is_the_images_folder_or_here(
         "http://p/",
     ],
 )
-def test_every_form_of_proxy_is_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def test_every_form_of_proxy_is_accepted(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", url)
     load_settings()
-    # This counts only if there is no other one.
+    # ALL_PROXY is used only without HTTPS_PROXY.
     monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:1080/")
     load_settings()
 
 
-def test_a_wrong_proxy_is_reported_beside_others_and_not_quoted(
+def test_an_invalid_proxy_is_reported_without_quoting_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "user:s3cret@proxy")
@@ -306,7 +308,7 @@ def test_a_wrong_proxy_is_reported_beside_others_and_not_quoted(
         ("HTTPS_PROXIES", "HTTPS_PROXY"),
     ],
 )
-def test_names_that_are_almost_settings_are_found(name: str, setting: str) -> None:
+def test_misspelt_settings_are_found(name: str, setting: str) -> None:
     assert list(near_misses(["PATH", name])) == [(name, setting)]
 
 
@@ -317,7 +319,7 @@ def test_other_names_are_not_near_misses() -> None:
     assert list(near_misses([*usual, *proxies, *others])) == []
 
 
-def test_a_removed_current_folder_is_a_wrong_setting(
+def test_a_removed_current_folder_is_reported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     gone = tmp_path / "gone"
@@ -329,7 +331,7 @@ def test_a_removed_current_folder_is_a_wrong_setting(
         load_settings()
 
 
-def test_best_quality_without_ffmpeg_is_a_wrong_setting(
+def test_best_quality_without_ffmpeg_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -1,1 +1,1 @@
-"""Getting a post's files from Instagram's CDN."""
+"""Downloads a post's files from Instagram's CDN."""

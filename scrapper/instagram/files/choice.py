@@ -1,4 +1,4 @@
-"""Which of an item's files are tried, in which order: by the quality asked for, and the size."""
+"""Chooses which of an item's files to try, and in which order, by quality and size."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,36 +11,37 @@ from scrapper.library.post import Wish
 __all__ = ["MAX_CANDIDATES", "Choice", "choose"]
 
 MAX_CANDIDATES = 5
-"""How many candidates of a file are tried, besides those that are too large."""
+"""How many candidates of a file are tried, not counting those that are too large."""
 
-# Few, so that whole files are tried, too.
+# Fewer than MAX_CANDIDATES, to leave attempts for whole files.
 _MAX_PAIRS = 3
 _MAX_SOUNDS = 3
-_MAX_SPARE = 2
+_MAX_FALLBACKS = 2
 _H264 = "h264"
-# Extended HE-AAC, which few programs play.
-_RARE_SOUND = "mp4a.40.42"
+# Few programs play Extended HE-AAC.
+_RARELY_PLAYABLE = "mp4a.40.42"
 
 
 class Choice(NamedTuple):
     """The candidates to be ``tried``, best first.
 
-    ``every`` has all candidates, for the next one to try after one that is too large.
-    ``passed_over`` says whether better ones were left out because of their size. ``spare`` are
-    those to try when nothing else is left.
+    If a candidate turns out to be too large, the next one in ``all_candidates`` is tried.
+    ``passed_over`` is true if better candidates were left out because of their size. The
+    ``fallbacks`` are tried when all else has failed.
     """
 
     tried: Sequence[Candidate]
-    every: Sequence[Candidate]
+    all_candidates: Sequence[Candidate]
     passed_over: bool = False
-    spare: Sequence[Candidate] = ()
+    fallbacks: Sequence[Candidate] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """A manifest's video with one of its sounds; ``size`` is in bytes, None if one is unknown.
+    """A manifest's video with one of its sounds.
 
-    ``others`` are the sounds to try next, if ``sound`` cannot be downloaded.
+    ``size`` is in bytes, or None if that of either part is unknown. ``others`` are the sounds to
+    try if ``sound`` cannot be downloaded.
     """
 
     video: Representation
@@ -60,40 +61,43 @@ class _Pair:
 
 
 def choose(item: Item, wish: Wish, max_bytes: int) -> Choice:
-    """What to try for *item*: files of *max_bytes* at most, as far as their sizes are known.
+    """Choose what to try for *item*, leaving out files known to be larger than *max_bytes*.
 
-    ``best`` is the largest video, whole or in parts; at the same height the manifest's comes first,
-    and H.264 before other codecs. ``compatible`` is a whole video, which is H.264; one in parts is
-    taken only if there is no whole one, or all are too large or cannot be downloaded.
+    ``best`` is the tallest video, whole or in parts. At the same height, videos of the manifest
+    come first, and H.264 comes before other codecs. ``compatible`` is a whole video, which is
+    H.264. A video in parts is used only if there is no whole one, or all whole ones are too large
+    or cannot be downloaded.
     """
     pairs = _pairs(item, max_bytes)
     fitting = [pair for pair in pairs if not _exceeds(pair, max_bytes)]
     too_large = [pair for pair in pairs if _exceeds(pair, max_bytes)]
-    # If all others are too large, too, this pair shows how large the smallest is.
+    # If nothing fits, this pair shows the size of the smallest file.
     smallest = sorted(too_large, key=lambda pair: pair.size or 0)[:1]
     passed_over = bool(too_large)
     if wish.quality == "best":
         in_parts = _candidates(fitting)
-        every = _merged(in_parts, item)
+        all_candidates = _merged(in_parts, item)
         dropped = in_parts[_MAX_PAIRS:] if item.candidates else ()
-        tried = [one for one in every if one not in dropped]
+        tried = [candidate for candidate in all_candidates if candidate not in dropped]
     else:
         fitting.sort(key=lambda pair: pair.video.codec != _H264)
         in_parts = _candidates(fitting)
-        every = [*item.candidates, *in_parts]
+        all_candidates = [*item.candidates, *in_parts]
         tried = list(item.candidates) or in_parts
     last = _candidates(smallest)
-    spare = [one for one in in_parts if one not in tried][:_MAX_SPARE]
-    return Choice((tried or last)[:MAX_CANDIDATES], [*every, *last], passed_over, spare)
+    fallbacks = [candidate for candidate in in_parts if candidate not in tried][:_MAX_FALLBACKS]
+    return Choice(
+        (tried or last)[:MAX_CANDIDATES], [*all_candidates, *last], passed_over, fallbacks
+    )
 
 
 def _pairs(item: Item, max_bytes: int) -> list[_Pair]:
-    """The manifest's videos, the largest first, each with the best sound that fits with it."""
+    """Return the manifest's videos, tallest first, each with the best sound that fits with it."""
     videos = [stream for stream in item.streams if stream.type == "video"]
     sounds = [stream for stream in item.streams if stream.type == "audio"]
     height = _heights(item)
-    videos.sort(key=lambda one: (-height(one), one.codec != _H264, -(one.bit_rate or 0)))
-    sounds.sort(key=lambda one: (one.codec == _RARE_SOUND, -(one.bit_rate or 0)))
+    videos.sort(key=lambda video: (-height(video), video.codec != _H264, -(video.bit_rate or 0)))
+    sounds.sort(key=lambda sound: (sound.codec == _RARELY_PLAYABLE, -(sound.bit_rate or 0)))
     pairs = []
     for video in videos:
         choices = [_Pair(video, sound, sounds[at + 1 :]) for at, sound in enumerate(sounds)]
@@ -104,7 +108,7 @@ def _pairs(item: Item, max_bytes: int) -> list[_Pair]:
 
 
 def _candidates(pairs: Sequence[_Pair]) -> list[Candidate]:
-    """The candidates of *pairs*, each once: a manifest may repeat itself."""
+    """Return the candidates of *pairs* without duplicates: a manifest may repeat itself."""
     return list(dict.fromkeys(pair.candidate for pair in pairs))
 
 
@@ -113,7 +117,7 @@ def _exceeds(pair: _Pair, max_bytes: int) -> bool:
 
 
 def _sound_is_known(item: Item) -> bool:
-    """Whether the manifest has the video's sound, if the video has any."""
+    """Return whether the manifest has the video's sound, if the video has any."""
     return item.has_audio is False or any(stream.type == "audio" for stream in item.streams)
 
 
@@ -122,12 +126,15 @@ def _merged(in_parts: Sequence[Candidate], item: Item) -> list[Candidate]:
         return [*item.candidates, *in_parts]
     height = _heights(item)
     # Whole files keep their order; those without a size come last.
-    return sorted([*in_parts, *item.candidates], key=lambda one: -height(one))
+    return sorted([*in_parts, *item.candidates], key=lambda candidate: -height(candidate))
 
 
 def _heights(item: Item) -> Callable[[Candidate | Representation], float]:
-    """The height of each file in pixels; if unknown, by its width and the ratio of others."""
+    """Return a function of a file's height in pixels.
+
+    If the height is unknown, it follows from the width and the aspect ratio of another file.
+    """
     known: Sequence[Candidate | Representation] = (*item.streams, *item.candidates)
-    sizes = ((one.width, one.height) for one in known)
+    sizes = ((file.width, file.height) for file in known)
     ratio = next((height / width for width, height in sizes if width and height), 1.0)
-    return lambda one: one.height or (one.width or 0) * ratio
+    return lambda file: file.height or (file.width or 0) * ratio

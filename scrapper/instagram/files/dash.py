@@ -1,7 +1,8 @@
-"""Instagram's DASH manifest: which videos and sounds there are, each a whole file (ISO 23009-1).
+"""Reads Instagram's DASH manifests (ISO 23009-1), which list videos and sounds as whole files.
 
-The manifest is XML from outside: at most 1 MB and 100 representations of it are read, as a stream.
-One that declares a document type, and so could have entities or refer to other files, is refused.
+A manifest is untrusted XML. It is parsed as a stream, and refused if it exceeds 1 MB or 100
+representations, or declares a document type, since it could then define entities or refer to other
+files.
 """
 
 import re
@@ -24,7 +25,7 @@ _SOUNDS = ("mp4a", "opus")
 _SIZES = ("width", "height", "bandwidth", "FBContentLength")
 _ATTRIBUTES = ("mimeType", "contentType", "codecs", *_SIZES)
 _MAX_DEPTH = 20
-# Beside these elements, a BaseURL is not a file that can be played.
+# Next to these elements, a BaseURL is not a playable file.
 _UNUSABLE = ("ContentProtection", "SegmentTemplate", "SegmentList")
 
 
@@ -32,14 +33,14 @@ _UNUSABLE = ("ContentProtection", "SegmentTemplate", "SegmentList")
 class Representation:
     """One file of a manifest, as the manifest describes it.
 
-    ``url`` is not checked. ``bit_rate`` is in bits per second, ``size`` in bytes; None where the
-    manifest does not say.
+    ``url`` is not validated. ``bit_rate`` is in bits per second, ``size`` in bytes. Values that the
+    manifest lacks are None.
     """
 
     type: Literal["video", "audio"]
     url: str
     codec: str | None
-    """``h264``, ``vp9``, ``av1`` or ``hevc``; for a sound, the manifest's own text."""
+    """``h264``, ``vp9``, ``av1`` or ``hevc``; for a sound, the text from the manifest."""
     width: int | None
     height: int | None
     bit_rate: int | None
@@ -47,10 +48,10 @@ class Representation:
 
 
 def read_manifest(text: str) -> list[Representation]:
-    """The representations of a manifest that are whole files of video or sound, in its order.
+    """Return the representations that are whole video or sound files, in the manifest's order.
 
     Raises:
-        ValueError: the text is not a manifest, or exceeds the bounds.
+        ValueError: the text is not a manifest, or exceeds the limits.
     """
     if len(text) > MAX_MANIFEST_BYTES:
         raise ValueError("longer than any manifest")
@@ -60,7 +61,7 @@ def read_manifest(text: str) -> list[Representation]:
     from xml.parsers import expat  # noqa: PLC0415
 
     reader = _Reader()
-    # Whatever encoding the manifest declares, it came as text.
+    # The text was decoded already, whatever encoding the manifest declares.
     parser = expat.ParserCreate("utf-8")
     parser.buffer_text = True
     parser.StartDoctypeDeclHandler = _refuse_doctype
@@ -80,9 +81,9 @@ def _refuse_doctype(*_: object) -> None:
 
 @dataclass(slots=True)
 class _Open:
-    """An element that is open, with the attributes that it has or inherits.
+    """An open element, with its own and its inherited attributes.
 
-    ``before`` is how many representations were found before it.
+    ``before`` is the number of representations found before it.
     """
 
     name: str
@@ -107,7 +108,7 @@ class _Reader:
         if parent is None and name != "MPD":
             raise ValueError(f"not a manifest, but {name[:100]!r}")
         if name == "MPD" and attributes.get("type") == "dynamic":
-            raise ValueError("it is of a live video")
+            raise ValueError("it describes a live video")
         if name == "Period":
             self._periods += 1
         if name == "Representation":
@@ -140,7 +141,7 @@ class _Reader:
             if representation is not None:
                 self.found.append(representation)
         if not element.usable:
-            # What makes representations unusable may come after them.
+            # An element that makes representations unusable may follow them.
             del self.found[element.before :]
 
 
@@ -148,7 +149,7 @@ def _representation(attributes: Mapping[str, str], url: str) -> Representation |
     codecs = attributes.get("codecs", "").strip().lower()
     codec = next((name for start, name in _CODECS.items() if codecs.startswith(start)), None)
     named = [attributes.get(key, "").lower() for key in ("mimeType", "contentType")]
-    # Some files of sound or video have the type application: then the codec says what they are.
+    # Some sounds and videos have the type "application", so that only the codec shows the kind.
     named = [name for name in named if name and not name.startswith("application/")]
     kind = named[0].strip().partition("/")[0] if named else _kind_by_codec(codec, codecs)
     if kind not in ("video", "audio"):
@@ -170,8 +171,8 @@ def _kind_by_codec(codec: str | None, codecs: str) -> str | None:
     return "audio" if codecs.startswith(_SOUNDS) else None
 
 
-def _number(text: str | None, most: int) -> int | None:
+def _number(text: str | None, maximum: int) -> int | None:
     if text is None or not _NUMBER.fullmatch(text.strip()):
         return None
     number = int(text)
-    return number if 1 <= number <= most else None
+    return number if 1 <= number <= maximum else None

@@ -1,4 +1,4 @@
-"""One try for a file: from one URL, within bounds."""
+"""Makes one attempt to download a file from a candidate's URLs, within limits."""
 
 import math
 import re
@@ -49,12 +49,12 @@ log = structlog.get_logger(__name__)
 
 _COPY_BYTES = 256 * 1024
 _SLOW_BYTES_A_SECOND = 4 * _COPY_BYTES
-_MEASURED_SECONDS = 2.0
-# The joined file needs this share of both parts' bytes: the rest may be fragments' headers.
+_SPEED_AFTER_SECONDS = 2.0
+# The joined file needs this share of both parts' bytes. The rest may be the headers of fragments.
 _JOINED_SHARE = 0.5
-# The rest is time for a whole file, if ffmpeg hangs or others occupy it.
+# The rest of the time is for downloading a whole file, if ffmpeg hangs or is busy.
 _JOINING_SHARE = 0.5
-# After these, only another sound can help; after others, a retry or a smaller video may.
+# After these, only another sound can help. After other outcomes, a retry or a smaller video may.
 _ANOTHER_SOUND = (Outcome.GONE, Outcome.FORBIDDEN, Outcome.REFUSED, Outcome.UNEXPECTED)
 _LENGTH = re.compile(r"[0-9]{1,15}")
 _WHOLE_RANGE = re.compile(r"bytes +[0-9]+-[0-9]+/([0-9]{1,15})")
@@ -62,11 +62,11 @@ _WHOLE_RANGE = re.compile(r"bytes +[0-9]+-[0-9]+/([0-9]{1,15})")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A file to try for: *candidate*, which becomes *name* in the target's folder.
+    """A file to download: the *candidate*, which becomes *name* in the target's folder.
 
-    The file may be up to *max_bytes* large, and take *patience* seconds. *gives_way* says whether
-    something else waits for the place of a file that is too slow. *besides* is the size in bytes of
-    what is to be joined with it.
+    The file may be at most *max_bytes* large, and take at most *patience* seconds. A download that
+    is too slow stops if *has_alternative* returns true. *other_part_size* is the size in bytes of
+    the part that the file will be joined with.
     """
 
     kind: Promised
@@ -75,8 +75,8 @@ class Wanted:
     with_sound: bool = False
     max_bytes: float = math.inf
     patience: float = math.inf
-    besides: int = 0
-    gives_way: Callable[[], bool] = lambda: False
+    other_part_size: int = 0
+    has_alternative: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +91,9 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The outcome of a try: with a *file*, or with a *cause* for the log.
+    """The outcome of an attempt: with a *file*, or with a *cause* for the log.
 
-    *size* is that of a file that is too large, if it is known.
+    *size* is the size in bytes of a file that is too large, if known. *retry_after* is in seconds.
     """
 
     outcome: Outcome
@@ -105,9 +105,9 @@ class Fetched:
 
 @dataclass(slots=True)
 class Target:
-    """The folder for files, their progress, and their bounds; for several threads.
+    """The folder for a post's files, their progress and their limits; safe for threads.
 
-    A file may be up to *max_bytes* large, and *keep_free* bytes of the disk stay free.
+    A file may be at most *max_bytes* large, and *keep_free* bytes of the disk stay free.
     """
 
     folder: Path
@@ -124,22 +124,32 @@ class Target:
         """
         check_room(self.folder, keep_free=self.keep_free, coming=coming)
 
-    def expect(self, size: int, besides: int) -> None:
-        """Note that a file of *size* bytes is about to come, or refuse it."""
-        self._check_size(size + besides)
+    def expect(self, size: int, other_part_size: int) -> None:
+        """Add *size* bytes to the expected total.
+
+        Raises:
+            MediaTooLarge: the file would be too large once it is joined with its other part.
+            DiskFull: there is no room for the file.
+        """
+        self._check_size(size + other_part_size)
         self.check_room(size)
         with self._lock:
             self.progress.expect(size)
 
-    def take(self, piece: bytes, size: int) -> None:
-        """Note a *piece* that makes the file *size* bytes long, or refuse it."""
+    def receive(self, piece: bytes, size: int) -> None:
+        """Count a *piece* that makes the file *size* bytes long.
+
+        Raises:
+            MediaTooLarge: the file is too large.
+            DiskFull: there is no room for the piece.
+        """
         self._check_size(size)
         self.check_room()
         with self._lock:
             self.progress.done += len(piece)
 
-    def take_back(self, size: int, expected: int) -> None:
-        """Note that *size* of the *expected* bytes are of no use."""
+    def discard(self, size: int, expected: int) -> None:
+        """Subtract *size* received and *expected* announced bytes from the progress."""
         with self._lock:
             self.progress.done -= size
             if self.progress.total is not None:
@@ -151,10 +161,10 @@ class Target:
 
 
 def fetch_file(context: Context, target: Target, wanted: Wanted) -> Fetched:
-    """Try once for a file.
+    """Make one attempt to download a file.
 
-    Instaloader's ``download_pic`` is not used: it takes the extension from whatever type the
-    server names, and mistakes a file that ends early for a whole one.
+    Instaloader's ``download_pic`` is not used, because it takes the extension from the type that
+    the server names, and mistakes a truncated file for a complete one.
 
     Raises:
         DiskFull: there is no room for the file.
@@ -186,20 +196,20 @@ def _fetch(context: Context, target: Target, wanted: Wanted) -> Fetched:
     with closing(response):
         refused = outcome_of_status(response.status_code)
         if refused is None:
-            return _Copy(response, wanted, target, context.transport.deadline).run()
+            return _Download(response, wanted, target, context.transport.deadline).run()
         cause = f"status {response.status_code}"
         return Fetched(refused, retry_after=retry_after_of(response), cause=cause)
 
 
 def _fetch_parts(context: Context, target: Target, wanted: Wanted) -> Fetched:
-    """The video and the sound one after the other, and the file that ffmpeg makes of both."""
+    """Download a sound and its video, and join both with ffmpeg."""
     if missing_programs():
         return Fetched(Outcome.NO_FFMPEG)
     parts: list[File] = []
     fetched, candidate = Fetched(Outcome.WHOLE), wanted.candidate
     video = replace(wanted, name=f"{wanted.name}.video", with_sound=False)
     try:
-        # The sound is the smaller part: without it, the video is of no use.
+        # The sound comes first: it is smaller, and the video is useless without it.
         for url in candidate.sounds:
             sound = replace(candidate, url=url, width=None, height=None)
             of_sound = replace(video, kind="audio", candidate=sound, with_sound=True)
@@ -212,9 +222,9 @@ def _fetch_parts(context: Context, target: Target, wanted: Wanted) -> Fetched:
             parts.append(fetched.file)
         elif candidate.sounds and not fetched.size:
             return fetched
-        # If the sound is too large, the video is asked for only to know the size of both.
-        besides = sum(one.size for one in parts) or fetched.size or 0
-        fetched = _fetch(context, target, replace(video, besides=besides))
+        # If the sound is too large, the video is requested only to learn the size of both.
+        sound_size = sum(part.size for part in parts) or fetched.size or 0
+        fetched = _fetch(context, target, replace(video, other_part_size=sound_size))
         if fetched.file is None:
             return fetched
         parts.insert(0, fetched.file)
@@ -224,7 +234,7 @@ def _fetch_parts(context: Context, target: Target, wanted: Wanted) -> Fetched:
         for part in parts:
             part.path.unlink(missing_ok=True)
             if fetched.file is None:
-                target.take_back(part.size, part.size)
+                target.discard(part.size, part.size)
 
 
 def _without_file(fetched: Fetched, outcome: Outcome) -> Fetched:
@@ -234,8 +244,8 @@ def _without_file(fetched: Fetched, outcome: Outcome) -> Fetched:
 
 
 def _join(parts: Sequence[File], target: Target, wanted: Wanted, deadline: float) -> Fetched:
-    path, coming = target.folder / wanted.name, sum(part.size for part in parts)
-    target.check_room(coming)
+    path, parts_size = target.folder / wanted.name, sum(part.size for part in parts)
+    target.check_room(parts_size)
     fetched, now = None, time.monotonic()
     deadline = now + (deadline - now) * _JOINING_SHARE
     try:
@@ -244,18 +254,18 @@ def _join(parts: Sequence[File], target: Target, wanted: Wanted, deadline: float
             kind, movie, size = read_kind(file), read_movie(file), path.stat().st_size
             whole = kind is not None and is_whole(file, kind)
         # ffmpeg leaves out what it does not understand.
-        most = size >= coming * _JOINED_SHARE
+        large_enough = size >= parts_size * _JOINED_SHARE
         with_sound = any(part.kind.has_audio for part in parts)
-        if not (whole and most) or kind != FileKind("video", ".mp4", with_sound):
-            fetched = Fetched(Outcome.UNJOINED, cause="what came out is not whole")
+        if not (whole and large_enough) or kind != FileKind("video", ".mp4", with_sound):
+            fetched = Fetched(Outcome.UNJOINED, cause="the joined file is incomplete")
         elif size > target.max_bytes:
             fetched = Fetched(Outcome.TOO_LARGE, size=size)
         else:
             outcome = Outcome.MUTE if wanted.with_sound and not kind.has_audio else Outcome.WHOLE
             fetched = Fetched(outcome, File(path, kind, size, movie))
     except (NotJoined, TimeoutError) as error:
-        # The cause may be that there was no room.
-        target.check_room(coming)
+        # ffmpeg may have failed for lack of room.
+        target.check_room(parts_size)
         fetched = Fetched(Outcome.UNJOINED, cause=str(error))
     finally:
         if fetched is None or fetched.file is None:
@@ -263,8 +273,8 @@ def _join(parts: Sequence[File], target: Target, wanted: Wanted, deadline: float
     return fetched
 
 
-class _Copy:
-    """The body of *response* on its way to a file."""
+class _Download:
+    """Copies the body of *response* to a file."""
 
     def __init__(
         self, response: requests.Response, wanted: Wanted, target: Target, deadline: float
@@ -275,15 +285,15 @@ class _Copy:
         self._deadline = deadline
         self._path = target.folder / wanted.name
         self._length = _length_of(response)
-        self._noted = 0
+        self._expected = 0
         self._kind: FileKind | None = None
         self._movie = NOT_A_MOVIE
         self._content_type = response.headers.get("Content-Type", "").strip().lower()
         self._size = 0
-        self._began = time.monotonic()
+        self._started = time.monotonic()
 
     def run(self) -> Fetched:
-        """Copy the body, and check it; the file stays only if it can be used."""
+        """Copy the body and verify it; the file stays only if it is usable."""
         fetched = None
         try:
             fetched = self._run()
@@ -291,18 +301,18 @@ class _Copy:
         finally:
             if fetched is None or fetched.file is None:
                 self._path.unlink(missing_ok=True)
-                self._target.take_back(self._size, self._noted)
+                self._target.discard(self._size, self._expected)
 
     def _run(self) -> Fetched:
         cause = self._content_type[:100]
         try:
             if self._length is not None:
-                self._target.expect(self._length, self._wanted.besides)
-                self._noted = self._length
+                self._target.expect(self._length, self._wanted.other_part_size)
+                self._expected = self._length
             with self._path.open("w+b") as file:
-                outcome = self._copy(file) or self._judge(file)
+                outcome = self._copy(file) or self._verify(file)
         except MediaTooLarge:
-            size = None if self._length is None else self._length + self._wanted.besides
+            size = None if self._length is None else self._length + self._wanted.other_part_size
             return Fetched(Outcome.TOO_LARGE, cause=cause, size=size)
         except (urllib3.exceptions.HTTPError, TimeoutError) as error:
             outcome = outcome_of_error(error, began=True) or Outcome.CUT
@@ -314,20 +324,21 @@ class _Copy:
     def _copy(self, file: BinaryIO) -> Outcome | None:
         head = b""
         while piece := self._read():
-            self._target.take(piece, self._wanted.besides + self._size + len(piece))
+            size = self._wanted.other_part_size + self._size + len(piece)
+            self._target.receive(piece, size)
             self._size += file.write(piece)
             if len(head) < HEAD_BYTES:
                 head += piece[:HEAD_BYTES]
                 kind = kind_of(head)
                 wrong = kind is None or (kind.type == "image") != (self._wanted.kind == "image")
                 if wrong and len(head) >= HEAD_BYTES:
-                    # Do not wait for the rest of a large file of another kind.
+                    # The rest of the wrong file may be large.
                     return Outcome.UNEXPECTED
-            if self._is_too_slow() and self._wanted.gives_way():
+            if self._is_too_slow() and self._wanted.has_alternative():
                 return Outcome.SLOW
         return None
 
-    def _judge(self, file: BinaryIO) -> Outcome:
+    def _verify(self, file: BinaryIO) -> Outcome:
         self._kind = kind = read_kind(file)
         whole = self._size == self._length
         if self._length is None and kind is not None:
@@ -336,7 +347,7 @@ class _Copy:
             self._movie = read_movie(file)
             if self._movie.codec == ENCRYPTED:
                 self._kind = kind = None
-            # ffmpeg would not report that the end of a part is missing.
+            # ffmpeg would not report that a part is truncated.
             whole = whole and not (self._wanted.candidate.in_parts and ends_early(file))
         return outcome_of_file(
             kind,
@@ -349,23 +360,23 @@ class _Copy:
 
     def _read(self) -> bytes:
         raw = self._response.raw
-        seconds = time.monotonic() - self._began
-        # Read whatever has come of a slow file, so that this loop sees how slow it is.
+        seconds = time.monotonic() - self._started
+        # Return what a slow server has sent so far, so that the caller can measure the speed.
         if self._size < seconds * _SLOW_BYTES_A_SECOND or not self._size:
             return bytes(raw.read1(_COPY_BYTES))
         return bytes(raw.read(_COPY_BYTES))
 
     def _is_too_slow(self) -> bool:
         now = time.monotonic()
-        seconds = now - self._began
-        if self._length is None or seconds < _MEASURED_SECONDS:
+        seconds = now - self._started
+        if self._length is None or seconds < _SPEED_AFTER_SECONDS:
             return False
         left = self._length - self._size
         return left * seconds > self._size * (self._deadline - now)
 
 
 def _length_of(response: requests.Response) -> int | None:
-    """The size in bytes of the whole file, if the response names it."""
+    """Return the size in bytes of the whole file, if the response states it."""
     if "Content-Encoding" in response.headers:
         return None
     if response.status_code == HTTPStatus.PARTIAL_CONTENT:

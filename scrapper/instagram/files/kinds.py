@@ -1,8 +1,9 @@
-"""The kind of a file, and whether it is whole, by its bytes: the head and its parts' headers.
+"""Detects the kind of a file from its bytes, and whether the file is complete.
 
-The library *filetype* knows the kinds. It recognises all of ours in 10 microseconds, and needs as
-much memory as puremagic (1.4 MB), which mistakes HEIC and M4A for MP4. This module adds the brands
-that *filetype* misses, the tracks of an MP4, and whether a file without a known length is whole.
+The library *filetype* recognises the kinds that posts have, in 10 microseconds. It needs as much
+memory as puremagic (1.4 MB), which mistakes HEIC and M4A for MP4. This module adds the brands that
+*filetype* misses, the tracks of an MP4, and a check for files whose length is unknown. It reads
+only a file's beginning and the headers of its parts.
 Formats: ISO/IEC 14496-12 (MP4, MOV, M4A), 23008-12 (HEIC, AVIF), 10918-1 (JPEG), 15948 (PNG),
 RFC 9649 (WebP), and the GIF89a specification.
 """
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 HEAD_BYTES = 1024
-"""The number of bytes at a file's beginning that show its kind."""
+"""How many bytes of a file's beginning show its kind."""
 
 MEDIA_TYPES: Mapping[str, str] = {
     ".mp4": "video/mp4",
@@ -45,18 +46,18 @@ MEDIA_TYPES: Mapping[str, str] = {
 """The media type of each kind of file, by its extension."""
 
 _EXTENSIONS = {media_type: extension for extension, media_type in MEDIA_TYPES.items()}
-# Major brands that filetype does not know, by their first letters; any other is an MP4.
+# Major brands that filetype does not know, by their first three bytes. Any other is an MP4.
 _BRANDS = {b"hei": ".heic", b"hev": ".heic", b"mif": ".heic", b"msf": ".heic", b"avi": ".avif"}
 _MOVIES = (".mp4", ".mov", ".m4a")
-_MOST_PARTS = 20_000
-_MOST_TRACKS = 20
-# The boxes around a track's handler, and how many of each are read.
-_BOXES_WITH_TRACKS = ((b"moov", 1), (b"trak", _MOST_TRACKS), (b"mdia", 1), (b"hdlr", 1))
-_MOST_INDEXES = 20
+_MAX_PARTS = 20_000
+_MAX_TRACKS = 20
+# The path to a track's handler, and how many boxes of each name are read.
+_BOXES_WITH_TRACKS = ((b"moov", 1), (b"trak", _MAX_TRACKS), (b"mdia", 1), (b"hdlr", 1))
+_MAX_INDEXES = 20
 ENCRYPTED = "encrypted"
-"""The codec of a video or a sound that nobody can play."""
+"""The codec of an encrypted video or sound, which cannot be played."""
 
-# The sample entries of ISO/IEC 14496-12 and its registered kin, by the names that ffprobe has.
+# The registered sample entries of MP4, and the names that ffprobe gives them.
 _CODECS = {
     b"avc1": "h264",
     b"avc3": "h264",
@@ -72,7 +73,7 @@ _CODECS = {
     b"enca": ENCRYPTED,
 }
 _PART_HEADER = 8
-"""Bytes of the header of a box, or of a chunk of a PNG."""
+"""The size in bytes of the header of a box, or of a PNG's chunk."""
 _TAIL_BYTES = 64 * 1024
 
 
@@ -85,10 +86,10 @@ class FileKind(NamedTuple):
 
 
 class Movie(NamedTuple):
-    """What an MP4 says about its first video, or else about its first sound.
+    """The properties of the first video of an MP4, or else of its first sound.
 
-    ``codec`` has ffprobe's names. ``seconds`` is how long it plays, ``start`` the second at which
-    it begins on the time line that a video and its sound share.
+    ``codec`` is a name that ffprobe uses. ``seconds`` is the duration. ``start`` is the start in
+    seconds on the timeline that a video shares with its sound.
     """
 
     codec: str | None = None
@@ -99,19 +100,19 @@ class Movie(NamedTuple):
 
 
 NOT_A_MOVIE = Movie()
-"""What :func:`read_movie` returns for other files."""
+"""What :func:`read_movie` returns for other kinds of files."""
 
 
 class _Box(NamedTuple):
     name: bytes
     start: int
-    """Where the box's content begins."""
+    """The offset of the box's content."""
     end: int
 
 
 def kind_of(head: bytes) -> FileKind | None:
-    """The kind of the file that begins with *head*; None if posts have no such files."""
-    # filetype takes half a megabyte, which a service needs only once it downloads.
+    """Return the kind of a file that begins with *head*; None if posts have no such files."""
+    # filetype takes half a megabyte, which an idle service can do without.
     import filetype  # noqa: PLC0415
 
     found = filetype.guess(head)  # type: ignore[no-untyped-call]
@@ -126,7 +127,7 @@ def kind_of(head: bytes) -> FileKind | None:
 
 
 def read_kind(file: BinaryIO) -> FileKind | None:
-    """What an open file is, by its head and, for a video or a sound, its tracks."""
+    """Return the kind of an open file from its head and, for a video or a sound, its tracks."""
     file.seek(0)
     kind = kind_of(file.read(HEAD_BYTES))
     if kind is None or kind.extension not in _MOVIES:
@@ -140,31 +141,31 @@ def read_kind(file: BinaryIO) -> FileKind | None:
 
 
 def bit_rate(size: int, seconds: float | None) -> int | None:
-    """Bits a second of a file of *size* bytes that plays for *seconds*."""
+    """Return the bits per second of a file of *size* bytes that plays for *seconds*."""
     return round(8 * size / seconds) if seconds else None
 
 
 def is_whole(file: BinaryIO, kind: FileKind) -> bool:
-    """Whether an open file's own structure shows that nothing is missing."""
+    """Return whether an open file's structure proves that the file is complete."""
     return _CHECKS[kind.extension](file, _size_of(file))
 
 
 def ends_early(file: BinaryIO) -> bool:
-    """Whether an open MP4's own structure shows that bytes are missing."""
+    """Return whether an open MP4's structure proves that bytes are missing."""
     size = _size_of(file)
     boxes = list(_boxes(file, 0, size))
     return not boxes or boxes[-1].end > size or max(_indexed(file, boxes), default=0) > size
 
 
 def read_movie(file: BinaryIO) -> Movie:
-    """What an open MP4, MOV or M4A says about its first video, or else about its first sound."""
+    """Read the properties of the first video of an open MP4, MOV or M4A, or of its first sound."""
     size = _size_of(file)
     movie = _find(file, 0, size, b"moov")
     if movie is None:
         return NOT_A_MOVIE
     scale, units = _duration(file, _find(file, *movie, b"mvhd"))
     units = units or _unsigned(file, _find(file, *movie, b"mvex", b"mehd"))
-    boxes = [box for box in _boxes(file, *movie) if box.name == b"trak"][:_MOST_TRACKS]
+    boxes = [box for box in _boxes(file, *movie) if box.name == b"trak"][:_MAX_TRACKS]
     tracks = [(box.start, min(box.end, movie[1])) for box in boxes]
     kinds = {_handler(file, track): track for track in reversed(tracks)}
     track = kinds.get(b"vide") or kinds.get(b"soun")
@@ -180,10 +181,10 @@ def _size_of(file: BinaryIO) -> int:
 
 
 def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[_Box]:
-    """The boxes between two places; the last one may claim to end after *end*."""
-    for _ in range(_MOST_PARTS):
+    """Yield the boxes between two offsets; the last one may claim to end after *end*."""
+    for _ in range(_MAX_PARTS):
         content = start + _PART_HEADER
-        # The box before may claim to end where no file can.
+        # The previous box may claim an end that no file offset can reach.
         if content > end:
             return
         file.seek(start)
@@ -191,7 +192,7 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[_Box]:
         size, name = int.from_bytes(header[:4], "big"), header[4:8]
         if size == 1:
             size, content = int.from_bytes(header[8:], "big"), start + 16
-        # A size of 0 means up to the end of the file, which is unknown if the connection broke.
+        # A size of 0 means "to the end of the file", which is unknown if the connection broke.
         box = _Box(name, content, start + size if size else sys.maxsize)
         if box.end < content:
             return
@@ -200,17 +201,17 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[_Box]:
 
 
 def _tracks(file: BinaryIO, start: int, end: int, depth: int = 0) -> Iterator[bytes]:
-    """The handler of each track: ``vide``, ``soun`` or another."""
+    """Yield the handler of each track: ``vide``, ``soun`` or another."""
     if depth == len(_BOXES_WITH_TRACKS):
         yield _read(file, (start + 8, end))[:4]
         return
-    name, most = _BOXES_WITH_TRACKS[depth]
-    for box in islice((box for box in _boxes(file, start, end) if box.name == name), most):
+    name, limit = _BOXES_WITH_TRACKS[depth]
+    for box in islice((box for box in _boxes(file, start, end) if box.name == name), limit):
         yield from _tracks(file, box.start, min(box.end, end), depth + 1)
 
 
 def _find(file: BinaryIO, start: int, end: int, *names: bytes) -> tuple[int, int] | None:
-    """Where the content of the first box at the path *names* begins and ends."""
+    """Return where the content of the first box at the path *names* starts and ends."""
     for name in names:
         found = next((box for box in _boxes(file, start, end) if box.name == name), None)
         if found is None:
@@ -224,31 +225,34 @@ def _handler(file: BinaryIO, track: tuple[int, int]) -> bytes:
 
 
 def _read(file: BinaryIO, where: tuple[int, int] | None) -> bytes:
-    """The first 64 bytes between two places, enough for every field that is read; None: nothing."""
+    """Read at most 64 bytes between two offsets, which covers every field that is used.
+
+    Return no bytes if *where* is None.
+    """
     start, end = where or (0, 0)
     file.seek(start)
     return file.read(max(0, min(end - start, 64)))
 
 
-def _wide(content: bytes) -> int:
-    """How many bytes a number has in a full box: 8 in version 1, else 4."""
+def _number_size(content: bytes) -> int:
+    """Return the size in bytes of the numbers of a full box: 8 in version 1, else 4."""
     return 8 if content[:1] == b"\1" else 4
 
 
 def _unsigned(file: BinaryIO, where: tuple[int, int] | None) -> int:
-    """The first number of a full box."""
+    """Read the first number of a full box."""
     content = _read(file, where)
-    return int.from_bytes(content[4 : 4 + _wide(content)], "big")
+    return int.from_bytes(content[4 : 4 + _number_size(content)], "big")
 
 
 def _duration(file: BinaryIO, header: tuple[int, int] | None) -> tuple[int, int]:
-    """The units per second, and the duration in units, from a header of a movie or its media."""
+    """Read the units per second and the duration in units from an ``mvhd`` or ``mdhd`` box."""
     content = _read(file, header)
-    wide = _wide(content)
-    at = 4 + 2 * wide
-    units = content[at + 4 : at + 4 + wide]
-    # All ones mean unknown.
-    known = units != b"\xff" * wide
+    number_size = _number_size(content)
+    at = 4 + 2 * number_size
+    units = content[at + 4 : at + 4 + number_size]
+    # All ones mean "unknown".
+    known = units != b"\xff" * number_size
     return int.from_bytes(content[at : at + 4], "big"), known * int.from_bytes(units, "big")
 
 
@@ -264,19 +268,19 @@ def _sample_entry(
 
 
 def _start(file: BinaryIO, track: tuple[int, int], movie_scale: int) -> float:
-    """When a track begins: by its first fragment, and by an empty edit in front of it."""
+    """Return a track's start in seconds, from its first fragment and a leading empty edit."""
     scale, _ = _duration(file, _find(file, *track, b"mdia", b"mdhd"))
     first = _find(file, 0, _size_of(file), b"moof", b"traf", b"tfdt")
     decoded = _unsigned(file, first) / scale if scale else 0.0
     content = _read(file, _find(file, *track, b"edts", b"elst"))
-    wide = _wide(content)
-    entry = content[8 : 8 + 2 * wide]
-    empty = entry[wide:] == b"\xff" * wide and movie_scale
-    return decoded + (int.from_bytes(entry[:wide], "big") / movie_scale if empty else 0.0)
+    number_size = _number_size(content)
+    entry = content[8 : 8 + 2 * number_size]
+    empty = entry[number_size:] == b"\xff" * number_size and movie_scale
+    return decoded + (int.from_bytes(entry[:number_size], "big") / movie_scale if empty else 0.0)
 
 
-def _movie_fills(file: BinaryIO, size: int) -> bool:
-    """Whether boxes fill the file, with all that the movie needs; fragments must be indexed."""
+def _is_whole_movie(file: BinaryIO, size: int) -> bool:
+    """Return whether boxes fill the file, with a movie and its data; fragments need an index."""
     boxes = list(_boxes(file, 0, size))
     by_name = {box.name: box for box in boxes}
     if not {b"moov", b"mdat"} <= by_name.keys() or boxes[-1].end != size:
@@ -284,31 +288,31 @@ def _movie_fills(file: BinaryIO, size: int) -> bool:
     movie = by_name[b"moov"]
     if all(box.name != b"mvex" for box in _boxes(file, movie.start, movie.end)):
         return True
-    # A movie in fragments may end after any of them, and only an index knows the last one.
+    # A fragmented movie could end after any fragment. Only an index shows which is the last.
     indexes = _indexed(file, boxes)
     return boxes[-1].name == b"mfra" or (bool(indexes) and max(indexes) <= size)
 
 
 def _indexed(file: BinaryIO, boxes: Sequence[_Box]) -> list[int]:
-    """Where the last segment of each of the last ``sidx`` boxes ends."""
-    indexes = [box for box in boxes if box.name == b"sidx"][-_MOST_INDEXES:]
+    """Return the end of the last segment of each of the last ``sidx`` boxes."""
+    indexes = [box for box in boxes if box.name == b"sidx"][-_MAX_INDEXES:]
     return [_indexed_until(file, box) for box in indexes]
 
 
 def _indexed_until(file: BinaryIO, index: _Box) -> int:
-    """Where the last segment of a ``sidx`` box ends."""
+    """Return the end of the last segment of a ``sidx`` box."""
     file.seek(index.start)
-    content = file.read(min(index.end - index.start, _MOST_PARTS))
-    wide = _wide(content)
-    at = 12 + wide
-    until = index.end + int.from_bytes(content[at : at + wide], "big")
-    for reference in range(at + wide + 4, len(content) - 11, 12):
+    content = file.read(min(index.end - index.start, _MAX_PARTS))
+    number_size = _number_size(content)
+    at = 12 + number_size
+    until = index.end + int.from_bytes(content[at : at + number_size], "big")
+    for reference in range(at + number_size + 4, len(content) - 11, 12):
         until += int.from_bytes(content[reference : reference + 4], "big") & 0x7FFFFFFF
     return until
 
 
-def _picture_fills(file: BinaryIO, size: int) -> bool:
-    """Whether boxes fill the file, with a picture's description and its data."""
+def _is_whole_picture(file: BinaryIO, size: int) -> bool:
+    """Return whether boxes fill the file, including a picture's metadata and its data."""
     boxes = list(_boxes(file, 0, size))
     by_name = {box.name: box for box in boxes}
     if b"meta" not in by_name or boxes[-1].end != size:
@@ -318,11 +322,11 @@ def _picture_fills(file: BinaryIO, size: int) -> bool:
     return b"mdat" in by_name or b"idat" in inner
 
 
-def _jpeg_ends(file: BinaryIO, size: int) -> bool:
-    """Whether the end mark is there; phones and cameras may put something after it."""
+def _is_whole_jpeg(file: BinaryIO, size: int) -> bool:
+    """Return whether there is an end marker; phones and cameras may add data after it."""
     start = 2
-    # A preview in one of the segments has an end mark of its own.
-    for _ in range(_MOST_PARTS):
+    # A preview in one of the segments has its own end marker.
+    for _ in range(_MAX_PARTS):
         file.seek(start)
         header = file.read(4)
         marker = header[:2]
@@ -335,9 +339,9 @@ def _jpeg_ends(file: BinaryIO, size: int) -> bool:
     return b"\xff\xd9" in file.read()
 
 
-def _png_ends(file: BinaryIO, size: int) -> bool:
+def _is_whole_png(file: BinaryIO, size: int) -> bool:
     start = 8
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_PARTS):
         file.seek(start)
         header = file.read(8)
         if len(header) < _PART_HEADER:
@@ -348,25 +352,25 @@ def _png_ends(file: BinaryIO, size: int) -> bool:
     return False
 
 
-def _webp_fills(file: BinaryIO, size: int) -> bool:
+def _is_whole_webp(file: BinaryIO, size: int) -> bool:
     file.seek(4)
     return int.from_bytes(file.read(4), "little") + 8 <= size
 
 
-def _gif_ends(file: BinaryIO, size: int) -> bool:
-    # The last block of the picture, which is empty, and the end mark.
+def _is_whole_gif(file: BinaryIO, size: int) -> bool:
+    # The picture's empty last block, and the end marker.
     file.seek(max(0, size - 2))
     return file.read() == b"\0;"
 
 
 _CHECKS: Mapping[str, Callable[[BinaryIO, int], bool]] = {
-    ".mp4": _movie_fills,
-    ".mov": _movie_fills,
-    ".m4a": _movie_fills,
-    ".heic": _picture_fills,
-    ".avif": _picture_fills,
-    ".jpg": _jpeg_ends,
-    ".png": _png_ends,
-    ".webp": _webp_fills,
-    ".gif": _gif_ends,
+    ".mp4": _is_whole_movie,
+    ".mov": _is_whole_movie,
+    ".m4a": _is_whole_movie,
+    ".heic": _is_whole_picture,
+    ".avif": _is_whole_picture,
+    ".jpg": _is_whole_jpeg,
+    ".png": _is_whole_png,
+    ".webp": _is_whole_webp,
+    ".gif": _is_whole_gif,
 }

@@ -1,8 +1,8 @@
-"""Downloads the files of a post by its description, and chooses the next step for each.
+"""Downloads the files that a post's description lists, and retries those that fail.
 
-Each try for a file runs in another thread; how it ended is judged by
-:mod:`scrapper.instagram.files.verdict`. The files that are whole at the deadline are the post; the
-rest is missing.
+Each attempt runs in a thread of its own, and :mod:`scrapper.instagram.files.verdict` decides what
+its outcome means. The post consists of the files that are complete at the deadline. The others are
+reported as missing.
 """
 
 import math
@@ -20,7 +20,7 @@ from scrapper.ffmpeg import missing_programs
 from scrapper.instagram.files.choice import MAX_CANDIDATES, Choice, choose
 from scrapper.instagram.files.fetch import Fetched, File, Wanted
 from scrapper.instagram.files.kinds import bit_rate
-from scrapper.instagram.files.verdict import PASSING, Outcome, Step, next_step, worst
+from scrapper.instagram.files.verdict import TRANSIENT, Outcome, Step, error_to_report, next_step
 from scrapper.instagram.media import Candidate, Description, Item
 from scrapper.library.post import SMALL_BYTES, Fetch, MediaItem, Post
 
@@ -28,30 +28,32 @@ __all__ = ["PostDownload"]
 
 log = structlog.get_logger(__name__)
 
-_AT_ONCE = 4
+_MAX_PARALLEL = 4
 _COVER = -1
-_TRIES, _MAX_TRIES = 2, 30
-_PAUSE_SECONDS = 0.5
+_TRIES_PER_URL, _MAX_TRIES = 2, 30
+_RETRY_SECONDS = 0.5
 _SMALL_SECONDS = 3.0
-_GIVES_WAY = (Outcome.SLOW, Outcome.STALLED)
-# After these outcomes no time is left, or all candidates were tried.
-_NO_SPARE = (Outcome.LATE, Outcome.SLOW, Outcome.TOO_LARGE)
+# After these outcomes, a file goes to the end of the queue.
+_REQUEUED_LAST = (Outcome.SLOW, Outcome.STALLED)
+# After these outcomes, no time is left, or all candidates were tried.
+_NO_FALLBACK = (Outcome.LATE, Outcome.SLOW, Outcome.TOO_LARGE)
 
 Find = Callable[[frozenset[str], float], Description]
-"""Describes the post as it is now, without the named sources, within a number of seconds."""
+"""Gets the post's current description, without the named sources, within the given seconds."""
 
 Begin = Callable[[Wanted], Future[Fetched]]
-"""Begins a try for a file in another thread."""
+"""Starts an attempt to download a file in another thread."""
 
 
 @dataclass(slots=True, eq=False)
 class _File:
-    """What is still to be done for a file: its *candidates*, the one in hand first.
+    """The state of a file that is not finished yet, with its *candidates*, the current one first.
 
-    The candidates come from the description with the number ``generation``. ``tries`` are counted
-    by URL, over all descriptions. If a candidate is too large, the next one in ``every`` may fit;
-    the ``spare`` ones are for when nothing else is left. ``mute`` is a candidate's file that has no
-    sound, while another candidate may have it.
+    The candidates come from the description with the number ``generation``. ``tries`` counts the
+    attempts for each URL, across all descriptions. If a candidate is too large, the next one in
+    ``all_candidates`` may fit. The ``fallbacks`` are tried when all else has failed. ``mute`` is a
+    downloaded file without sound, kept in case no other candidate has the sound. ``not_before`` is
+    in monotonic time.
     """
 
     index: int
@@ -63,8 +65,8 @@ class _File:
     not_before: float = 0.0
     outcome: Outcome = Outcome.LATE
     mute: tuple[Candidate, File] | None = None
-    every: Sequence[Candidate] = ()
-    spare: Sequence[Candidate] = ()
+    all_candidates: Sequence[Candidate] = ()
+    fallbacks: Sequence[Candidate] = ()
     failed: int = 0
 
     @property
@@ -72,36 +74,36 @@ class _File:
         return self.index == _COVER
 
     def possible(self, renewals: deque[Step], generation: int) -> set[Step]:
-        """The remaining steps; a cover, or a file that lacks only sound, needs no new URLs."""
+        """Return the remaining steps; covers, and files that lack only sound, get no new URLs."""
         steps = set() if self.is_cover or self.mute else set(renewals)
         if self.generation < generation:
             steps.add(Step.FRESH)
         if self.candidates and self.may_try(self.candidates[0]):
-            steps.add(Step.AGAIN)
+            steps.add(Step.RETRY)
         if self.next_ones:
             steps.add(Step.NEXT)
         return steps
 
     @property
     def next_ones(self) -> Sequence[Candidate]:
-        """The candidates to try after the one in hand, by the outcome of that one."""
+        """The candidates to try after the current one, which depend on its outcome."""
         if self.outcome is Outcome.TOO_LARGE:
             if not self.candidates or self.tries.total() >= _MAX_TRIES:
                 return ()
-            after = self.every[self.every.index(self.candidates[0]) + 1 :]
-            return [one for one in after if self.may_try(one)]
+            after = self.all_candidates[self.all_candidates.index(self.candidates[0]) + 1 :]
+            return [candidate for candidate in after if self.may_try(candidate)]
         rest = list(self.candidates)[1:] if self.failed < MAX_CANDIDATES - 1 else []
-        whole = [one for one in rest if not one.in_parts]
+        whole = [candidate for candidate in rest if not candidate.in_parts]
         return whole or rest if self.outcome is Outcome.UNJOINED else rest
 
     def may_try(self, candidate: Candidate) -> bool:
-        return self.tries[candidate.url] < (1 if candidate.doubtful else _TRIES)
+        return self.tries[candidate.url] < (1 if candidate.doubtful else _TRIES_PER_URL)
 
 
 class PostDownload:
-    """One post's download: its files, four at a time, until the deadline of *fetch*.
+    """The download of one post, at most four files at a time, until the deadline of *fetch*.
 
-    A file may be up to *max_bytes* large.
+    A file may be at most *max_bytes* large.
     """
 
     def __init__(
@@ -114,7 +116,7 @@ class PostDownload:
         self._renewals = deque((Step.FRESH, Step.OTHER))
         self._reasons: list[ScrapeError | Outcome] = []
         self._media: dict[int, MediaItem] = {}
-        self._over: set[int] = set()
+        self._finished: set[int] = set()
         self._waiting: deque[_File] = deque()
         self._running: dict[Future[Fetched], _File] = {}
         self._refused: list[_File] = []
@@ -126,8 +128,7 @@ class PostDownload:
         """Download as much of the post as possible.
 
         Raises:
-            ScrapeError: one of its subclasses: no file could be downloaded, or Instagram sets a
-            limit.
+            ScrapeError: no file could be downloaded, or Instagram set a limit.
             OSError: the files cannot be written.
         """
         self._description = self._find(frozenset(), self._fetch.seconds_left)
@@ -137,12 +138,12 @@ class PostDownload:
         finally:
             ended = self._stop()
         for file, fetched in ended:
-            self._note_last(file, fetched)
+            self._finish_late(file, fetched)
         about = self._description
         numbers = range(1, len(about.items) + 1)
         missing = tuple(number for number in numbers if number - 1 not in self._media)
         if len(missing) == len(numbers):
-            error = worst(self._reasons)
+            error = error_to_report(self._reasons)
             raise MediaTooLarge(self._smallest) if isinstance(error, MediaTooLarge) else error
         if missing:
             log.warning("items missing", shortcode=self._fetch.shortcode, missing=missing)
@@ -163,7 +164,7 @@ class PostDownload:
         return replace(post, small=self._small(post))
 
     def _small(self, post: Post) -> MediaItem | None:
-        """A small picture of *post*, unless its picture is small; None if there is none."""
+        """Download a small picture of *post*; None if its picture is small, or on failure."""
         item = self._description.items[post.number_of(post.lead) - 1]
         if item is None or item.small is None or (post.picture and post.picture.is_small):
             return None
@@ -183,16 +184,16 @@ class PostDownload:
         return MediaItem("image", path.name, candidate.url, size, candidate.width, candidate.height)
 
     def _files(self, known: Mapping[int, _File]) -> Iterator[_File]:
-        """The files in the description, with what is *known* of them; a cover last."""
+        """Yield the description's unfinished files, with their *known* state; the cover is last."""
         code, items = self._fetch.shortcode, self._description.items
-        over = self._over.union(file.index for file in self._running.values())
+        skipped = self._finished.union(file.index for file in self._running.values())
         for index, item in enumerate(items):
-            if item is not None and index not in over:
+            if item is not None and index not in skipped:
                 stem = f"{code}_{index + 1}" if self._description.is_carousel else code
                 yield self._file(index, stem, item, self._choice(item), known)
         video = next((item for item in items if item and item.type == "video"), None)
-        # A post without its cover still counts as whole.
-        if video is not None and video.cover and _COVER not in over:
+        # A post without its cover still counts as complete.
+        if video is not None and video.cover and _COVER not in skipped:
             cover = Choice(video.cover[:MAX_CANDIDATES], video.cover)
             yield self._file(_COVER, code, video, cover, known)
 
@@ -200,7 +201,7 @@ class PostDownload:
         choice = choose(item, self._fetch.wish, self._max_bytes)
         self._passed_over = self._passed_over or choice.passed_over
         if self._fetch.wish.quality == "best" and item.type == "video" and not item.streams:
-            log.info("no manifest: the whole file is taken", shortcode=self._fetch.shortcode)
+            log.info("no manifest: downloading the whole file", shortcode=self._fetch.shortcode)
         return choice
 
     def _file(
@@ -215,7 +216,7 @@ class PostDownload:
         if old is not None and old.generation == self._generation:
             return old
         file = _File(index, stem, item, deque(), self._generation)
-        file.every, file.spare = choice.every, choice.spare
+        file.all_candidates, file.fallbacks = choice.all_candidates, choice.fallbacks
         if old is not None:
             file.tries, file.outcome, file.mute = old.tries, old.outcome, old.mute
         file.candidates.extend(filter(file.may_try, choice.tried))
@@ -224,24 +225,24 @@ class PostDownload:
     def _download_all(self) -> None:
         while self._waiting or self._running or self._refused:
             if self._refused:
-                self._renew()
+                self._retry_refused()
             self._start()
             left = min(self._fetch.seconds_left, self._pause())
             if self._running:
                 done, _ = wait(self._running, timeout=left, return_when=FIRST_COMPLETED)
                 for future in done:
-                    self._note(self._running.pop(future), future.result())
+                    self._handle(self._running.pop(future), future.result())
             elif self._waiting:
                 time.sleep(max(0.0, left))
             if self._fetch.seconds_left <= 0:
                 return
 
     def _start(self) -> None:
-        """Begin the tries that may begin now."""
+        """Start as many attempts as may start now."""
         now = time.monotonic()
-        for file in sorted(self._waiting, key=lambda one: one.is_cover):
-            # The files that matter come before the cover.
-            if len(self._running) >= (1 if file.is_cover else _AT_ONCE):
+        for file in sorted(self._waiting, key=lambda file: file.is_cover):
+            # The cover must not take the place of a more important file.
+            if len(self._running) >= (1 if file.is_cover else _MAX_PARALLEL):
                 return
             if file.not_before <= now:
                 self._waiting.remove(file)
@@ -250,7 +251,7 @@ class PostDownload:
                 self._running[self._begin(self._wanted(file))] = file
 
     def _pause(self) -> float:
-        """Seconds until the next waiting file may begin."""
+        """Return the seconds until the next waiting file may start."""
         now = time.monotonic()
         pauses = [file.not_before - now for file in self._waiting if file.not_before > now]
         return min(pauses, default=math.inf)
@@ -261,44 +262,44 @@ class PostDownload:
             file.candidates[0],
             f"{file.stem}.{self._tries}.part",
             with_sound=not file.is_cover and file.item.has_audio is True,
-            gives_way=lambda: self._gives_way(file),
+            has_alternative=lambda: self._has_alternative(file),
         )
 
-    def _gives_way(self, file: _File) -> bool:
-        """Whether something else can be tried first: the file's next candidate, or another file."""
+    def _has_alternative(self, file: _File) -> bool:
+        """Return whether the file's next candidate, or another file, can be tried first."""
         steps = file.possible(deque(), self._generation)
-        # This runs in another thread, and the queue changes meanwhile: use a copy.
-        others = not all(it.is_cover for it in list(self._waiting))
-        return Step.NEXT in steps or (Step.AGAIN in steps and others)
+        # This runs in another thread while the queue changes, so iterate over a copy.
+        others = not all(other.is_cover for other in list(self._waiting))
+        return Step.NEXT in steps or (Step.RETRY in steps and others)
 
-    def _note(self, file: _File, fetched: Fetched) -> None:
-        """Take the next step after a try.
+    def _handle(self, file: _File, fetched: Fetched) -> None:
+        """Take the next step after an attempt.
 
         Raises:
-            RateLimited: the CDN sets a limit.
-            OSError: the file cannot be kept.
+            RateLimited: the CDN set a limit.
+            OSError: the file cannot be stored.
         """
         file.outcome = fetched.outcome
         if fetched.outcome is Outcome.TOO_LARGE and not file.is_cover:
             self._passed_over = True
             self._smallest = min(filter(None, (self._smallest, fetched.size)), default=None)
-        self._go_on(file, _whole(file, fetched), fetched.retry_after)
+        self._advance(file, _whole(file, fetched), fetched.retry_after)
 
-    def _go_on(
+    def _advance(
         self,
         file: _File,
         whole: tuple[Candidate, File] | None = None,
         retry_after: float | None = None,
     ) -> None:
         match next_step(file.outcome, file.possible(self._renewals, self._generation)):
-            case Step.AGAIN:
-                if file.outcome in PASSING:
-                    file.not_before = time.monotonic() + _PAUSE_SECONDS
+            case Step.RETRY:
+                if file.outcome in TRANSIENT:
+                    file.not_before = time.monotonic() + _RETRY_SECONDS
                 self._waiting.append(file)
             case Step.NEXT:
                 file.candidates = deque(file.next_ones)
                 file.failed += file.outcome is not Outcome.TOO_LARGE
-                if file.outcome in _GIVES_WAY:
+                if file.outcome in _REQUEUED_LAST:
                     self._waiting.append(file)
                 else:
                     self._waiting.appendleft(file)
@@ -307,25 +308,25 @@ class PostDownload:
             case Step.STOP if not file.is_cover:
                 raise RateLimited(retry_after=retry_after)
             case _:
-                self._end(file, whole)
+                self._finish(file, whole)
 
-    def _note_last(self, file: _File, fetched: Fetched | None) -> None:
-        """Take the file if it is whole: there is no time for a further try."""
+    def _finish_late(self, file: _File, fetched: Fetched | None) -> None:
+        """Keep the file if it is whole: there is no time for another attempt."""
         whole = _whole(file, fetched) if fetched else None
         file.outcome = Outcome.LATE
-        self._end(file, whole)
+        self._finish(file, whole)
 
-    def _end(self, file: _File, whole: tuple[Candidate, File] | None) -> None:
-        """Take the *whole* file, else one without sound; else try the spare candidates, if any."""
+    def _finish(self, file: _File, whole: tuple[Candidate, File] | None) -> None:
+        """Keep the *whole* file, or else one without sound, or else try the fallbacks, if any."""
         taken = whole or file.mute
-        may_help = taken is None and file.spare and file.outcome not in _NO_SPARE
+        may_help = taken is None and file.fallbacks and file.outcome not in _NO_FALLBACK
         if may_help and not missing_programs():
-            file.candidates = deque(filter(file.may_try, file.spare))
-            file.spare, file.failed = (), 0
+            file.candidates = deque(filter(file.may_try, file.fallbacks))
+            file.fallbacks, file.failed = (), 0
             if file.candidates:
                 self._waiting.append(file)
                 return
-        self._over.add(file.index)
+        self._finished.add(file.index)
         if taken is None:
             if file.is_cover:
                 log.warning("no thumbnail", file=file.stem, outcome=file.outcome)
@@ -337,7 +338,7 @@ class PostDownload:
         candidate, found = taken
         path = found.path.rename(found.path.with_name(file.stem + found.kind.extension))
         movie = found.movie
-        # The file's own size: Instagram may give none, or that of another file.
+        # Instagram may state no size, or that of another file.
         width, height = movie.width or candidate.width, movie.height or candidate.height
         media = MediaItem(found.kind.type, path.name, candidate.url, found.size, width, height)
         if not file.is_cover:
@@ -352,43 +353,43 @@ class PostDownload:
             )
         self._media[file.index] = media
 
-    def _renew(self) -> None:
-        """Try refused files with the latest description, or a new one if the latest failed.
+    def _retry_refused(self) -> None:
+        """Retry refused files with the latest description, or a new one if that one failed.
 
-        A new description takes at most half of the time that is left, since the other files need
-        some of it. Those wait meanwhile: most likely the CDN would refuse them as well.
+        A new description may take at most half of the remaining time, because the other files need
+        some of it. They wait meanwhile, because the CDN would probably refuse them, too.
         """
         refused, self._refused = self._refused, []
         latest = [file for file in refused if file.generation == self._generation]
         if latest:
-            self._describe(latest)
+            self._refresh_description(latest)
         known = {file.index: file for file in (*self._waiting, *refused)}
         self._waiting.clear()
         for file in list(self._files(known)):
             if file.candidates:
                 self._waiting.append(file)
             else:
-                # The description has only URLs that failed before.
-                self._go_on(file)
+                # All URLs of the description have failed before.
+                self._advance(file)
 
-    def _describe(self, refused: Sequence[_File]) -> None:
-        """Get a fresh description, or another source's; if there is none, end *refused* files."""
+    def _refresh_description(self, refused: Sequence[_File]) -> None:
+        """Get a fresh description, or another source's; on failure, finish the *refused* files."""
         step = self._renewals.popleft()
         without = self._description.sources if step is Step.OTHER else frozenset()
         try:
             found = self._find(without, self._fetch.seconds_left / 2)
         except ScrapeError as error:
             outcome = type(error).__name__
-            log.warning("not described again", shortcode=self._fetch.shortcode, outcome=outcome)
+            log.warning("no fresh description", shortcode=self._fetch.shortcode, outcome=outcome)
             reasons = [*self._reasons, error]
             for file in refused:
-                self._end(file, None)
+                self._finish(file, None)
             if step is Step.FRESH:
-                # All sources were asked: their refusal says more than the CDN's.
+                # All sources refused, which is more informative than the CDN's refusals.
                 self._renewals.clear()
                 self._reasons = reasons
             return
-        # The other details of the first description stay valid.
+        # The first description's other details remain valid.
         filled = found.filled_from(self._description)
         self._description = replace(
             self._description,
@@ -399,9 +400,9 @@ class PostDownload:
         self._generation += 1
 
     def _stop(self) -> list[tuple[_File, Fetched | None]]:
-        """Stop all downloads; return how each of the unfinished ones ended.
+        """End all attempts, and return the unfinished files with their results, if any.
 
-        Tries under way end within the deadline.
+        Those that have begun end within the deadline.
         """
         # A cancelled future counts as done only once the pool reaches it.
         running = {future: file for future, file in self._running.items() if not future.cancel()}
@@ -414,7 +415,7 @@ class PostDownload:
 
 
 def _whole(file: _File, fetched: Fetched) -> tuple[Candidate, File] | None:
-    """The whole file of a try; the first one that lacks its sound is kept as ``file.mute``."""
+    """Return the whole file of an attempt; keep the first one without sound as ``file.mute``."""
     if fetched.file is None:
         return None
     found = file.candidates[0], fetched.file

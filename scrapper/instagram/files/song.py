@@ -1,4 +1,4 @@
-"""The song of a post, which is on the CDN apart from the post's own files."""
+"""Downloads the song of a post, which is on the CDN apart from the post's own files."""
 
 import time
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from scrapper.instagram.context import Contexts
 from scrapper.instagram.documents import Documents
 from scrapper.instagram.files.fetch import File, Target, Wanted, fetch_file
-from scrapper.instagram.files.verdict import Outcome, Step, next_step, worst
+from scrapper.instagram.files.verdict import Outcome, Step, error_to_report, next_step
 from scrapper.instagram.media import Candidate
 from scrapper.instagram.pace import Pace
 from scrapper.instagram.transport import CDN_HOSTS, STALLED_SECONDS, TransportPool, tls_context
@@ -18,30 +18,31 @@ __all__ = ["fetch_song"]
 def fetch_song(
     url: str, folder: Path, name: str, *, seconds: float, max_bytes: int, keep_free: int
 ) -> File:
-    """Download the sound at *url*, of *max_bytes* at most, as *name* in *folder*.
+    """Download the sound at *url*, at most *max_bytes* large, as *name* in *folder*.
 
-    There is a second try, within *seconds* in all, and *keep_free* bytes of the disk stay free.
+    A transient failure is retried once, within *seconds* in all. *keep_free* bytes of the disk stay
+    free.
 
     Raises:
-        ScrapeError: one of its subclasses: the file cannot be downloaded, or is not a sound.
+        ScrapeError: the file cannot be downloaded, or is not a sound.
         OSError: the file cannot be written.
     """
     wanted = Wanted("audio", Candidate(url, None, None), name, with_sound=True)
     target = Target(folder, Progress(), max_bytes, keep_free)
     pool = TransportPool(CDN_HOSTS, tls_context(), patience=STALLED_SECONDS, repeats=False)
-    # There is no query, so the pace has no limit, and the documents are not used.
+    # A download makes no query, so it needs neither a pace nor documents.
     paces = {"logged_out": Pace(0, 1.0)}
     contexts = Contexts(paces, documents=Documents(), on_request=lambda *_: None)
     try:
         with pool.taken(time.monotonic() + seconds) as transport:
             context = contexts.logged_out(transport)
             fetched = fetch_file(context, target, wanted)
-            if next_step(fetched.outcome, {Step.AGAIN}) is Step.AGAIN:
+            if next_step(fetched.outcome, {Step.RETRY}) is Step.RETRY:
                 fetched = fetch_file(context, target, wanted)
     finally:
         pool.close()
     if fetched.outcome is not Outcome.WHOLE and fetched.file is not None:
         fetched.file.path.unlink()
     if fetched.outcome is not Outcome.WHOLE or fetched.file is None:
-        raise worst([fetched.outcome])
+        raise error_to_report([fetched.outcome])
     return fetched.file

@@ -1,8 +1,8 @@
-"""Decides by one table what a try for a file means, and what comes next.
+"""Decides, with one table, what the outcome of a download attempt means and what to do next.
 
-:mod:`scrapper.instagram.verdict` has the table for a post. Only a limit stops the post, apart from
-a full disk and an abandoned scrape, which raise exceptions of their own. Any other failure affects
-only that file, and only after all steps of its row were tried.
+The table for posts is in :mod:`scrapper.instagram.verdict`. Only a limit stops the whole post,
+apart from a full disk and an abandoned scrape, which raise exceptions of their own. Any other
+failure affects only its file, and only once all steps of its row have failed.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -33,41 +33,41 @@ from scrapper.instagram.verdict import Reason, chain_of, reason_of_error
 Promised = Literal["video", "image", "audio"]
 
 __all__ = [
-    "PASSING",
+    "TRANSIENT",
     "Outcome",
     "Promised",
     "Step",
+    "error_to_report",
     "next_step",
     "outcome_of_error",
     "outcome_of_file",
     "outcome_of_status",
-    "worst",
 ]
 
 
 class Outcome(StrEnum):
-    """How a try for a file ended. The values are in log lines."""
+    """How a download attempt ended. The values appear in log lines."""
 
     WHOLE = "whole"
     MUTE = "mute"
-    """Whole, but without the sound that Instagram says it has."""
+    """Whole, but without the sound that Instagram promised."""
     LIMITED = "limited"
     LATE = "late"
     """The deadline passed."""
     SLOW = "slow"
-    """The file would not be whole by the deadline, and another candidate or file waits."""
+    """Too slow to finish by the deadline, while another candidate or file waits."""
     STALLED = "stalled"
-    """No byte came for a while."""
+    """No data arrived for a while."""
     UNREACHABLE = "unreachable"
     FAILED = "failed"
-    """The CDN's own 5xx."""
+    """A 5xx from the CDN."""
     CUT = "cut"
     UNEXPECTED = "unexpected"
     """The bytes are not the kind of file that Instagram promised."""
     REFUSED = "refused"
-    """Another status, or a redirect elsewhere."""
+    """Another error status, or a redirect to a host that is not allowed."""
     UNJOINED = "unjoined"
-    """ffmpeg cannot join the video and its sound."""
+    """ffmpeg could not join the video and its sound."""
     NO_FFMPEG = "no_ffmpeg"
     FORBIDDEN = "forbidden"
     GONE = "gone"
@@ -80,33 +80,33 @@ class Step(Enum):
     TAKE = auto()
     STOP = auto()
     """Give up the whole post."""
-    AGAIN = auto()
-    """The same candidate once more, after a moment."""
+    RETRY = auto()
+    """Try the same candidate again, after a moment if the failure is transient."""
     NEXT = auto()
-    """The next candidate."""
+    """Try the next candidate."""
     FRESH = auto()
-    """A fresh description of the post."""
+    """Get a fresh description of the post."""
     OTHER = auto()
-    """Another source's description of the post."""
+    """Get another source's description of the post."""
     MISSING = auto()
-    """Go without the file."""
+    """Give up the file."""
 
 
-PASSING = frozenset({Outcome.FAILED, Outcome.UNREACHABLE})
-"""Failures that may pass in a moment, so that the same candidate is tried again."""
+TRANSIENT = frozenset({Outcome.FAILED, Outcome.UNREACHABLE})
+"""Failures that may be over in a moment, so the same candidate is retried after a pause."""
 
 _NEXT = (Step.NEXT, Step.FRESH, Step.OTHER)
-_AGAIN = (Step.AGAIN, *_NEXT)
-# By outcome, the steps to try, of which the first possible one counts, and the error of a post that
-# has no file for that reason. The most temporary error comes first.
+_RETRY = (Step.RETRY, *_NEXT)
+# For each outcome: the steps in order of preference, and the error if no file of the post could be
+# downloaded because of it. The most temporary error comes first.
 _TABLE: Mapping[Outcome, tuple[tuple[Step, ...], type[ScrapeError]]] = {
     Outcome.LIMITED: ((Step.STOP,), RateLimited),
     Outcome.LATE: ((), DeadlineExceeded),
-    Outcome.SLOW: ((Step.NEXT, Step.AGAIN), DeadlineExceeded),
+    Outcome.SLOW: ((Step.NEXT, Step.RETRY), DeadlineExceeded),
     Outcome.STALLED: (_NEXT, InstagramUnreachable),
-    Outcome.UNREACHABLE: (_AGAIN, InstagramUnreachable),
-    Outcome.FAILED: (_AGAIN, InstagramFailed),
-    Outcome.CUT: (_AGAIN, MediaIncomplete),
+    Outcome.UNREACHABLE: (_RETRY, InstagramUnreachable),
+    Outcome.FAILED: (_RETRY, InstagramFailed),
+    Outcome.CUT: (_RETRY, MediaIncomplete),
     Outcome.UNEXPECTED: (_NEXT, MediaUnexpected),
     Outcome.REFUSED: (_NEXT, InstagramChanged),
     Outcome.UNJOINED: ((Step.NEXT,), MediaUnexpected),
@@ -128,23 +128,25 @@ _TIMEOUTS = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
 
 
 def next_step(outcome: Outcome, possible: Collection[Step]) -> Step:
-    """The first step of the outcome's row that is *possible*; TAKE and STOP always are."""
+    """Return the first step of the outcome's row that is *possible*; TAKE and STOP always are."""
     always = (Step.TAKE, Step.STOP)
     steps = (step for step in _TABLE[outcome][0] if step in always or step in possible)
     return next(steps, Step.MISSING)
 
 
-def worst(reasons: Sequence[ScrapeError | Outcome]) -> ScrapeError:
-    """The error of a post that has no file, for several *reasons*.
+def error_to_report(reasons: Sequence[ScrapeError | Outcome]) -> ScrapeError:
+    """Return the error of a post of which no file could be downloaded, for several *reasons*.
 
-    That is the most temporary one: a file that may be there on another day must not count as gone.
+    It is the most temporary one, because a file that may be back tomorrow must not count as gone.
     """
-    errors = [one if isinstance(one, ScrapeError) else _TABLE[one][1]() for one in reasons]
-    return min(errors, key=lambda one: _RANKS.index(type(one)) if type(one) in _RANKS else -1)
+    errors = [
+        reason if isinstance(reason, ScrapeError) else _TABLE[reason][1]() for reason in reasons
+    ]
+    return min(errors, key=lambda error: _RANKS.index(type(error)) if type(error) in _RANKS else -1)
 
 
 def outcome_of_status(status: int) -> Outcome | None:
-    """What the CDN's status means, or None where a body comes with it."""
+    """Map a status of the CDN to an outcome; return None if the file follows."""
     if status in _STATUSES:
         return _STATUSES[status]
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -153,9 +155,9 @@ def outcome_of_status(status: int) -> Outcome | None:
 
 
 def outcome_of_error(error: Exception, *, began: bool) -> Outcome | None:
-    """What an exception of requests means; None for a fault of ours.
+    """Map an exception of requests to an outcome; return None for an error of our own.
 
-    *began* says whether a part of the file had come.
+    *began* is true if a part of the file had arrived.
     """
     if any(isinstance(link, _TIMEOUTS) for link in chain_of(error)):
         return Outcome.STALLED
@@ -164,7 +166,7 @@ def outcome_of_error(error: Exception, *, began: bool) -> Outcome | None:
         return None
     if began:
         return Outcome.CUT
-    # A redirect to another host is refused: the next candidate may be on the right one.
+    # A redirect to another host is refused. The next candidate may be on an allowed one.
     unreachable = refused.reason is Reason.UNREACHABLE
     return Outcome.UNREACHABLE if unreachable else Outcome.REFUSED
 
@@ -178,10 +180,10 @@ def outcome_of_file(
     with_sound: bool,
     content_type: str,
 ) -> Outcome:
-    """The outcome of a try that brought *size* bytes, of the *kind* that their beginning shows.
+    """Return the outcome of an attempt that received *size* bytes of the *kind* they show.
 
-    *whole* says whether all of them came. *content_type* counts if none came: a text then means
-    that something other than the file was sent.
+    *whole* is true if the file is complete. *content_type* matters only for an empty body: a text
+    type then means that the response was something other than the file.
     """
     if not size:
         return Outcome.UNEXPECTED if content_type.startswith("text/") else Outcome.CUT

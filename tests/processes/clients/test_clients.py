@@ -1,4 +1,4 @@
-"""Clients are generated from the API's description, without a warning, and used for real."""
+"""Clients generated from the API's description, without warnings, work against the service."""
 
 import os
 import re
@@ -39,7 +39,7 @@ def description(service: Service, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the programs of package.json."""
+    """A folder with the installed packages of package.json."""
     program("npm", packages="nodejs npm")
     folder = tmp_path_factory.mktemp("node")
     for name in ("package.json", "tsconfig.json"):
@@ -55,21 +55,21 @@ def run(command: Sequence[str | Path], folder: Path) -> str:
 
 
 def shown(language: str, service: Service, *, begins: str = "") -> str:
-    """The block in *language* from the docs, with the address of *service*."""
+    """Return the block in *language* from the docs, with the address of *service*."""
     blocks = re.findall(rf"^```{language}\n(.*?)^```", DOCS, re.MULTILINE | re.DOTALL)
     [block] = [block for block in blocks if block.startswith(begins)]
     return str(block.replace("http://localhost:5633", service.url).replace("YOUR-KEY", KEY))
 
 
 def generate(service: Service, folder: Path, *, installs: str) -> str:
-    """Run the commands of the docs, except that what they install is there already."""
+    """Run the commands of the docs without the installation."""
     commands = shown("sh", service, begins=installs).partition("\n")[2]
     # The service of the docs has no key.
     commands = commands.replace("curl ", f"curl -H X-API-Key:{KEY} ")
     return run(["/bin/sh", "-ec", commands], folder)
 
 
-def as_the_docs_say(text: str, folder: Path, instagram: StandIn) -> None:
+def check_output(text: str, folder: Path, instagram: StandIn) -> None:
     lines = text.replace(" None", "").replace(" null", "").splitlines()
     assert [line for line in lines if "[" not in line] == PRINTED
     [stored] = [line for line in lines if "[" in line]
@@ -80,17 +80,17 @@ def as_the_docs_say(text: str, folder: Path, instagram: StandIn) -> None:
 def test_the_python_client_of_the_docs_works(
     service: Service, instagram: StandIn, tmp_path: Path
 ) -> None:
-    said = generate(service, tmp_path, installs="python -m pip")
-    assert "warning" not in said.lower()
+    output = generate(service, tmp_path, installs="python -m pip")
+    assert "warning" not in output.lower()
     (tmp_path / "use.py").write_text(shown("python", service))
-    as_the_docs_say(run([sys.executable, "use.py"], tmp_path), tmp_path, instagram)
+    check_output(run([sys.executable, "use.py"], tmp_path), tmp_path, instagram)
     pytest.importorskip("mypy", reason="needs mypy: make lint")
-    # Of the generated code, only the types matter.
+    # mypy uses the generated code's types without checking the code.
     mypy = ["-m", "mypy", "--strict", "--follow-imports", "silent", "use.py"]
     run([sys.executable, *mypy], tmp_path)
 
 
-def test_generated_clients_keep_the_parameters_names(service: Service, tmp_path: Path) -> None:
+def test_generated_clients_keep_parameter_names(service: Service, tmp_path: Path) -> None:
     generate(service, tmp_path, installs="python -m pip")
     described = service.get("/openapi.json").json()["paths"]
     for operation in (operation for path in described.values() for operation in path.values()):
@@ -99,7 +99,7 @@ def test_generated_clients_keep_the_parameters_names(service: Service, tmp_path:
         head = text.partition("\ndef sync_detailed(")[2].partition(") -> Response")[0]
         for parameter in operation.get("parameters", []):
             name = parameter["name"].lower().replace("-", "_")
-            # A built-in function has this name.
+            # The generator appends "_" to the name of a built-in function.
             assert f"    {'type_' if name == 'type' else name}:" in head
 
 
@@ -109,10 +109,10 @@ def test_the_typescript_client_of_the_docs_compiles_and_works(
     assert "warn" not in generate(service, node, installs="npm install").lower()
     (node / "use.ts").write_text(shown("ts", service))
     run([node / "node_modules/.bin/tsc", "--project", "tsconfig.json"], node)
-    as_the_docs_say(run(["node", "built/use.js"], node), node, instagram)
+    check_output(run(["node", "built/use.js"], node), node, instagram)
 
 
-def test_redocly_finds_nothing_to_complain_of(description: Path, node: Path) -> None:
-    said = run([node / "node_modules/.bin/redocly", "lint", description], node)
-    assert "Your API description is valid" in said
-    assert "warning" not in said.lower().replace("deprecation warning: node.js", "")
+def test_redocly_finds_no_problems(description: Path, node: Path) -> None:
+    output = run([node / "node_modules/.bin/redocly", "lint", description], node)
+    assert "Your API description is valid" in output
+    assert "warning" not in output.lower().replace("deprecation warning: node.js", "")

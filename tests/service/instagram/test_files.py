@@ -593,7 +593,7 @@ async def test_stalled_file_is_replaced_by_its_next_candidate(
 async def test_slow_files_are_abandoned_while_others_wait(
     instagram: StandIn, start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scrapper.instagram.files.fetch._MEASURED_SECONDS", 0.2)
+    monkeypatch.setattr("scrapper.instagram.files.fetch._SPEED_AFTER_SECONDS", 0.2)
     names = [f"{name}/{number}" for name in ("best", "small") for number in range(1, 5)]
     answers = {name: [DRIP] for name in names}
     instagram.define("slowly", Scenario("", shape="ten", answers=answers))
@@ -623,7 +623,7 @@ async def test_slow_file_is_replaced_by_its_next_candidate(
     scenario: Scenario,
     files: int,
 ) -> None:
-    monkeypatch.setattr("scrapper.instagram.files.fetch._MEASURED_SECONDS", 0.2)
+    monkeypatch.setattr("scrapper.instagram.files.fetch._SPEED_AFTER_SECONDS", 0.2)
     instagram.define("slowly", scenario)
     status, post = await scrape(await start_service(SCRAPE_TIMEOUT_SECONDS="5"), "slowly-one")
     assert (status, len(post.get("media", ()))) == (200, files)

@@ -1,4 +1,4 @@
-"""Single flight, bounds and shutdown, seen from outside."""
+"""Single flight, queue limits and deadlines, tested over a socket."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ from tests.process import PATIENCE_SECONDS
 
 
 class Arrivals:
-    """Counts the requests that reached the handlers; ``EXTRA_MIDDLEWARES`` puts it there."""
+    """Counts the requests that reach the handlers, as a middleware of ``EXTRA_MIDDLEWARES``."""
 
     count = 0
 
@@ -48,7 +48,7 @@ async def status_of(client: Client, shortcode: str) -> int:
 
 
 async def know_a_source(client: Client, instagram: StandIn) -> None:
-    """Scrape a post, so that later ones wait for no scout; count from zero then."""
+    """Scrape a post so that later ones need not wait for a scout, and reset the counters."""
     assert await status_of(client, "reel-scout") == 200
     instagram.reset_counters()
 
@@ -67,7 +67,7 @@ async def test_100_requests_for_a_new_post_make_one_query(
     answers = await asyncio.gather(*(answer() for _ in range(100)))
     assert instagram.requests("graphql") == 1
     assert instagram.requests("media") == 2
-    # A request just after the post has landed gets it as stored.
+    # A request that comes just after the download has "cached": true.
     assert len({text.replace("true", "false") for text in answers}) == 1
 
 
@@ -85,7 +85,7 @@ async def test_100_requests_for_a_removed_post_get_one_error(
 
 
 @both_modes
-async def test_100_requests_for_25_new_posts_leave_25_whole_posts(
+async def test_100_requests_for_25_posts_store_25_complete_posts(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()
@@ -103,7 +103,7 @@ async def test_100_requests_for_25_new_posts_leave_25_whole_posts(
         assert [content] == instagram.bytes_of(code)
 
 
-async def test_a_client_that_leaves_ends_no_fetch(
+async def test_a_client_that_disconnects_does_not_end_the_download(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -119,7 +119,7 @@ async def test_a_client_that_leaves_ends_no_fetch(
     assert instagram.requests("graphql") == 1
 
 
-async def test_an_abandoned_fetch_is_still_stored(
+async def test_an_abandoned_download_is_still_stored(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()
@@ -165,16 +165,16 @@ async def test_the_time_in_the_queue_counts_towards_the_deadline(
         pass
 
 
-async def test_a_post_too_late_in_the_queue_is_not_fetched(
+async def test_a_post_past_its_deadline_is_not_queried(
     media_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapper.scraping.flight._GRACE", 0.1)
-    asked, go_on = [], threading.Event()
+    queried, may_end = [], threading.Event()
 
     def stuck(fetch: Fetch, _: Path, *, asking: Asking) -> Post:
         with asking():
-            asked.append(fetch.shortcode)
-            go_on.wait()
+            queried.append(fetch.shortcode)
+            may_end.wait()
         raise PostNotFound
 
     library = Library(media_root)
@@ -191,16 +191,16 @@ async def test_a_post_too_late_in_the_queue_is_not_fetched(
         cooldown=0,
     )
     scrapes = [asyncio.create_task(scraper.scrape("first", ""))]
-    await until(lambda: bool(asked) or scrapes[0].done())
+    await until(lambda: bool(queried) or scrapes[0].done())
     scrapes.append(asyncio.create_task(scraper.scrape("second", "")))
     outcomes = await asyncio.gather(*scrapes, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [DeadlineExceeded, DeadlineExceeded]
-    assert asked == ["first"]
-    go_on.set()
+    assert queried == ["first"]
+    may_end.set()
     await scraper.close()
 
 
-async def test_a_dripping_server_does_not_hold_a_thread(
+async def test_a_dripping_server_does_not_block_a_thread(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(SCRAPE_CONCURRENCY="1", SCRAPE_TIMEOUT_SECONDS="0.7")
@@ -212,7 +212,7 @@ async def test_a_dripping_server_does_not_hold_a_thread(
 
 
 @both_modes
-async def test_a_queued_post_is_not_asked_for_once_instagram_refuses(
+async def test_a_queued_post_is_not_queried_after_a_limit(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(SCRAPE_CONCURRENCY="1", INSTAGRAM_COOLDOWN_SECONDS="60")
@@ -227,7 +227,7 @@ async def test_a_queued_post_is_not_asked_for_once_instagram_refuses(
 
 
 @both_modes
-async def test_a_post_that_cannot_be_stored_leaves_nothing(
+async def test_a_post_that_cannot_be_stored_leaves_no_files(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()

@@ -1,4 +1,4 @@
-"""Stale posts over a socket: every route answers them, whatever Instagram does."""
+"""Every route returns stale posts, whatever Instagram does."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ LONG_AGO = "https://scontent-lhr8-1.cdninstagram.com/v/x.mp4?oe=60000000"
 
 
 def store_stale(media_root: Path, shortcode: str) -> None:
-    """A stored post whose signed URL expired years ago."""
+    """Store a post whose signed URL expired years ago."""
     publisher = Publisher(media_root, abandoned_after=0.0)
     publisher.incoming.mkdir(parents=True, exist_ok=True)
     folder = publisher.stage(shortcode)
@@ -47,7 +47,7 @@ async def scrape(client: Client, shortcode: str, **body: bool) -> tuple[int, dic
         ("cdnnotfound", 404),
     ],
 )
-async def test_stale_post_is_answered_and_only_refresh_fails(
+async def test_stale_post_is_returned_and_only_refresh_fails(
     instagram: StandIn, start_service: StartService, media_root: Path, scenario: str, status: int
 ) -> None:
     shortcode = f"{scenario}-stale"
@@ -70,7 +70,7 @@ async def test_stale_post_is_answered_and_only_refresh_fails(
     assert (await scrape(client, shortcode))[0] == 200
 
 
-async def test_stale_post_is_answered_where_server_is_full(
+async def test_stale_post_is_returned_if_the_server_is_full(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     await asyncio.to_thread(store_stale, media_root, "reel-stale")

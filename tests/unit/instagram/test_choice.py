@@ -1,4 +1,4 @@
-"""Which file is tried first, by quality and size."""
+"""Which files are tried, and in which order, by quality and size."""
 
 import sys
 from dataclasses import replace
@@ -41,7 +41,7 @@ def tried(of: Item, wish: Wish, max_bytes: int = sys.maxsize) -> list[str]:
     ]
 
 
-def test_best_is_the_highest_and_then_h264() -> None:
+def test_best_prefers_height_and_then_h264() -> None:
     streams = (video("540", 960), video("v", 1920, rate=9), video("h", 1920, "h264"), sound())
     assert tried(item(*streams), BEST) == ["h+s", "v+s", "whole", "540+s"]
 
@@ -49,7 +49,7 @@ def test_best_is_the_highest_and_then_h264() -> None:
 @pytest.mark.parametrize(
     ("sizes", "whole", "expected"),
     [
-        # By the shape of another stream, of the whole one, or as a square.
+        # By the aspect ratio of another stream, of the whole file, or as a square.
         ([(700, None), (1080, None), (540, 960)], (None, None), "1080 700 540 whole"),
         ([(700, None), (1080, None)], (720, 1280), "1080 whole 700"),
         ([(700, None), (None, 1000)], (None, None), "None 700 whole"),
@@ -66,7 +66,7 @@ def test_an_unknown_height_follows_from_the_width(
     assert " ".join(found).replace("+s", "") == expected
 
 
-def test_best_is_the_whole_one_where_that_is_larger() -> None:
+def test_best_is_the_whole_file_if_that_is_larger() -> None:
     assert tried(item(video("540", 960), sound()), BEST) == ["whole", "540+s"]
 
 
@@ -74,7 +74,7 @@ def test_at_the_same_height_the_manifest_comes_first() -> None:
     assert tried(item(video("v", 1280), sound()), BEST) == ["v+s", "whole"]
 
 
-def test_a_whole_one_without_a_size_comes_last() -> None:
+def test_a_whole_file_without_a_size_comes_last() -> None:
     unsized = (Candidate("whole", None, None),)
     assert tried(item(video("v", 960), sound(), whole=unsized), BEST) == ["v+s", "whole"]
 
@@ -83,7 +83,7 @@ MANY = [video(str(height), height) for height in range(2000, 2010)]
 
 
 @pytest.mark.parametrize(
-    ("whole", "wish", "tried", "spare"),
+    ("whole", "wish", "tried", "fallbacks"),
     [
         ((PROGRESSIVE,), BEST, ["2009", "2008", "2007", "whole"], ["2006", "2005"]),
         ((), BEST, ["2009", "2008", "2007", "2006", "2005"], []),
@@ -92,17 +92,17 @@ MANY = [video(str(height), height) for height in range(2000, 2010)]
     ],
 )
 def test_the_whole_file_is_tried_among_many_parts(
-    whole: tuple[Candidate, ...], wish: Wish, tried: list[str], spare: list[str]
+    whole: tuple[Candidate, ...], wish: Wish, tried: list[str], fallbacks: list[str]
 ) -> None:
     choice = choose(item(*MANY, sound(), whole=whole), wish, sys.maxsize)
     assert [one.url for one in choice.tried] == tried
-    assert [one.url for one in choice.spare] == spare
+    assert [one.url for one in choice.fallbacks] == fallbacks
     assert not choice.passed_over
-    assert len(choice.every) == len(MANY) + len(whole)
-    assert all(one.in_parts == (one not in whole) for one in choice.every)
+    assert len(choice.all_candidates) == len(MANY) + len(whole)
+    assert all(one.in_parts == (one not in whole) for one in choice.all_candidates)
 
 
-def test_at_the_same_height_more_bits_come_first() -> None:
+def test_at_the_same_height_the_higher_bit_rate_comes_first() -> None:
     streams = [video("low", 960, rate=1), video("none", 960), video("high", 960, rate=9)]
     streams[1] = replace(streams[1], bit_rate=None)
     assert tried(item(*streams, sound(), whole=()), BEST) == ["high+s", "low+s", "none+s"]
@@ -113,16 +113,16 @@ def test_a_repeated_video_counts_once() -> None:
     assert tried(item(*streams), BEST) == ["v+s", "whole", "540+s"]
 
 
-def test_compatible_is_the_whole_one() -> None:
+def test_compatible_is_the_whole_file() -> None:
     assert tried(item(video("v", 1920), sound()), COMPATIBLE) == ["whole"]
 
 
-def test_compatible_in_parts_is_h264() -> None:
+def test_compatible_prefers_h264_among_videos_in_parts() -> None:
     streams = (video("v", 1920), video("h", 960, "h264"), sound())
     assert tried(item(*streams, whole=()), COMPATIBLE) == ["h+s", "v+s"]
 
 
-def test_the_best_sound_is_one_that_players_know() -> None:
+def test_the_best_sound_is_one_that_most_players_support() -> None:
     sounds = (sound("x", "mp4a.40.42", 99), sound("low", rate=48), sound("high", rate=96))
     assert tried(item(video("v", 1920), *sounds), BEST)[0] == "v+high"
 
@@ -130,17 +130,17 @@ def test_the_best_sound_is_one_that_players_know() -> None:
 @pytest.mark.parametrize(
     ("has_audio", "expected"), [(False, ["v", "whole"]), (None, ["whole", "v"])]
 )
-def test_no_sound_is_lost_to_the_quality(has_audio: bool | None, expected: list[str]) -> None:
+def test_quality_never_costs_the_sound(has_audio: bool | None, expected: list[str]) -> None:
     assert tried(item(video("v", 1920), has_audio=has_audio), BEST) == expected
 
 
 @pytest.mark.parametrize("quality", ["best", "compatible"])
-def test_what_is_known_to_be_too_large_is_passed_over(quality: Quality) -> None:
+def test_files_known_to_be_too_large_are_passed_over(quality: Quality) -> None:
     streams = (video("large", 1920, size=900), video("small", 960, size=90), sound(size=10))
     choice = choose(item(*streams), Wish(quality), 100)
     assert choice.passed_over
-    # The last one says how small the smallest is.
-    urls = [one.url for one in choice.every]
+    # The last one shows the size of the smallest.
+    urls = [one.url for one in choice.all_candidates]
     assert urls[-1] == "large"
     assert "small" in urls
 
@@ -157,7 +157,7 @@ def test_a_smaller_sound_makes_a_video_fit() -> None:
         (["rare", "none", "low", "high"], ("high", "low", "none")),
     ],
 )
-def test_other_sounds_are_in_reserve(names: list[str], expected: tuple[str, ...]) -> None:
+def test_other_sounds_are_fallbacks(names: list[str], expected: tuple[str, ...]) -> None:
     known = {
         "low": sound("low", rate=48),
         "high": sound("high", rate=96),
@@ -170,19 +170,19 @@ def test_other_sounds_are_in_reserve(names: list[str], expected: tuple[str, ...]
 
 
 @pytest.mark.parametrize(("video_size", "sound_size"), [(900, None), (None, 900)])
-def test_what_may_be_too_large_is_tried(video_size: int | None, sound_size: int | None) -> None:
+def test_files_of_unknown_size_are_tried(video_size: int | None, sound_size: int | None) -> None:
     streams = (video("v", 1920, size=video_size), sound(size=sound_size))
     assert tried(item(*streams), BEST, 100) == ["v+s", "whole"]
 
 
-def test_where_nothing_fits_the_smallest_is_tried() -> None:
+def test_the_smallest_is_tried_if_nothing_fits() -> None:
     sounds = (sound("high", rate=9, size=50), sound(size=10))
     streams = (video("large", 1920, size=900), video("less", 960, size=800), *sounds)
     assert tried(item(*streams, whole=()), BEST, 100) == ["less+s"]
 
 
-def test_pictures_have_their_own_order() -> None:
+def test_pictures_keep_their_order() -> None:
     candidates = tuple(Candidate(name, None, None) for name in "abcdefg")
     choice = choose(Item("image", candidates), BEST, 100)
     assert list(choice.tried) == list(candidates[:5])
-    assert list(choice.every) == list(candidates)
+    assert list(choice.all_candidates) == list(candidates)

@@ -1,4 +1,4 @@
-"""What is read of a DASH manifest."""
+"""What is read from a DASH manifest."""
 
 from collections.abc import Mapping
 
@@ -31,7 +31,7 @@ def mpd(*representations: str, attributes: str = 'contentType="video"', more: st
     )
 
 
-def test_a_representation_says_what_a_file_is() -> None:
+def test_a_representation_describes_a_file() -> None:
     [found] = read_manifest(mpd(VIDEO))
     url = "https://cdn/v.mp4?a=1&b=2"
     assert found == Representation("video", url, "vp9", 1080, 1920, 1_900_000, 95_000)
@@ -44,7 +44,7 @@ def test_a_representation_inherits_from_its_set() -> None:
     assert found == Representation("audio", "https://cdn/a", "mp4a.40.2", None, None, 96_000, None)
 
 
-def test_prefixes_of_names_do_not_matter() -> None:
+def test_namespace_prefixes_are_ignored() -> None:
     text = mpd(VIDEO).replace("</", "</d:").replace("<", "<d:").replace("<d:/d:", "</d:")
     assert len(read_manifest(text.replace("<d:?", "<?"))) == 1
 
@@ -82,33 +82,33 @@ def test_a_protected_set_leaves_others_usable() -> None:
         ("mp4a.40.2", 'mimeType="video/mp4"', "video"),
     ],
 )
-def test_without_a_type_the_codec_says_what_a_file_is(codecs: str, named: str, kind: str) -> None:
+def test_without_a_type_the_codec_decides(codecs: str, named: str, kind: str) -> None:
     own = f'<Representation codecs="{codecs}" {named}><BaseURL>https://cdn/a</BaseURL>'
     [found] = read_manifest(mpd(f"{own}</Representation>", attributes=""))
     assert found.type == kind
 
 
-def test_white_space_around_a_manifest_does_not_matter() -> None:
+def test_white_space_around_a_manifest_is_ignored() -> None:
     assert len(read_manifest(f"\n {mpd(VIDEO)}\n")) == 1
 
 
-def test_no_element_inherits_what_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thirty thousand sets would inherit forty thousand attributes each."""
+def test_elements_inherit_only_known_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise thirty thousand sets could inherit forty thousand attributes each."""
     most = 0
 
-    def noted(name: str, attributes: Mapping[str, str], before: int) -> _Open:
+    def recording(name: str, attributes: Mapping[str, str], before: int) -> _Open:
         nonlocal most
         most = max(most, len(attributes))
         return _Open(name, attributes, before)
 
-    monkeypatch.setattr("scrapper.instagram.files.dash._Open", noted)
+    monkeypatch.setattr("scrapper.instagram.files.dash._Open", recording)
     many = " ".join(f'a{number}="1"' for number in range(1000))
     assert len(read_manifest(mpd(VIDEO, attributes=f'{many} contentType="video"', more=many))) == 1
     assert most < 10
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "1e9", "9" * 5000, "abc", "\u0661", "100001"])
-def test_numbers_that_make_no_sense_are_unknown(number: str) -> None:
+def test_invalid_numbers_are_unknown(number: str) -> None:
     [found] = read_manifest(mpd(VIDEO.replace('"1920"', f'"{number}"')))
     assert found.height is None
 
@@ -137,12 +137,12 @@ def test_a_representation_without_a_url_or_a_kind_is_left_out() -> None:
         "\ud83c",
     ],
 )
-def test_anything_but_a_manifest_is_refused(text: str) -> None:
+def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         read_manifest(text)
 
 
-def test_as_many_representations_as_allowed_are_read() -> None:
+def test_the_maximum_of_representations_is_read() -> None:
     assert len(read_manifest(mpd(*[VIDEO] * MAX_REPRESENTATIONS))) == MAX_REPRESENTATIONS
 
 

@@ -1,4 +1,4 @@
-"""How often each URL of a file is tried, without a socket."""
+"""How often each URL of a file is tried."""
 
 import time
 from collections import Counter, deque
@@ -21,8 +21,8 @@ def described(*urls: str, doubtful: bool = False) -> Description:
 
 
 def tries(descriptions: Sequence[Description], outcome: Outcome) -> Counter[str]:
-    """How often each URL is tried where the sources say one thing after the other."""
-    coming, tried = list(descriptions), Counter[str]()
+    """Count the attempts for each URL when each search returns the next of *descriptions*."""
+    remaining, tried = list(descriptions), Counter[str]()
 
     def begin(wanted: Wanted) -> Future[Fetched]:
         tried[wanted.candidate.url] += 1
@@ -32,14 +32,14 @@ def tries(descriptions: Sequence[Description], outcome: Outcome) -> Counter[str]
 
     fetch = Fetch("abcde", "url", time.monotonic() + 60)
     with pytest.raises(ScrapeError):
-        PostDownload(lambda *_: coming.pop(0), begin, fetch).post()
-    assert not coming
+        PostDownload(lambda *_: remaining.pop(0), begin, fetch).post()
+    assert not remaining
     return tried
 
 
 @pytest.fixture(autouse=True)
 def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scrapper.instagram.files.post._PAUSE_SECONDS", 0)
+    monkeypatch.setattr("scrapper.instagram.files.post._RETRY_SECONDS", 0)
 
 
 @pytest.mark.parametrize("outcome", [Outcome.UNREACHABLE, Outcome.FAILED, Outcome.CUT])
@@ -48,7 +48,7 @@ def test_a_url_is_tried_twice_over_all_descriptions(outcome: Outcome) -> None:
     assert tries([same, same, described("b", "c")], outcome) == {"a": 2, "b": 2, "c": 2}
 
 
-def test_a_refused_url_is_tried_twice_at_most() -> None:
+def test_a_refused_url_is_tried_at_most_twice() -> None:
     assert tries([described("a")] * 3, Outcome.GONE) == {"a": 2}
 
 
@@ -56,12 +56,12 @@ def test_a_doubtful_url_is_tried_once() -> None:
     assert tries([described("a", doubtful=True)] * 3, Outcome.FORBIDDEN) == {"a": 1}
 
 
-def test_a_file_has_five_candidates_at_most() -> None:
+def test_at_most_five_candidates_are_tried() -> None:
     assert tries([described(*"abcdefg")] * 3, Outcome.CUT) == dict.fromkeys("abcde", 2)
 
 
 def outcomes_of(description: Description, outcomes: Mapping[str, Fetched]) -> Counter[str]:
-    """How often each URL is tried where each try for one ends in the same way."""
+    """Count the attempts for each URL; every attempt for a URL has its outcome in *outcomes*."""
     tried = Counter[str]()
 
     def begin(wanted: Wanted) -> Future[Fetched]:
@@ -77,19 +77,19 @@ def outcomes_of(description: Description, outcomes: Mapping[str, Fetched]) -> Co
     return tried
 
 
-def test_too_large_ones_do_not_count_towards_the_five() -> None:
+def test_too_large_candidates_do_not_count_towards_the_five() -> None:
     sizes = {url: 10 - number for number, url in enumerate("abcdefgh")}
     too_large = {url: Fetched(Outcome.TOO_LARGE, size=size) for url, size in sizes.items()}
     assert outcomes_of(described(*"abcdefgh"), too_large) == dict.fromkeys("abcdefgh", 1)
 
 
-def test_tries_of_ones_that_are_too_large_have_a_bound() -> None:
+def test_too_large_candidates_are_tried_thirty_times_at_most() -> None:
     urls = [str(number) for number in range(100)]
     too_large = {url: Fetched(Outcome.TOO_LARGE, size=3) for url in urls}
     assert sum(outcomes_of(described(*urls), too_large).values()) == 30
 
 
-def test_a_file_that_waits_may_find_no_url_left_after_a_renewal() -> None:
+def test_a_file_without_candidates_has_no_steps_left() -> None:
     [item] = described("a").items
     assert item is not None
     file = _File(0, "abcde", item, deque(), 0, outcome=Outcome.TOO_LARGE)

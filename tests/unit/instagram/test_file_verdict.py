@@ -1,4 +1,4 @@
-"""The table for a file, without a socket."""
+"""The table of outcomes and next steps for a file."""
 
 import re
 from pathlib import Path
@@ -24,25 +24,25 @@ from scrapper.errors import (
 )
 from scrapper.instagram.files.kinds import FileKind
 from scrapper.instagram.files.verdict import (
-    PASSING,
+    TRANSIENT,
     Outcome,
     Step,
+    error_to_report,
     next_step,
     outcome_of_error,
     outcome_of_file,
     outcome_of_status,
-    worst,
 )
 from scrapper.instagram.media import Kind
 from scrapper.instagram.transport import HostRefused
 
 OPERATIONS = Path(__file__).parents[3] / "docs/operations.md"
-EVERY = (Step.AGAIN, Step.NEXT, Step.FRESH, Step.OTHER)
+ALL_STEPS = (Step.RETRY, Step.NEXT, Step.FRESH, Step.OTHER)
 
 
 def steps(outcome: Outcome) -> str:
-    """What is done one after the other where each step ends in the same way."""
-    left = list(EVERY)
+    """Return the steps in order if every attempt has the same outcome."""
+    left = list(ALL_STEPS)
     done = []
     while (step := next_step(outcome, left)) in left:
         left.remove(step)
@@ -57,11 +57,11 @@ def steps(outcome: Outcome) -> str:
         (Outcome.MUTE, "next take"),
         (Outcome.LIMITED, "stop"),
         (Outcome.LATE, "missing"),
-        (Outcome.SLOW, "next again missing"),
+        (Outcome.SLOW, "next retry missing"),
         (Outcome.STALLED, "next fresh other missing"),
-        (Outcome.UNREACHABLE, "again next fresh other missing"),
-        (Outcome.FAILED, "again next fresh other missing"),
-        (Outcome.CUT, "again next fresh other missing"),
+        (Outcome.UNREACHABLE, "retry next fresh other missing"),
+        (Outcome.FAILED, "retry next fresh other missing"),
+        (Outcome.CUT, "retry next fresh other missing"),
         (Outcome.UNEXPECTED, "next fresh other missing"),
         (Outcome.REFUSED, "next fresh other missing"),
         (Outcome.FORBIDDEN, "next fresh other missing"),
@@ -71,20 +71,20 @@ def steps(outcome: Outcome) -> str:
         (Outcome.NO_FFMPEG, "next other missing"),
     ],
 )
-def test_each_outcome_has_its_steps_in_order(outcome: Outcome, expected: str) -> None:
+def test_every_outcome_has_its_steps_in_order(outcome: Outcome, expected: str) -> None:
     assert steps(outcome) == expected
 
 
-def test_only_faults_of_the_connection_are_passing() -> None:
-    assert [outcome for outcome in Outcome if outcome in PASSING] == [
+def test_only_connection_and_server_failures_are_transient() -> None:
+    assert [outcome for outcome in Outcome if outcome in TRANSIENT] == [
         Outcome.UNREACHABLE,
         Outcome.FAILED,
     ]
 
 
-def test_the_docs_name_each_outcome_of_the_log() -> None:
+def test_the_docs_list_every_logged_outcome() -> None:
     [row] = re.findall(r"^\| `media candidate failed`.*", OPERATIONS.read_text(), re.MULTILINE)
-    documented = set(re.findall(r"`(\w+)`", row.partition("says why")[2]))
+    documented = set(re.findall(r"`(\w+)`", row.partition("`outcome`")[2]))
     assert documented == {*Outcome} - {Outcome.WHOLE, Outcome.MUTE}
 
 
@@ -111,7 +111,7 @@ def test_only_a_limit_stops_the_post() -> None:
         (503, Outcome.FAILED),
     ],
 )
-def test_each_status_means_something(status: int, outcome: Outcome | None) -> None:
+def test_every_status_has_an_outcome(status: int, outcome: Outcome | None) -> None:
     assert outcome_of_status(status) is outcome
 
 
@@ -130,7 +130,7 @@ def test_each_status_means_something(status: int, outcome: Outcome | None) -> No
         (OSError(28, "No space left on device"), True, None),
     ],
 )
-def test_each_fault_means_something(error: Exception, began: bool, outcome: Outcome | None) -> None:
+def test_every_error_has_an_outcome(error: Exception, began: bool, outcome: Outcome | None) -> None:
     assert outcome_of_error(error, began=began) is outcome
 
 
@@ -153,7 +153,7 @@ PICTURE, SOUND = FileKind("image", ".jpg"), FileKind("audio", ".m4a", True)
         (None, "image", True, False, Outcome.UNEXPECTED),
     ],
 )
-def test_received_bytes_are_compared_with_the_announcement(
+def test_files_are_compared_with_what_was_promised(
     kind: FileKind | None, promised: Kind, whole: bool, with_sound: bool, outcome: Outcome
 ) -> None:
     found = outcome_of_file(
@@ -172,7 +172,7 @@ def test_an_empty_body_is_cut_or_unexpected(content_type: str, outcome: Outcome)
     assert found is outcome
 
 
-def test_the_most_temporary_reason_counts() -> None:
+def test_the_most_temporary_reason_is_reported() -> None:
     in_order: list[ScrapeError] = [
         PaceExceeded(),
         RateLimited(),
@@ -188,5 +188,5 @@ def test_the_most_temporary_reason_counts() -> None:
         MediaTooLarge(),
     ]
     for first, error in enumerate(in_order):
-        assert worst(in_order[: first - 1 : -1] if first else in_order[::-1]) is error
-    assert type(worst([Outcome.TOO_LARGE, Outcome.GONE])) is PostNotFound
+        assert error_to_report(in_order[: first - 1 : -1] if first else in_order[::-1]) is error
+    assert type(error_to_report([Outcome.TOO_LARGE, Outcome.GONE])) is PostNotFound

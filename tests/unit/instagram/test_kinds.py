@@ -1,4 +1,4 @@
-"""What files are, and whether they are whole, by their bytes."""
+"""Which kinds files are, and whether they are complete, by their bytes."""
 
 from io import BytesIO
 from pathlib import Path
@@ -43,7 +43,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_bytes_say_what_a_file_is(name: str) -> None:
+def test_bytes_show_the_kind_of_a_file(name: str) -> None:
     with (MEDIA / name).open("rb") as file:
         file.seek(7)
         kind = read_kind(file)
@@ -52,7 +52,7 @@ def test_bytes_say_what_a_file_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_no_cut_file_counts_as_whole(name: str) -> None:
+def test_no_truncated_file_counts_as_complete(name: str) -> None:
     content = (MEDIA / name).read_bytes()
     for size in range(1, len(content), max(1, len(content) // 300)):
         file = BytesIO(content[:size])
@@ -88,7 +88,7 @@ def test_each_extension_has_its_media_type() -> None:
     ("size", "seconds", "rate"),
     [(1000, 4.0, 2000), (1, 3.0, 3), (1000, None, None), (1, 0.0, None)],
 )
-def test_a_file_has_so_many_bits_a_second(size: int, seconds: float, rate: int | None) -> None:
+def test_bit_rate_is_size_over_duration(size: int, seconds: float, rate: int | None) -> None:
     assert repr(bit_rate(size, seconds)) == repr(rate)
 
 
@@ -106,12 +106,12 @@ def test_a_file_has_so_many_bits_a_second(size: int, seconds: float, rate: int |
         b"#EXTM3U",
     ],
 )
-def test_pages_and_texts_are_no_file(head: bytes) -> None:
+def test_pages_and_texts_are_no_media_files(head: bytes) -> None:
     assert kind_of(head) is None
 
 
 @pytest.mark.parametrize("name", ["fast.mp4", "picture.heic"])
-def test_a_last_box_without_a_size_proves_nothing(name: str) -> None:
+def test_a_last_box_without_a_size_does_not_prove_completeness(name: str) -> None:
     content = (MEDIA / name).read_bytes()
     at = content.index(b"mdat") - 4
     file = BytesIO(content[:at] + bytes(4) + content[at + 4 : -100])
@@ -120,12 +120,12 @@ def test_a_last_box_without_a_size_proves_nothing(name: str) -> None:
     assert not is_whole(file, kind)
 
 
-def test_bytes_after_a_picture_do_no_harm() -> None:
+def test_a_picture_may_be_followed_by_other_bytes() -> None:
     file = BytesIO((MEDIA / "photo.jpg").read_bytes() + b"what a phone adds")
     assert is_whole(file, FileKind("image", ".jpg"))
 
 
-def test_boxes_in_boxes_are_not_all_read() -> None:
+def test_reading_nested_boxes_is_bounded() -> None:
     tracks = box(b"trak", 300 * box(b"mdia", b"")) * 300
     content = box(b"ftyp", b"isom" + bytes(4)) + box(b"moov", tracks)
     reads = 0
@@ -140,14 +140,14 @@ def test_boxes_in_boxes_are_not_all_read() -> None:
     assert reads < 10_000
 
 
-def test_an_endless_file_of_empty_boxes_ends() -> None:
+def test_reading_many_empty_boxes_is_bounded() -> None:
     file = BytesIO(b"\0\0\0\x10ftypisom\0\0\0\0" + b"\0\0\0\x08free" * 100_000)
     assert read_kind(file) == FileKind("video", ".mp4")
     assert not is_whole(file, FileKind("video", ".mp4"))
 
 
 @given(st.sampled_from(sorted(KINDS)), st.integers(0, 400), st.binary(min_size=1, max_size=40))
-def test_no_damage_causes_a_fault_of_ours(name: str, at: int, damage: bytes) -> None:
+def test_damaged_files_cause_no_unexpected_error(name: str, at: int, damage: bytes) -> None:
     content = (MEDIA / name).read_bytes()
     file = BytesIO(content[:at] + damage + content[at + len(damage) :])
     kind = read_kind(file)
@@ -165,7 +165,7 @@ MOVIES = {
 
 
 @pytest.mark.parametrize("name", MOVIES)
-def test_a_movie_says_codec_size_and_length_itself(name: str) -> None:
+def test_codec_size_and_duration_are_read_from_the_movie(name: str) -> None:
     with (MEDIA / name).open("rb") as file:
         assert read_movie(file) == MOVIES[name]
 
@@ -175,7 +175,7 @@ def box(name: bytes, content: bytes) -> bytes:
 
 
 def wide_box(name: bytes, content: bytes) -> bytes:
-    """The same box, with its size in eight bytes."""
+    """Return the same box, with its size in eight bytes."""
     return number(1) + name + number(16 + len(content), 8) + content
 
 
@@ -231,7 +231,7 @@ def length(units: int) -> bytes:
 
 
 def edit(units: int, media: bytes, version: int = 0) -> bytes:
-    """An edit list that begins with an edit: how long it is, and the time in the media."""
+    """Return an edit list that begins with an edit of a duration and a media time."""
     return full(
         b"elst", number(1) + number(units, 8 if version else 4) + media + b"\5" * 80, version
     )
@@ -273,7 +273,7 @@ LARGE_TRACK = movie(number(500) + b"trak") + box(b"mdia", handler(b"vide"))
         pytest.param(
             movie(track(size=number(720, 2) + b"\5", more=b"\5" * 9)),
             Movie("h264", seconds=2.5),
-            id="a cut size",
+            id="a truncated size",
         ),
         pytest.param(
             movie(box(b"trak", box(b"mdia", handler(b"vide") + number(500) + b"minf")) + SAMPLES),
@@ -283,18 +283,20 @@ LARGE_TRACK = movie(number(500) + b"trak") + box(b"mdia", handler(b"vide"))
         pytest.param(LARGE_TRACK, NOT_A_MOVIE, id="a track that claims more than the movie has"),
         pytest.param(movie(track(size=bytes(4))), Movie("h264", seconds=2.5), id="no size"),
         pytest.param(movie(track(), scale=0), Movie("h264", 720, 1280), id="no scale"),
-        pytest.param(movie(track(), units=0), Movie("h264", 720, 1280), id="no length"),
-        pytest.param(movie(track(), units=2**32 - 1), Movie("h264", 720, 1280), id="not known"),
+        pytest.param(movie(track(), units=0), Movie("h264", 720, 1280), id="no duration"),
+        pytest.param(movie(track(), units=2**32 - 1), Movie("h264", 720, 1280), id="unknown"),
         pytest.param(
-            movie(track(), units=2**64 - 1, version=1), Movie("h264", 720, 1280), id="nor wide"
+            movie(track(), units=2**64 - 1, version=1),
+            Movie("h264", 720, 1280),
+            id="unknown, wide",
         ),
         pytest.param(
             movie(track(), length(1500), units=0),
             Movie("h264", 720, 1280, 1.5),
-            id="the length of all fragments",
+            id="the duration of all fragments",
         ),
         pytest.param(
-            movie(track(), length(1500)), Movie("h264", 720, 1280, 2.5), id="its own length first"
+            movie(track(), length(1500)), Movie("h264", 720, 1280, 2.5), id="its own duration first"
         ),
         pytest.param(
             movie(track()) + fragment(number(500)),
@@ -314,7 +316,7 @@ LARGE_TRACK = movie(number(500) + b"trak") + box(b"mdia", handler(b"vide"))
         pytest.param(
             movie(track(edits=edit(250, EMPTY))) + fragment(number(500)),
             Movie("h264", 720, 1280, 2.5, 0.75),
-            id="an empty edit in front",
+            id="an empty edit at the start",
         ),
         pytest.param(
             movie(track(edits=edit(250, EMPTY * 2, 1))),
@@ -329,11 +331,11 @@ LARGE_TRACK = movie(number(500) + b"trak") + box(b"mdia", handler(b"vide"))
         pytest.param(
             movie(track(edits=edit(250, FRAMES))),
             Movie("h264", 720, 1280, 2.5),
-            id="an edit for frames that are out of order",
+            id="an edit for reordered frames",
         ),
     ],
 )
-def test_a_movie_s_boxes_say_what_it_is(content: bytes, expected: Movie) -> None:
+def test_movie_properties_are_read_from_boxes(content: bytes, expected: Movie) -> None:
     assert read_movie(BytesIO(content)) == expected
 
 
@@ -352,7 +354,7 @@ def test_a_movie_s_boxes_say_what_it_is(content: bytes, expected: Movie) -> None
         ("opus avc9 AVC1", None),
     ],
 )
-def test_each_sample_entry_names_its_codec(entries: str, codec: str | None) -> None:
+def test_every_sample_entry_has_its_codec(entries: str, codec: str | None) -> None:
     for entry in entries.split():
         assert read_movie(BytesIO(movie(track(codec=entry.encode())))).codec == codec
 
@@ -408,12 +410,12 @@ def test_each_sample_entry_names_its_codec(entries: str, codec: str | None) -> N
         ),
     ],
 )
-def test_tracks_say_what_a_movie_has(content: bytes, kind: FileKind) -> None:
+def test_tracks_show_the_kind_of_a_movie(content: bytes, kind: FileKind) -> None:
     assert read_kind(BytesIO(content)) == kind
 
 
 def index(*sizes: int, first: int = 0, version: int = 0, more: bytes = b"") -> bytes:
-    """An index of segments: the first one's distance, and each one's size."""
+    """Return an index of segments: the first one's distance, and every one's size."""
     wide = 8 if version else 4
     references = b"".join(number(size | 1 << 31) + b"\5" * 8 for size in sizes)
     content = b"\5" * (8 + wide) + number(first, wide) + b"\0\0\5\5" + references + more
@@ -434,36 +436,42 @@ TOO_MANY = index(len(DATA) + 10**6) + 20 * index(0)
         pytest.param(movie(track()) + number(1) + b"mdat", False, True, id="cut in a wide header"),
         pytest.param(movie(track()) + wide_box(b"mdat", b"x"), True, False, id="a wide header"),
         pytest.param(
-            movie(track()) + bytes(4) + b"mdatx", False, True, id="to the end of the file"
+            movie(track()) + bytes(4) + b"mdatx", False, True, id="up to the end of the file"
         ),
         pytest.param(
             movie(track()) + number(1) + b"mdat" + number(15, 8),
             False,
             False,
-            id="shorter than itself",
+            id="shorter than its own header",
         ),
         pytest.param(movie(track()), False, False, id="without data"),
         pytest.param(box(b"mdat", b"x"), False, False, id="without a description"),
         pytest.param(b"", False, True, id="empty"),
         pytest.param(number(8), False, True, id="half a header"),
-        pytest.param(HEAD + DATA, False, False, id="fragments that nothing counts"),
+        pytest.param(HEAD + DATA, False, False, id="fragments without an index"),
         pytest.param(HEAD + DATA + box(b"mfra", b""), True, False, id="an index at the end"),
-        pytest.param(HEAD + index(len(DATA)) + DATA, True, False, id="an index in front"),
+        pytest.param(HEAD + index(len(DATA)) + DATA, True, False, id="an index at the start"),
         pytest.param(
-            HEAD + index(len(DATA), more=b"\5" * 11) + DATA, True, False, id="a cut reference"
+            HEAD + index(len(DATA), more=b"\5" * 11) + DATA, True, False, id="a truncated reference"
         ),
         pytest.param(
             HEAD + number(4) + b"sidx" + b"\xff" * 90, False, False, id="a box without its header"
         ),
-        pytest.param(HEAD + index(len(DATA) + 1) + DATA, False, True, id="an index of more"),
+        pytest.param(HEAD + index(len(DATA) + 1) + DATA, False, True, id="an index beyond the end"),
         pytest.param(
             HEAD + index(len(DATA) - 30, 10, first=20) + DATA, True, False, id="an index of parts"
         ),
         pytest.param(
-            HEAD + index(len(DATA) - 30, 11, first=20) + DATA, False, True, id="of larger parts"
+            HEAD + index(len(DATA) - 30, 11, first=20) + DATA,
+            False,
+            True,
+            id="too large segments",
         ),
         pytest.param(
-            HEAD + index(len(DATA) - 30, 10, first=21) + DATA, False, True, id="of later parts"
+            HEAD + index(len(DATA) - 30, 10, first=21) + DATA,
+            False,
+            True,
+            id="segments too late",
         ),
         pytest.param(
             HEAD + index(len(DATA) - 20, first=20, version=1) + DATA, True, False, id="a wide index"
@@ -472,18 +480,16 @@ TOO_MANY = index(len(DATA) + 10**6) + 20 * index(0)
             HEAD + index(len(DATA) - 19, first=20, version=1) + DATA,
             False,
             True,
-            id="a wide index of more",
+            id="a wide index beyond the end",
         ),
-        pytest.param(HEAD + TOO_MANY + DATA, True, False, id="twenty indexes count"),
+        pytest.param(HEAD + TOO_MANY + DATA, True, False, id="only twenty indexes count"),
         pytest.param(
             HEAD + TOO_MANY[: -len(index(0))] + DATA, False, True, id="the last twenty indexes"
         ),
-        pytest.param(
-            movie(track(), length(0)) + DATA + index(0), True, False, id="an index of nothing more"
-        ),
+        pytest.param(movie(track(), length(0)) + DATA + index(0), True, False, id="an empty index"),
     ],
 )
-def test_a_movie_says_whether_it_is_whole(content: bytes, whole: bool, early: bool) -> None:
+def test_a_movie_shows_whether_it_is_whole(content: bytes, whole: bool, early: bool) -> None:
     file = BytesIO(content)
     assert (is_whole(file, FileKind("video", ".mp4")), ends_early(file)) == (whole, early)
 
@@ -497,7 +503,7 @@ PREVIEW = b"\xff\xe0" + number(6, 2) + b"\xff\xd9\xff\xd9"
 @pytest.mark.parametrize(
     ("extension", "content", "whole"),
     [
-        pytest.param(".heic", META, True, id="a picture inside of its description"),
+        pytest.param(".heic", META, True, id="a picture inside its metadata"),
         pytest.param(".heic", META[:-1], False, id="a picture that is cut"),
         pytest.param(".heic", box(b"meta", bytes(4)), False, id="a picture without data"),
         pytest.param(
@@ -506,22 +512,28 @@ PREVIEW = b"\xff\xe0" + number(6, 2) + b"\xff\xd9\xff\xd9"
         pytest.param(".avif", box(b"mdat", b""), False, id="data without a picture"),
         pytest.param(".jpg", b"\xff\xd8" + SCAN + b"\xff\xd9", True, id="a photo"),
         pytest.param(".jpg", b"\xff\xd8" + SCAN + b"\xff", False, id="a photo that is cut"),
-        pytest.param(".jpg", b"\xff\xd8" + PREVIEW + SCAN, False, id="the end of a preview"),
+        pytest.param(".jpg", b"\xff\xd8" + PREVIEW + SCAN, False, id="only the end of a preview"),
         pytest.param(
-            ".jpg", b"\xff\xd8" + PREVIEW + SCAN + b"\xff\xd9", True, id="behind a preview"
+            ".jpg", b"\xff\xd8" + PREVIEW + SCAN + b"\xff\xd9", True, id="after a preview"
         ),
         pytest.param(
-            ".jpg", b"\xff\xd8\xff" + SCAN + b"\xff\xd9", True, id="filled in front of a mark"
+            ".jpg", b"\xff\xd8\xff" + SCAN + b"\xff\xd9", True, id="padding before a marker"
         ),
         pytest.param(
-            ".jpg", b"\xff\xd8\xff" + PREVIEW + SCAN, False, id="filled in front of a preview"
+            ".jpg", b"\xff\xd8\xff" + PREVIEW + SCAN, False, id="padding before a preview"
         ),
-        pytest.param(".jpg", b"\xff\xd8\0\0\0\2" + SCAN + b"\xff\xd9", False, id="no mark between"),
+        pytest.param(".jpg", b"\xff\xd8\0\0\0\2" + SCAN + b"\xff\xd9", False, id="marker missing"),
         pytest.param(
-            ".jpg", b"\xff\xd8" + SCAN + b"\xff\xd9" + bytes(65_534), True, id="a phone's addition"
+            ".jpg",
+            b"\xff\xd8" + SCAN + b"\xff\xd9" + bytes(65_534),
+            True,
+            id="trailing data",
         ),
         pytest.param(
-            ".jpg", b"\xff\xd8" + SCAN + b"\xff\xd9" + bytes(65_535), False, id="a larger one"
+            ".jpg",
+            b"\xff\xd8" + SCAN + b"\xff\xd9" + bytes(65_535),
+            False,
+            id="more trailing data",
         ),
         pytest.param(".png", bytes(8) + CHUNK * 3 + END, True, id="a PNG"),
         pytest.param(".png", bytes(8) + CHUNK * 3, False, id="a PNG without its end"),
@@ -532,22 +544,22 @@ PREVIEW = b"\xff\xe0" + number(6, 2) + b"\xff\xd9\xff\xd9"
         pytest.param(".webp", b"RIFF\5\0\0\0WEBP", False, id="a WebP that is cut"),
         pytest.param(".webp", b"RIFF\4\0\0\1WEBP", False, id="a large WebP that is cut"),
         pytest.param(".gif", b"\0;", True, id="a GIF"),
-        pytest.param(".gif", b"GIF\0;\0", False, id="a GIF with something behind it"),
+        pytest.param(".gif", b"GIF\0;\0", False, id="a GIF with trailing data"),
         pytest.param(".gif", b";", False, id="a GIF of one byte"),
     ],
 )
-def test_a_picture_says_whether_it_is_whole(extension: str, content: bytes, whole: bool) -> None:
+def test_a_picture_shows_whether_it_is_whole(extension: str, content: bytes, whole: bool) -> None:
     assert is_whole(BytesIO(content), FileKind("image", extension)) is whole
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_in_a_movie_are_read_without_a_fault(content: bytes) -> None:
+def test_any_bytes_in_a_movie_are_read_without_an_error(content: bytes) -> None:
     for file in (content, box(b"moov", content), box(b"moov", box(b"trak", content))):
         read_movie(BytesIO(file))
         ends_early(BytesIO(file))
 
 
-def test_a_box_may_end_where_no_file_can(tmp_path: Path) -> None:
+def test_a_box_may_claim_an_impossible_end(tmp_path: Path) -> None:
     path = tmp_path / "file"
     huge = b"\0\0\0\1" + b"free" + b"\xff" * 8
     path.write_bytes(box(b"ftyp", b"isom\0\0\0\0isom") + huge + bytes(100))

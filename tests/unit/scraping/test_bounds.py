@@ -1,4 +1,4 @@
-"""How many posts are asked for at a time, in which order, and that a cool-down stops all."""
+"""How many posts query Instagram at a time, in which order, and how a cool-down stops them."""
 
 import asyncio
 import queue
@@ -23,14 +23,14 @@ from tests.process import PATIENCE_SECONDS
 
 
 class Source:
-    """Finds no post, after :meth:`answer`; asks a second time for the post ``again``."""
+    """Finds no post, once :meth:`answer` is called; makes a second query for the post ``again``."""
 
     def __init__(self) -> None:
         self.begun: list[str] = []
-        self.asked: list[str] = []
+        self.queried: list[str] = []
         self.most = 0
-        self.files_may_come = threading.Event()
-        self._asking = 0
+        self.files_may_download = threading.Event()
+        self._running = 0
         self._answers: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
     def answer(self, error: Exception | None = None) -> None:
@@ -39,28 +39,28 @@ class Source:
     def fetch(self, fetch: Fetch, _: Path, *, asking: Asking) -> Post:
         self.begun.append(fetch.shortcode)
         with suppress(PostForbidden):
-            self._ask(fetch.shortcode, asking)
-        self.files_may_come.wait(PATIENCE_SECONDS)
+            self._query(fetch.shortcode, asking)
+        self.files_may_download.wait(PATIENCE_SECONDS)
         if fetch.shortcode == "again":
-            self._ask(fetch.shortcode, asking)
+            self._query(fetch.shortcode, asking)
         raise PostNotFound
 
     def open_share_link(self, path: str, _: float) -> str:
         raise AssertionError(path)
 
-    def _ask(self, shortcode: str, asking: Asking) -> None:
+    def _query(self, shortcode: str, asking: Asking) -> None:
         with asking():
-            self.asked.append(shortcode)
-            self._asking += 1
-            self.most = max(self.most, self._asking)
+            self.queried.append(shortcode)
+            self._running += 1
+            self.most = max(self.most, self._running)
             error = self._answers.get(timeout=PATIENCE_SECONDS)
-            self._asking -= 1
+            self._running -= 1
             if error is not None:
                 raise error
 
 
 class Scrapes:
-    """Scrapes that are under way at the same time; one may ask at a time."""
+    """Concurrent scrapes, of which one may query Instagram at a time."""
 
     def __init__(self, root: Path, seconds: float) -> None:
         self.source = Source()
@@ -93,7 +93,7 @@ async def scraping(root: Path, seconds: float) -> AsyncIterator[Scrapes]:
     await library.open()
     scrapes = Scrapes(root, seconds)
     yield scrapes
-    scrapes.source.files_may_come.set()
+    scrapes.source.files_may_download.set()
     await scrapes.scraper.close()
 
 
@@ -103,24 +103,24 @@ async def scrapes(tmp_path: Path) -> AsyncIterator[Scrapes]:
         yield made
 
 
-async def test_posts_are_asked_for_in_the_order_they_came(scrapes: Scrapes) -> None:
+async def test_posts_are_queried_in_the_order_they_came(scrapes: Scrapes) -> None:
     source = scrapes.source
     await scrapes.start("one", "two", "three", "four")
-    source.files_may_come.set()
+    source.files_may_download.set()
     for _ in range(4):
         source.answer()
     assert await scrapes.outcomes() == [PostNotFound] * 4
-    assert source.asked == ["one", "two", "three", "four"]
+    assert source.queried == ["one", "two", "three", "four"]
     assert source.most == 1
 
 
-async def test_next_post_is_asked_for_while_files_come(scrapes: Scrapes) -> None:
+async def test_next_post_is_queried_while_files_download(scrapes: Scrapes) -> None:
     source = scrapes.source
     await scrapes.start("one", "two")
     source.answer()
-    await until(lambda: source.asked == ["one", "two"])
+    await until(lambda: source.queried == ["one", "two"])
     source.answer()
-    source.files_may_come.set()
+    source.files_may_download.set()
     assert await scrapes.outcomes() == [PostNotFound] * 2
 
 
@@ -128,32 +128,32 @@ async def test_second_query_waits_behind_posts_that_came_earlier(scrapes: Scrape
     source = scrapes.source
     await scrapes.start("again", "two", "three")
     source.answer()
-    await until(lambda: source.asked == ["again", "two"])
-    source.files_may_come.set()
+    await until(lambda: source.queried == ["again", "two"])
+    source.files_may_download.set()
     for _ in range(3):
         source.answer()
     assert await scrapes.outcomes() == [PostNotFound] * 3
-    assert source.asked == ["again", "two", "three", "again"]
+    assert source.queried == ["again", "two", "three", "again"]
     assert source.most == 1
 
 
-async def test_query_that_failed_lets_the_next_post_be_asked_for(scrapes: Scrapes) -> None:
+async def test_failed_query_frees_the_slot(scrapes: Scrapes) -> None:
     source = scrapes.source
     await scrapes.start("again", "two")
     source.answer(PostForbidden())
-    await until(lambda: source.asked == ["again", "two"])
-    source.files_may_come.set()
+    await until(lambda: source.queried == ["again", "two"])
+    source.files_may_download.set()
     source.answer()
     source.answer()
     assert await scrapes.outcomes() == [PostNotFound] * 2
-    assert source.asked == ["again", "two", "again"]
+    assert source.queried == ["again", "two", "again"]
 
 
-async def test_limit_stops_posts_that_wait_for_a_query(scrapes: Scrapes) -> None:
+async def test_limit_stops_waiting_posts(scrapes: Scrapes) -> None:
     await scrapes.start("one", "two", "three")
     scrapes.source.answer(RateLimited())
     assert await scrapes.outcomes() == [RateLimited, CoolingDown, CoolingDown]
-    assert scrapes.source.asked == ["one"]
+    assert scrapes.source.queried == ["one"]
 
 
 async def test_second_query_waits_at_most_until_the_deadline(
@@ -164,8 +164,8 @@ async def test_second_query_waits_at_most_until_the_deadline(
         source = scrapes.source
         await scrapes.start("again", "two")
         source.answer()
-        source.files_may_come.set()
-        # The other one is never answered in time.
+        source.files_may_download.set()
+        # The query for "two" is not answered in time.
         assert await scrapes.outcomes() == [DeadlineExceeded] * 2
-        assert source.asked == ["again", "two"]
+        assert source.queried == ["again", "two"]
         source.answer()

@@ -1,4 +1,4 @@
-"""Since when Instagram refuses: an hour of limits, and nothing else."""
+"""When a series of limits counts as lasting."""
 
 from pathlib import Path
 from unittest.mock import AsyncMock, Mock
@@ -27,29 +27,27 @@ def refusals(tmp_path: Path, clock: Clock) -> Refusals:
     return Refusals(tmp_path / "refusals.json", now=clock)
 
 
-async def test_limits_count_after_an_hour_until_an_answer(refusals: Refusals, clock: Clock) -> None:
+async def test_limits_last_after_an_hour_until_an_answer(refusals: Refusals, clock: Clock) -> None:
     for _ in range(12):
-        await refusals.note_limit(300)
+        await refusals.record_limit(300)
         assert not refusals.have_lasted
         clock.now += 300
     assert refusals.have_lasted
-    await refusals.note_answer()
+    await refusals.record_answer()
     assert not refusals.have_lasted
 
 
-async def test_one_short_limit_says_nothing_of_the_hour_after(
-    refusals: Refusals, clock: Clock
-) -> None:
-    await refusals.note_limit(300)
+async def test_a_short_limit_does_not_last(refusals: Refusals, clock: Clock) -> None:
+    await refusals.record_limit(300)
     clock.now += 2 * HOUR
     assert not refusals.have_lasted
-    # What happened in between, nobody knows.
-    await refusals.note_limit(300)
+    # What happened in between is unknown.
+    await refusals.record_limit(300)
     assert not refusals.have_lasted
 
 
-async def test_a_long_limit_counts_after_an_hour(refusals: Refusals, clock: Clock) -> None:
-    await refusals.note_limit(24 * HOUR)
+async def test_a_long_limit_lasts_after_an_hour(refusals: Refusals, clock: Clock) -> None:
+    await refusals.record_limit(24 * HOUR)
     assert not refusals.have_lasted
     clock.now += HOUR
     assert refusals.have_lasted
@@ -58,8 +56,8 @@ async def test_a_long_limit_counts_after_an_hour(refusals: Refusals, clock: Cloc
 async def test_a_shorter_limit_does_not_shorten_a_longer_one(
     refusals: Refusals, clock: Clock
 ) -> None:
-    await refusals.note_limit(2 * HOUR)
-    await refusals.note_limit(60)
+    await refusals.record_limit(2 * HOUR)
+    await refusals.record_limit(60)
     clock.now += HOUR
     assert refusals.have_lasted
 
@@ -70,27 +68,27 @@ async def test_refusals_survive_a_restart_and_damage(
 ) -> None:
     path = tmp_path / "refusals.json"
     first = Refusals(path, now=clock)
-    await first.note_limit(2 * HOUR)
+    await first.record_limit(2 * HOUR)
     clock.now += HOUR
     other = Refusals(path, now=clock)
     assert other.have_lasted
     if damage is not None:
         path.write_text(damage)
         assert not other.have_lasted
-    await other.note_answer()
+    await other.record_answer()
     assert not Refusals(path, now=clock).have_lasted
 
 
-async def test_a_wrong_clock_makes_no_hour(refusals: Refusals, clock: Clock) -> None:
-    await refusals.note_limit(300)
+async def test_a_clock_change_does_not_make_limits_last(refusals: Refusals, clock: Clock) -> None:
+    await refusals.record_limit(300)
     clock.now -= 5 * HOUR
-    await refusals.note_limit(300)
+    await refusals.record_limit(300)
     clock.now += 6 * HOUR
     assert not refusals.have_lasted
 
 
 @pytest.mark.parametrize(
-    ("error", "noted"),
+    ("error", "recorded"),
     [
         (RateLimited(retry_after=7), "limit 7"),
         (RateLimited(), "limit 5"),
@@ -100,15 +98,15 @@ async def test_a_wrong_clock_makes_no_hour(refusals: Refusals, clock: Clock) -> 
         (InstagramUnreachable(), ""),
     ],
 )
-async def test_the_scraper_notes_limits_and_answers(
-    tmp_path: Path, error: Exception, noted: str
+async def test_the_scraper_records_limits_and_answers(
+    tmp_path: Path, error: Exception, recorded: str
 ) -> None:
     library = Library(tmp_path / "media")
     await library.open()
     seen: list[str] = []
     refusals = Mock(
-        note_limit=AsyncMock(side_effect=lambda seconds: seen.append(f"limit {seconds:g}")),
-        note_answer=AsyncMock(side_effect=lambda: seen.append("answer")),
+        record_limit=AsyncMock(side_effect=lambda seconds: seen.append(f"limit {seconds:g}")),
+        record_answer=AsyncMock(side_effect=lambda: seen.append("answer")),
     )
     scraper = Scraper(
         library,
@@ -126,4 +124,4 @@ async def test_the_scraper_notes_limits_and_answers(
         await scraper.scrape("abcde", "https://www.instagram.com/p/abcde/")
     await scraper.close()
     await library.close()
-    assert " ".join(seen) == noted
+    assert " ".join(seen) == recorded

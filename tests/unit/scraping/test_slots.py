@@ -1,4 +1,4 @@
-"""The right to query Instagram: its order, and who gives it back when."""
+"""The slots for queries: in which order posts get them, and when they are released."""
 
 import threading
 import time
@@ -13,24 +13,24 @@ from tests.process import PATIENCE_SECONDS
 
 
 class Queue:
-    """Posts that queue for the right of one at a time; :attr:`asked` are those that had it."""
+    """Posts that queue for a single slot; :attr:`queried` are those that had it."""
 
     def __init__(self) -> None:
-        self.slots, self.asked = Slots(1), list[str]()
+        self.slots, self.queried = Slots(1), list[str]()
         self._stack = ExitStack()
 
     def place(self, *, seconds: float = PATIENCE_SECONDS) -> Slot:
         return self._stack.enter_context(self.slots.queue(time.monotonic() + seconds))
 
-    def ask(self, slot: Slot, name: str, error: Exception | None = None) -> None:
-        with slot.asking():
-            self.asked.append(name)
+    def query(self, slot: Slot, name: str, error: Exception | None = None) -> None:
+        with slot.held():
+            self.queried.append(name)
             if error:
                 raise error
 
     def begin(self, slot: Slot, name: str) -> Callable[[], None]:
-        """Ask in a thread; return what waits for its end."""
-        thread = threading.Thread(target=self.ask, args=(slot, name), daemon=True)
+        """Hold the slot in a thread; return a function that waits for the thread to end."""
+        thread = threading.Thread(target=self.query, args=(slot, name), daemon=True)
         thread.start()
 
         def end() -> None:
@@ -45,89 +45,89 @@ def queue() -> Queue:
     return Queue()
 
 
-def test_posts_ask_in_the_order_in_which_they_queued(queue: Queue) -> None:
+def test_posts_get_slots_in_the_order_they_queued(queue: Queue) -> None:
     first, second, third = queue.place(), queue.place(), queue.place()
     ends = [queue.begin(third, "third"), queue.begin(second, "second")]
     assert queue.slots.waiting == 2
-    queue.ask(first, "first")
+    queue.query(first, "first")
     for end in ends:
         end()
-    assert queue.asked == ["first", "second", "third"]
+    assert queue.queried == ["first", "second", "third"]
     assert queue.slots.waiting == 0
 
 
 def test_second_query_queues_at_the_end(queue: Queue) -> None:
     first, second = queue.place(), queue.place()
-    queue.ask(first, "first")
+    queue.query(first, "first")
     end = queue.begin(first, "again")
-    queue.ask(second, "second")
+    queue.query(second, "second")
     end()
-    assert queue.asked == ["first", "second", "again"]
+    assert queue.queried == ["first", "second", "again"]
 
 
-def test_post_that_asks_nothing_gives_its_place_to_the_next(queue: Queue) -> None:
+def test_post_without_a_query_leaves_the_queue(queue: Queue) -> None:
     with queue.slots.queue(0):
         second = queue.place(seconds=0)
-        with pytest.raises(DeadlineExceeded), second.asking():
+        with pytest.raises(DeadlineExceeded), second.held():
             pass
         third = queue.place()
-    queue.ask(third, "third")
-    assert queue.asked == ["third"]
+    queue.query(third, "third")
+    assert queue.queried == ["third"]
 
 
-def test_refused_post_gives_its_slot_back_at_once(queue: Queue) -> None:
+def test_refused_post_releases_its_slot_at_once(queue: Queue) -> None:
     first, second = queue.place(), queue.place(seconds=0)
     with pytest.raises(PostForbidden):
-        queue.ask(first, "first", PostForbidden())
-    queue.ask(second, "second")
+        queue.query(first, "first", PostForbidden())
+    queue.query(second, "second")
 
 
-def test_limited_post_keeps_its_slot_to_its_end(queue: Queue) -> None:
+def test_limited_post_keeps_its_slot_until_it_ends(queue: Queue) -> None:
     with queue.slots.queue(0) as first:
         with pytest.raises(RateLimited):
-            queue.ask(first, "first", RateLimited())
+            queue.query(first, "first", RateLimited())
         second, third = queue.place(seconds=0), queue.place()
         with pytest.raises(DeadlineExceeded):
-            queue.ask(second, "second")
-    queue.ask(third, "third")
-    assert queue.asked == ["first", "third"]
+            queue.query(second, "second")
+    queue.query(third, "third")
+    assert queue.queried == ["first", "third"]
 
 
-def test_slot_given_back_twice_counts_once(queue: Queue) -> None:
+def test_slot_released_twice_counts_once(queue: Queue) -> None:
     with queue.slots.queue(0) as first:
-        queue.ask(first, "first")
+        queue.query(first, "first")
         first.leave()
     second, third = queue.place(), queue.place(seconds=0)
-    with second.asking(), pytest.raises(DeadlineExceeded):
-        queue.ask(third, "third")
+    with second.held(), pytest.raises(DeadlineExceeded):
+        queue.query(third, "third")
 
 
-def test_limit_after_the_end_keeps_no_slot(queue: Queue) -> None:
+def test_limit_after_the_end_releases_the_slot(queue: Queue) -> None:
     with queue.slots.queue(time.monotonic() + PATIENCE_SECONDS) as late:
-        queue.ask(late, "late")
+        queue.query(late, "late")
     with pytest.raises(RateLimited):
-        queue.ask(late, "later", RateLimited())
-    queue.ask(queue.place(seconds=0), "next")
-    assert queue.asked == ["late", "later", "next"]
+        queue.query(late, "later", RateLimited())
+    queue.query(queue.place(seconds=0), "next")
+    assert queue.queried == ["late", "later", "next"]
 
 
-def test_thread_of_an_ended_post_waits_no_longer(
+def test_thread_of_an_ended_post_stops_waiting(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, raised, has = threading.Event(), list[Exception](), Slots.has
 
-    def noted(slots: Slots, place: threading.Event) -> bool:
+    def recording(slots: Slots, place: threading.Event) -> bool:
         found = has(slots, place)
         begun.set()
         return found
 
     def ask(slot: Slot) -> None:
         try:
-            queue.ask(slot, "ended")
+            queue.query(slot, "ended")
         except DeadlineExceeded as error:
             raised.append(error)
 
-    monkeypatch.setattr(Slots, "has", noted)
+    monkeypatch.setattr(Slots, "has", recording)
     queue.place()
     with queue.slots.queue(time.monotonic() + 10 * PATIENCE_SECONDS) as slot:
         thread = threading.Thread(target=ask, args=[slot], daemon=True)
@@ -135,4 +135,4 @@ def test_thread_of_an_ended_post_waits_no_longer(
         assert begun.wait(PATIENCE_SECONDS)
     thread.join(PATIENCE_SECONDS)
     assert len(raised) == 1
-    assert queue.asked == []
+    assert queue.queried == []

@@ -1,4 +1,4 @@
-"""A stored post is never an error: a stale one is the answer where Instagram gives no newer one."""
+"""A stale post is returned if Instagram does not deliver a newer one."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -47,20 +47,20 @@ FAILURES = [
     MediaTooLarge(),
     DiskFull(),
     PermissionError(13, "Permission denied"),
-    KeyError("a fault of ours"),
+    KeyError("a bug of ours"),
 ]
 
 
 class Instagram:
-    """Fails with an error, or gives a fresh post; counts how often it was asked."""
+    """Fails with an error, or delivers a fresh post; counts the queries."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None
-        self.asked = 0
+        self.queries = 0
 
     def fetch(self, fetch: Fetch, folder: Path, **_: object) -> Post:
         shortcode = fetch.shortcode
-        self.asked += 1
+        self.queries += 1
         if self.error is not None:
             raise self.error
         (folder / f"{shortcode}.mp4").write_bytes(b"newer")
@@ -101,7 +101,7 @@ def store_stale(library: Library, shortcode: str = "abcde") -> None:
 
 
 @pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
-async def test_stale_post_is_answered_whatever_fails(
+async def test_stale_post_is_returned_whatever_fails(
     library: Library, instagram: Instagram, scraper: Scraper, error: Exception
 ) -> None:
     store_stale(library)
@@ -116,7 +116,7 @@ async def test_stale_post_is_answered_whatever_fails(
 
 
 @pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
-async def test_post_that_is_not_stored_stays_an_error(
+async def test_post_that_is_not_stored_raises_the_error(
     instagram: Instagram, scraper: Scraper, error: Exception
 ) -> None:
     instagram.error = error
@@ -124,7 +124,7 @@ async def test_post_that_is_not_stored_stays_an_error(
         await scraper.scrape("abcde", "")
 
 
-async def test_stale_post_is_fetched_again_once_instagram_gives_it(
+async def test_stale_post_is_downloaded_once_instagram_delivers_it(
     library: Library, instagram: Instagram, scraper: Scraper
 ) -> None:
     store_stale(library)
@@ -137,7 +137,7 @@ async def test_stale_post_is_fetched_again_once_instagram_gives_it(
 
 
 @pytest.mark.parametrize("error", [PostNotFound(), RateLimited(), InstagramUnreachable()])
-async def test_refused_stale_post_does_not_ask_again_at_once(
+async def test_refused_stale_post_is_not_queried_again_at_once(
     library: Library, instagram: Instagram, error: Exception
 ) -> None:
     scraper = make_scraper(library, instagram, cooldown=300)
@@ -146,11 +146,11 @@ async def test_refused_stale_post_does_not_ask_again_at_once(
     for _ in range(5):
         assert (await scraper.scrape("abcde", "")).cached
         assert await scraper.has("abcde")
-    assert instagram.asked == 1
+    assert instagram.queries == 1
     await scraper.close()
 
 
-async def test_refresh_ends_the_pause_of_a_stale_post(
+async def test_refresh_ends_the_wait_of_a_stale_post(
     library: Library, instagram: Instagram
 ) -> None:
     scraper = make_scraper(library, instagram, cooldown=300)
@@ -165,20 +165,20 @@ async def test_refresh_ends_the_pause_of_a_stale_post(
     await scraper.close()
 
 
-async def test_pauses_of_stale_posts_are_bounded(
+async def test_retry_times_of_stale_posts_are_bounded(
     library: Library, instagram: Instagram, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scrapper.scraping.scraper._MOST_PUT_OFF", 3)
+    monkeypatch.setattr("scrapper.scraping.scraper._MAX_RETRY_TIMES", 3)
     scraper = make_scraper(library, instagram, cooldown=300)
     instagram.error = PostNotFound()
     for number in range(5):
         store_stale(library, f"post_{number}")
         await scraper.scrape(f"post_{number}", "")
-    assert len(scraper._put_off) == 3
+    assert len(scraper._retry_at) == 3
     await scraper.close()
 
 
-async def test_stale_post_of_a_job_is_done_where_instagram_refuses(
+async def test_stale_post_of_a_job_is_done_if_instagram_refuses(
     library: Library, instagram: Instagram, scraper: Scraper
 ) -> None:
     store_stale(library)
@@ -188,11 +188,11 @@ async def test_stale_post_of_a_job_is_done_where_instagram_refuses(
     await jobs.add(job)
     await Runner(jobs, scraper, Patience(0)).run(job.id, 0)
     assert (job.posts[0].state, job.posts[0].status) == ("done", 200)
-    # No turn at Instagram is needed for it.
+    # The post needs no query.
     assert await scraper.has("abcde")
 
 
-async def test_answer_from_disk_counts_as_cache_hit_once(
+async def test_post_from_disk_counts_as_one_cache_hit(
     library: Library, instagram: Instagram, scraper: Scraper
 ) -> None:
     hits = scraper._metrics.cache_hits._value
