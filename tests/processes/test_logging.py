@@ -66,6 +66,6 @@ def test_lines_before_the_service_listens_are_json_too(tmp_path: Path) -> None:
 
 def test_wrong_settings_are_reported_despite_wrong_log_settings(tmp_path: Path) -> None:
     service = Service(tmp_path, {"LOG_FORMAT": "xml", "LOG_LEVEL": "loud"})
-    service._start(PORT="0")
+    service.start(PORT="0")
     assert service.wait() == 2
     assert service.raw_log == []
