@@ -113,13 +113,16 @@ def damaged(path: Path) -> None:
 
 
 @pytest.mark.parametrize("put", [Path.unlink, damaged, *ODD])
-def test_a_stored_login_outlives_its_file(tmp_path: Path, put: Callable[[Path], None]) -> None:
+def test_a_stored_login_outlives_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put: Callable[[Path], None]
+) -> None:
+    monkeypatch.setattr("scrapper.instagram.login.session._SECONDS_BETWEEN_LOOKS", 0)
     path = tmp_path / "login.json"
     login = Login(stored=LoginFile(path))
     login.use({"sessionid": "one-of-8-or-more"}, "me")
     assert login.session()
     put(path)
-    login._look_again()
+    assert login.session()
     again = Login(stored=LoginFile(path)).session()
     assert again is not None
     assert again.cookies == {"sessionid": "one-of-8-or-more"}

@@ -30,12 +30,14 @@ async def test_each_of_many_calls_gets_its_own_answer(redis: SharedRedis) -> Non
 
 
 async def test_calls_under_way_end_before_the_scripts_close(redis: SharedRedis) -> None:
+    before = asyncio.all_tasks()
     scripts = GatheredScripts(redis)
     asked = asyncio.ensure_future(scripts.register_script(ECHO)(["key"], [0]))
+    await asyncio.sleep(0)
     asked.cancel()
+    assert asyncio.all_tasks() - before - {asked}
     await scripts.close()
-    assert scripts._sending is not None
-    assert scripts._sending.done()
+    assert asyncio.all_tasks() == before
 
 
 async def test_many_calls_at_once_take_few_round_trips(

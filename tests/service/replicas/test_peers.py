@@ -224,7 +224,14 @@ async def test_a_message_of_another_version_does_no_harm(
             line.stored = True
         if not await landed:
             assert await waiting.take_turn()
-    assert not other._listening.done()
+    # It still hears of other posts.
+    async with other.line("later") as waiting:
+        async with one.line("later") as line:
+            await line.take_turn()
+            assert await waiting.take_turn() is None
+            landed = await wait_in_line(redis_server, waiting)
+            line.stored = True
+        assert await landed
 
 
 async def test_redis_tasks_end_whenever_they_are_cancelled(

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from requests.cookies import RequestsCookieJar
 from structlog.testing import capture_logs
 
 from scrapper.errors import (
@@ -507,12 +508,19 @@ def test_a_source_of_the_account_that_rests_is_not_asked(stage: Stage) -> None:
     assert stage.tries({"api*": WHOLE}) == "api*"
 
 
+def give_cookie(context: Context, name: str, value: str) -> None:
+    """Set a cookie as an answer of Instagram does."""
+    jar = RequestsCookieJar()
+    jar.set(name, value, domain=".instagram.com")
+    context.update_cookies(jar)  # type: ignore[no-untyped-call]
+
+
 def test_cookies_that_instagram_rotates_are_kept(stage: Stage) -> None:
     used: list[Context] = []
 
     def rotate(context: Context) -> None:
         used.append(context)
-        context._session.cookies.set("csrftoken", "rotated-token", domain=".instagram.com")
+        give_cookie(context, "csrftoken", "rotated-token")
 
     for ask in (stage.find, stage.examine):
         stage.open(session=True).on_ask = rotate
@@ -710,7 +718,7 @@ def test_new_cookies_are_checked_before_they_count(
 
 def test_a_checked_session_has_the_cookies_that_instagram_added(stage: Stage) -> None:
     def add(context: Context) -> None:
-        context._session.cookies.set("mid", "m", domain=".instagram.com")
+        give_cookie(context, "mid", "m")
 
     stage.open().on_ask = add
     stage.answers = {"login": {"name": "someone"}}

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -213,20 +214,27 @@ async def test_usage_is_that_of_all_files_at_any_moment(library: Library) -> Non
     ],
     ids=str,
 )
-async def test_no_listing_looks_at_every_post(library: Library, search: Search) -> None:
+async def test_no_listing_looks_at_every_post(
+    tmp_path: Path, catalogue: Path, search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statements: list[str] = []
+
+    def traced(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        database: sqlite3.Connection = connect(*arguments, **options)
+        database.set_trace_callback(statements.append)
+        return database
+
+    connect = sqlite3.connect
+    monkeypatch.setattr("sqlite3.connect", traced)
+    library = Library(tmp_path / "media", catalogue=catalogue)
+    await library.open()
     store(library, "a-post")
-    await library.list(1, None, Search("nothing"))
-    assert library._catalogue
-    plans: list[str] = []
-    with library._catalogue._file.using() as database:
-        database.set_trace_callback(plans.append)
-        library._catalogue._file._lock.release()
-        try:
-            library._catalogue.newest(20, Cursor(1.0, "a-post"), search)
-        finally:
-            library._catalogue._file._lock.acquire()
-            database.set_trace_callback(None)
-        [statement] = [it for it in plans if it.startswith("SELECT")]
+    await library.list(20, None, Search("nothing"))
+    statements.clear()
+    await library.list(20, Cursor(1.0, "a-post"), search)
+    await library.close()
+    [statement] = [it for it in statements if it.startswith("SELECT") and "ORDER BY" in it]
+    with closing(connect(catalogue)) as database:
         steps = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}")]
     assert steps
     assert not [step for step in steps if step.startswith("SCAN posts")]
@@ -248,8 +256,7 @@ async def test_pages_of_a_search_neither_repeat_nor_miss_posts(library: Library)
 
 async def test_searches_that_wait_share_one_look_at_the_library(library: Library) -> None:
     store(library, "a-post", "sun")
-    assert library._catalogue
-    with patch.object(library._catalogue, "sync", wraps=library._catalogue.sync) as sync:
+    with patch.object(Catalogue, "sync", autospec=True, side_effect=Catalogue.sync) as sync:
         found_by_all = await asyncio.gather(*(found(library, "sun") for _ in range(200)))
     assert all(names == ["a-post"] for names in found_by_all)
     assert sync.call_count <= 2

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 import scrapper.library.disk
 import scrapper.library.stored
 from scrapper.library.post import MediaItem, Post
-from scrapper.library.publishing import Superseded
+from scrapper.library.publishing import Publisher, Superseded
 from scrapper.library.store import Library
 
 pytestmark = pytest.mark.blocks
@@ -378,7 +378,8 @@ async def test_a_post_removed_while_it_is_replaced_is_stored(
 
     def removed_first(one: Path, other: Path) -> bool:
         monkeypatch.setattr("scrapper.library.publishing.exchange", exchange)
-        library._publisher.remove("abcde")
+        # As another process does.
+        Publisher(library.root, abandoned_after=60).remove("abcde")
         return atomically and exchange(one, other)
 
     store(library)
