@@ -238,6 +238,10 @@ async def test_no_listing_looks_at_every_post(
         steps = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}")]
     assert steps
     assert not [step for step in steps if step.startswith("SCAN posts")]
+    if not search.text:
+        # The index has the posts in their order, and the page begins at its place.
+        [only] = steps
+        assert f"{search.sort}_at<?" in only
 
 
 async def test_pages_of_a_search_neither_repeat_nor_miss_posts(library: Library) -> None:
