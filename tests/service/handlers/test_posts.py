@@ -116,7 +116,6 @@ async def test_a_post_behind_a_symlink_is_hidden(
     assert (media_root.parent / "reel-real/post.json").exists()
 
 
-@both_modes
 async def test_posts_are_searched_for(instagram: StandIn, start_service: StartService) -> None:
     client = await start_service()
     await store(client, "reel-first", "reel-second")

@@ -428,7 +428,6 @@ async def test_our_own_pace_gives_a_429_before_instagram_is_asked(
     assert (await scrape(client, "reel-pace1"))[0] == 200
 
 
-@both_modes
 async def test_a_session_file_opens_gated_posts(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:

@@ -498,7 +498,6 @@ async def test_a_wrong_query_is_refused_too(start_service: StartService, query: 
 # ---- what is stored, and asked for otherwise
 
 
-@both_modes
 async def test_a_compatible_post_is_fetched_once_for_best(
     start_service: StartService,
     cdn: Cdn,
