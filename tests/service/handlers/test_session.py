@@ -146,7 +146,6 @@ async def test_a_session_has_the_limit_of_its_key(
         assert bob.headers["RateLimit-Remaining"] == "19"
 
 
-@pytest.mark.parametrize("mode", ["alone"], indirect=True)
 async def test_a_page_of_another_port_cannot_use_the_cookie(client: Client) -> None:
     cookie = await begin(client)
     assert await status(client, cookie, Origin="http://127.0.0.1:1") == 401

@@ -226,7 +226,6 @@ async def test_a_job_shows_what_became_of_its_webhook(
     assert len(receiver.calls) == 3
 
 
-@pytest.mark.parametrize("mode", ["alone"], indirect=True)
 async def test_a_webhook_s_state_survives_a_restart(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
