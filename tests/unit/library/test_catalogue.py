@@ -191,6 +191,8 @@ async def test_posts_are_listed_by_their_type(library: Library) -> None:
 async def test_usage_is_that_of_all_files_at_any_moment(library: Library) -> None:
     for number in range(3):
         store(library, f"post-{number}")
+    # A search waits until the catalogue is filled.
+    await found(library, "nothing")
     whole = await library.usage()
     assert await library.usage_now() == whole
     assert whole.posts == 3
