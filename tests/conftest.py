@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
@@ -21,7 +22,7 @@ from blockbuster import blockbuster_ctx
 from scrapper import assembly
 from scrapper.app import create_app
 from scrapper.handlers.resources import METRICS
-from scrapper.settings import Settings, load_settings
+from scrapper.settings import Settings, load_settings, near_misses
 from tests.instagram import StandIn
 from tests.instagram.dash import Cdn, make_streams
 from tests.process import PATIENCE_SECONDS, Process
@@ -36,6 +37,9 @@ hypothesis.settings.load_profile("tests")
 
 Client = TestClient[Request, Application]
 StartService = Callable[..., Awaitable[Client]]
+
+_ALSO_READ = r"(audio|aws|notify|otel|s3)_.*|.*_proxy|columns|force_color"
+"""The lower-case names of variables that plugins, libraries and commands read."""
 
 both_modes = pytest.mark.parametrize("mode", ["alone", "with Redis"], indirect=True)
 """Run the test once with a standalone service, and once with a replica that uses Redis."""
@@ -97,11 +101,19 @@ def cdn(instagram: StandIn, streams: Mapping[str, Path]) -> Cdn:
     return Cdn(instagram, streams)
 
 
-@pytest.fixture(autouse=True)
-def no_inherited_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove settings in the developer's environment, which must not affect the tests."""
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
+@pytest.fixture(scope="session", autouse=True)
+def no_inherited_settings() -> Iterator[None]:
+    """Remove from the developer's environment whatever the service, a plugin or a command reads.
+
+    Commands also warn about names similar to those of settings, so these go too.
+    """
+    similar = {name for name, _ in near_misses(os.environ)}
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name in list(os.environ):
+            text = name.lower()
+            if name in similar or text in Settings.model_fields or re.fullmatch(_ALSO_READ, text):
+                monkeypatch.delenv(name)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -87,14 +87,15 @@ class Process:
         self.raw_log: list[str] = []
 
     def __enter__(self) -> Self:
-        self._start()
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
             self.kill()
 
-    def _start(self, **more: str) -> None:
+    def start(self, **more: str) -> None:
+        """Start it, with *more* in its environment, and wait for nothing."""
         environment = {**more, **self.environment}
         self._process: Fork | subprocess.Popen[str]
         if self._is_fork:
@@ -160,7 +161,7 @@ class Worker(Process):
         super().__init__(("scrapper", "worker"), media_root, environment, **options)
 
     def __enter__(self) -> Self:
-        self._start()
+        self.start()
         wait_for(lambda: self.logged("working") == 1)
         return self
 
@@ -192,7 +193,7 @@ class Service(Process):
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.verify = str(self._authority) if self._authority else True
-        self._start(PORT=str(port))
+        self.start(PORT=str(port))
         wait_for(lambda: self._is_up)
         return self
 

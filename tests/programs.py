@@ -10,7 +10,10 @@ import pytest
 
 from tests.process import PATIENCE_SECONDS
 
-__all__ = ["output_of", "program"]
+__all__ = ["PROXIES", "output_of", "program"]
+
+PROXIES = {name: value for name, value in os.environ.items() if name.upper().endswith("_PROXY")}
+"""The tester's own proxies, for programs that download; the tests' environment lacks them."""
 
 
 def program(name: str, *, packages: str = "") -> str:

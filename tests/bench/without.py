@@ -115,7 +115,7 @@ def _script_search() -> None:
     def every_script(html: bytes, _: Shortcode) -> list[bytes]:
         return re.findall(rb'<script type="application/json"[^>]*>(.*?)</script>', html)
 
-    _replace(scrapper.instagram.sources.page, "_scripts_of", every_script)
+    _replace(scrapper.instagram.sources.page, "json_scripts_of", every_script)
 
 
 def _no_delay() -> None:

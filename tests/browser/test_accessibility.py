@@ -9,9 +9,6 @@ from playwright.async_api import Page, expect
 from tests.browser.opening import REEL, NewPage, get_posts, tile, tiles
 from tests.conftest import Client, StartService
 from tests.instagram import StandIn
-from tests.process import PATIENCE_SECONDS
-
-expect.set_options(timeout=PATIENCE_SECONDS * 1000)
 
 KEY = "a-key-of-the-tests"
 LOOKS = [(1280, "light"), (320, "dark")]

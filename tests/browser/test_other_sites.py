@@ -164,7 +164,6 @@ def download_url(client: Client, name: str, form: str = "") -> str:
     return form.replace("</form>", f"{fields}</form>").format(client.make_url("/download"))
 
 
-@pytest.mark.parametrize("mode", ["alone"], indirect=True)
 @pytest.mark.parametrize("evil_page", ["same-site", "cross-site"], indirect=True)
 async def test_no_load_by_another_site_starts_a_download(
     instagram: StandIn, start_service: StartService, evil_page: Page
@@ -188,7 +187,6 @@ async def test_no_load_by_another_site_starts_a_download(
     assert instagram.requests() == 0
 
 
-@pytest.mark.parametrize("mode", ["alone"], indirect=True)
 @pytest.mark.parametrize("evil_page", ["same-site", "cross-site"], indirect=True)
 async def test_a_visit_from_another_site_starts_a_download(
     instagram: StandIn, start_service: StartService, evil_page: Page

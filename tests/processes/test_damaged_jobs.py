@@ -31,7 +31,7 @@ def test_a_failed_start_never_listens(media_root: Path, capfd: pytest.CaptureFix
     media_root.mkdir()
     (media_root / ".incoming").symlink_to("/dev/null")
     service = Service(media_root)
-    service._start(PORT="0")
+    service.start(PORT="0")
     assert service.wait() != 0
     assert service.logged("listening") == 0
     assert capfd.readouterr().err

@@ -424,7 +424,7 @@ def test_a_worker_without_redis_url_names_the_setting(
     media_root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     process = Worker(media_root, {})
-    process._start()
+    process.start()
     assert process.wait() == 2
     assert "REDIS_URL" in capfd.readouterr().err
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.process import Service
-from tests.programs import output_of, program
+from tests.programs import PROXIES, output_of, program
 
 ROOT = Path(__file__).resolve().parents[2]
 LOGS = ROOT / "deploy/logs"
@@ -132,7 +132,8 @@ def lines(tmp_path: Path) -> list[str]:
 
 def test_vector_keeps_every_line(lines: list[str], tmp_path: Path) -> None:
     program("npm", packages="nodejs npm")
-    output_of(["npm", "install", "--no-fund", "--no-audit", VECTOR_LANGUAGE], folder=tmp_path)
+    install = ["npm", "install", "--no-fund", "--no-audit", VECTOR_LANGUAGE]
+    output_of(install, folder=tmp_path, environment=PROXIES)
     source = vector()["transforms"]["parsed"]["source"]
     (tmp_path / "input.json").write_text(json.dumps([source, *lines]))
     (tmp_path / "run.js").write_text(RUN)

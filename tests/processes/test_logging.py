@@ -66,6 +66,6 @@ def test_lines_before_the_service_listens_are_json(tmp_path: Path) -> None:
 
 def test_invalid_log_settings_are_reported(tmp_path: Path) -> None:
     service = Service(tmp_path, {"LOG_FORMAT": "xml", "LOG_LEVEL": "loud"})
-    service._start(PORT="0")
+    service.start(PORT="0")
     assert service.wait() == 2
     assert service.raw_log == []

@@ -18,7 +18,7 @@ from requirements.check_wheels import ARCHITECTURES, wheel_options
 from scrapper import __version__
 from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS, free_port, wait_for_answer
-from tests.programs import output_of
+from tests.programs import PROXIES, output_of
 
 pytestmark = pytest.mark.blocks
 
@@ -28,7 +28,7 @@ UV: tuple[str | Path, ...] = (sys.executable, "-m", "uv")
 URL = "https://www.instagram.com/reel/reel-package/"
 # uv and pip bring their own certificates, but a mirror may need those of the system.
 _CERTIFICATES = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile
-TRUST = {name: _CERTIFICATES for name in ("SSL_CERT_FILE", "PIP_CERT") if _CERTIFICATES}
+TRUST = {name: _CERTIFICATES for name in ("SSL_CERT_FILE", "PIP_CERT") if _CERTIFICATES} | PROXIES
 VERSION_LINE = f"instagram-scrapper {__version__}\n"
 
 
@@ -112,7 +112,8 @@ def _normal(requirement: str) -> tuple[str, frozenset[str]]:
 @pytest.mark.parametrize("architecture", ARCHITECTURES.values())
 def test_a_plain_install_compiles_nothing(wheel: Path, architecture: str, tmp_path: Path) -> None:
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run"]
-    output_of([*install, *wheel_options(architecture, tmp_path), f"{wheel}[otel,redis,s3]"])
+    install += wheel_options(architecture, tmp_path)
+    output_of([*install, f"{wheel}[otel,redis,s3]"], environment=TRUST)
 
 
 def test_the_installed_command_serves_posts(

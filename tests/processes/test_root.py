@@ -19,7 +19,7 @@ def test_a_second_process_exits_with_2_and_a_reason(
     with Service(media_root, instagram.environment) as first:
         (media_root / ".incoming" / "download").mkdir()
         second = Service(media_root)
-        second._start(PORT="0")
+        second.start(PORT="0")
         assert second.wait() == 2
         assert "another process uses" in capfd.readouterr().err
         assert (media_root / ".incoming" / "download").exists()
@@ -34,7 +34,7 @@ def test_only_replicas_share_a_folder(redis_server: RedisServer, media_root: Pat
     environment = {"REDIS_URL": redis_server.url}
     with Service(media_root, environment), Service(media_root, environment):
         alone = Service(media_root)
-        alone._start(PORT="0")
+        alone.start(PORT="0")
         assert alone.wait() == 2
 
 

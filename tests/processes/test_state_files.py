@@ -99,7 +99,7 @@ def test_a_file_of_a_later_release_prevents_the_start(
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA user_version = 7")
     service = Service(media_root, environment, python_path=tmp_path)
-    service._start(PORT="0")
+    service.start(PORT="0")
     assert service.wait() == 2
     complaint = capfd.readouterr().err
     assert str(path) in complaint
@@ -168,7 +168,7 @@ def test_a_setting_that_names_a_fifo_prevents_the_start(
     if "SESSION" in name:
         environment["INSTAGRAM_USERNAME"] = "me"
     service = Service(media_root, environment)
-    service._start(PORT="0")
+    service.start(PORT="0")
     assert service.wait() == 2
     complaint = capfd.readouterr().err
     assert f"{name}: {tmp_path / 'fifo'} cannot be read: Not a regular file" in complaint

@@ -114,14 +114,15 @@ def damaged(path: Path) -> None:
 
 @pytest.mark.parametrize("put", [Path.unlink, damaged, *SPECIAL])
 def test_a_stored_login_survives_the_loss_of_its_file(
-    tmp_path: Path, put: Callable[[Path], None]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put: Callable[[Path], None]
 ) -> None:
+    monkeypatch.setattr("scrapper.instagram.login.session._SECONDS_BETWEEN_RELOADS", 0)
     path = tmp_path / "login.json"
     login = Login(stored=LoginFile(path))
     login.use({"sessionid": "one-of-8-or-more"}, "me")
     assert login.session()
     put(path)
-    login._try_reload()
+    assert login.session()
     again = Login(stored=LoginFile(path)).session()
     assert again is not None
     assert again.cookies == {"sessionid": "one-of-8-or-more"}

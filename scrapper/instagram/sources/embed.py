@@ -15,7 +15,7 @@ from scrapper.instagram.safe_json import parse_json
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.verdict import Reason, Refused
 
-__all__ = ["ask"]
+__all__ = ["ask", "lacks_video", "node_in"]
 
 _KEY = b'"contextJSON"'
 _TEXT = re.compile(_KEY + rb'\s?:\s?("(?:[^"\\]++|\\.)*+")', re.DOTALL)
@@ -34,14 +34,14 @@ def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
     refused = refusal_of_page(response, with_session=context.is_logged_in, route=route)
     if refused is not None:
         raise Refused(Reason.CLOSED) if refused.reason is Reason.GONE else refused
-    node = _node_in(response.content)
+    node = node_in(response.content)
     media = to_current_shape(node) if node else None
-    if media is None or not belongs_to(media, shortcode) or _lacks_video(media):
+    if media is None or not belongs_to(media, shortcode) or lacks_video(media):
         raise Refused(Reason.CLOSED)
     return media
 
 
-def _node_in(html: bytes) -> dict[str, Any] | None:
+def node_in(html: bytes) -> dict[str, Any] | None:
     """Return the post in the page, or None if Instagram left it out."""
     found = _TEXT.match(html, html.find(_KEY))
     if found is None:
@@ -58,7 +58,8 @@ def _node_in(html: bytes) -> dict[str, Any] | None:
     return None
 
 
-def _lacks_video(media: dict[str, Any]) -> bool:
+def lacks_video(media: dict[str, Any]) -> bool:
+    """Whether *media* is a video of which the page has no URL and no manifest."""
     versions = media.get("video_versions")
     has_parts = bool(media.get("video_dash_manifest"))
     return versions is not None and not (versions[0]["url"] or has_parts)

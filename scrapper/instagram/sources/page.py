@@ -19,7 +19,7 @@ from scrapper.instagram.safe_json import parse_json
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.verdict import Reason, Refused, location_of
 
-__all__ = ["ask"]
+__all__ = ["ask", "json_scripts_of"]
 
 _SCRIPT, _SCRIPT_END = b"<script", b"</script>"
 _JSON_TYPE = b"application/json"
@@ -81,7 +81,7 @@ def _read(html: bytes, shortcode: Shortcode, route: bytes | None) -> dict[str, A
         Refused: the post is gated, or the page was not understood.
     """
     unread = route is None
-    for script in _scripts_of(html, shortcode):
+    for script in json_scripts_of(html, shortcode):
         with suppress(ValueError):
             media = find_in_page(parse_json(script), shortcode)
             if media is not None:
@@ -92,7 +92,7 @@ def _read(html: bytes, shortcode: Shortcode, route: bytes | None) -> dict[str, A
     return None
 
 
-def _scripts_of(html: bytes, shortcode: Shortcode) -> Iterator[bytes]:
+def json_scripts_of(html: bytes, shortcode: Shortcode) -> Iterator[bytes]:
     """Yield the JSON scripts that may contain the post, at most eight."""
     code, count, end, mention = shortcode.code.encode(), 0, 0, -1
     while count < _MAX_SCRIPTS:

@@ -4,14 +4,14 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.instagram import StandIn
 from tests.process import Service
-from tests.programs import output_of, program
+from tests.programs import PROXIES, output_of, program
 
 KEY = "a-key-of-the-clients"
 HERE = Path(__file__).parent
@@ -44,14 +44,16 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("node")
     for name in ("package.json", "tsconfig.json"):
         shutil.copy(HERE / name, folder)
-    run(["npm", "install", "--no-package-lock", "--no-fund", "--no-audit"], folder)
+    run(["npm", "install", "--no-package-lock", "--no-fund", "--no-audit"], folder, PROXIES)
     return folder
 
 
-def run(command: Sequence[str | Path], folder: Path) -> str:
+def run(
+    command: Sequence[str | Path], folder: Path, environment: Mapping[str, str] | None = None
+) -> str:
     path = os.pathsep.join([str(BIN), os.environ["PATH"]])
-    environment = {"PATH": path, "NO_COLOR": "1", "REDOCLY_TELEMETRY": "off"}
-    return output_of(command, folder=folder, environment=environment)
+    ours = {"PATH": path, "NO_COLOR": "1", "REDOCLY_TELEMETRY": "off"}
+    return output_of(command, folder=folder, environment={**ours, **(environment or {})})
 
 
 def shown(language: str, service: Service, *, begins: str = "") -> str:

@@ -123,7 +123,6 @@ async def test_a_post_behind_a_symlink_is_hidden(
     assert (media_root.parent / "reel-real/post.json").exists()
 
 
-@both_modes
 async def test_posts_can_be_searched(instagram: StandIn, start_service: StartService) -> None:
     client = await start_service()
     await store(client, "reel-first", "reel-second")

@@ -428,7 +428,6 @@ async def test_an_exceeded_pace_causes_no_request_to_instagram(
     assert (await scrape(client, "reel-pace1"))[0] == 200
 
 
-@both_modes
 async def test_a_session_file_gives_access_to_gated_posts(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:

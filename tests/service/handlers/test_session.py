@@ -132,7 +132,8 @@ async def test_a_session_has_the_limit_of_its_key(
 ) -> None:
     keys = tmp_path / "keys"
     await asyncio.to_thread(keys.write_text, f"anna:the-key-of-anna:{limit}\nbob:the-key-of-bob\n")
-    client = await start_service(API_KEYS_FILE=str(keys), RATE_LIMIT_MAX_REQUESTS="20")
+    limits = {"RATE_LIMIT_MAX_REQUESTS": "20", "RATE_LIMIT_WINDOW_SECONDS": "3600"}
+    client = await start_service(API_KEYS_FILE=str(keys), **limits)
     async with client.post("/session", headers={"X-API-Key": "the-key-of-anna"}) as response:
         headers = {"Cookie": response.headers["Set-Cookie"].partition(";")[0]}
     client.session.cookie_jar.clear()
@@ -146,7 +147,6 @@ async def test_a_session_has_the_limit_of_its_key(
         assert bob.headers["RateLimit-Remaining"] == "19"
 
 
-@pytest.mark.parametrize("mode", ["alone"], indirect=True)
 async def test_a_page_on_another_port_cannot_use_the_cookie(client: Client) -> None:
     cookie = await begin(client)
     assert await status(client, cookie, Origin="http://127.0.0.1:1") == 401

@@ -41,7 +41,7 @@ def refuse_all(instagram: StandIn) -> None:
 async def test_posts_beyond_the_pace_wait_and_resume_automatically(
     instagram: StandIn, start_service: StartService
 ) -> None:
-    client = await start_service(INSTAGRAM_MAX_QUERIES="3", INSTAGRAM_WINDOW_SECONDS="1", **PATIENT)
+    client = await start_service(INSTAGRAM_MAX_QUERIES="3", INSTAGRAM_WINDOW_SECONDS="2", **PATIENT)
     job = await submit(client, *(f"reel-paced-{number}" for number in range(6)))
     assert {post["state"] for post in job["posts"]} == {"queued"}
     seen = set()

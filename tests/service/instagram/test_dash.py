@@ -498,7 +498,6 @@ async def test_invalid_query_parameter_is_refused(start_service: StartService, q
 # ---- a stored post, requested with other options
 
 
-@both_modes
 async def test_compatible_post_is_fetched_once_more_for_best(
     start_service: StartService,
     cdn: Cdn,

@@ -442,7 +442,6 @@ def session_file(tmp_path: Path, sessionid: str) -> dict[str, str]:
     return {"INSTAGRAM_SESSION_FILE": str(file), "INSTAGRAM_USERNAME": "someone"}
 
 
-@both_modes
 async def test_browser_cookies_give_access_to_gated_posts(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:

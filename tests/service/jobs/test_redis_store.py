@@ -40,8 +40,12 @@ async def stream(redis: SharedRedis) -> list[tuple[str, int]]:
 
 
 class TestRedisStore(StoreContract):
-    async def queued(self, store: RedisStore) -> set[tuple[str, int]]:
-        return set(await stream(store._redis))
+    @pytest.fixture(autouse=True)
+    def the_same_redis(self, redis: SharedRedis) -> None:
+        self.redis = redis
+
+    async def queued(self, _store: RedisStore) -> set[tuple[str, int]]:
+        return set(await stream(self.redis))
 
 
 async def test_concurrent_changes_are_all_stored(store: RedisStore) -> None:

@@ -224,7 +224,6 @@ async def test_a_job_shows_the_state_of_its_webhook(
     assert len(receiver.calls) == 3
 
 
-@pytest.mark.parametrize("mode", ["alone"], indirect=True)
 async def test_the_state_of_a_webhook_survives_a_restart(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:

@@ -161,7 +161,6 @@ async def test_a_scrape_fetches_an_old_post_again(
     )
 
 
-@both_modes
 async def test_an_old_post_can_be_deleted(start_service: StartService, media_root: Path) -> None:
     write_files(media_root, "DLegacy0004/DLegacy0004.mp4")
     client = await start_service()

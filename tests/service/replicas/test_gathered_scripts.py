@@ -32,12 +32,14 @@ async def test_each_concurrent_call_gets_its_own_reply(redis: SharedRedis) -> No
 
 
 async def test_close_waits_for_calls_under_way(redis: SharedRedis) -> None:
+    before = asyncio.all_tasks()
     scripts = GatheredScripts(redis)
     call = asyncio.ensure_future(scripts.register_script(ECHO)(["key"], [0]))
+    await asyncio.sleep(0)
     call.cancel()
+    assert asyncio.all_tasks() - before - {call}
     await scripts.close()
-    assert scripts._sending is not None
-    assert scripts._sending.done()
+    assert asyncio.all_tasks() == before
 
 
 async def test_concurrent_calls_take_few_round_trips(

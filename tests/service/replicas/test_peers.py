@@ -142,8 +142,8 @@ async def test_a_turn_without_a_holder_is_free_after_its_lease(
     peers: list[RedisPeers], redis_server: RedisServer
 ) -> None:
     with (
-        patch("scrapper.replicas.turn.LEASE_SECONDS", 2 * PATIENCE_SECONDS),
-        patch("scrapper.replicas.turn.Turn._renew", asyncio.Event().wait),
+        # The lease outlives the test, so nothing renews it.
+        patch("scrapper.replicas.turn.LEASE_SECONDS", 100 * PATIENCE_SECONDS),
     ):
         async with peers[0].line("abcde") as line, peers[1].line("abcde") as waiting:
             await line.take_turn()
@@ -222,7 +222,14 @@ async def test_an_invalid_message_is_ignored(
             line.stored = True
         if not await landed:
             assert await waiting.take_turn()
-    assert not other._listening.done()
+    # It still hears of other posts.
+    async with other.line("later") as waiting:
+        async with one.line("later") as line:
+            await line.take_turn()
+            assert await waiting.take_turn() is None
+            landed = await wait_in_line(redis_server, waiting)
+            line.stored = True
+        assert await landed
 
 
 async def test_redis_tasks_can_be_cancelled_at_any_moment(

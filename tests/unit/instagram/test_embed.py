@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scrapper.instagram.media import Candidate, describe
 from scrapper.instagram.older_shape import to_current_shape
 from scrapper.instagram.shortcode import Shortcode
-from scrapper.instagram.sources.embed import _lacks_video, _node_in
+from scrapper.instagram.sources.embed import lacks_video, node_in
 from scrapper.instagram.verdict import Refused
 
 CODE = Shortcode("INVENTED123")
@@ -125,7 +125,7 @@ def test_video_marked_only_by_type_is_not_a_picture(name: str, more: dict[str, A
     video = {**node(), **more, "__typename": name}
     if not more:
         del video["is_video"]
-    assert _lacks_video(to_current_shape(video))
+    assert lacks_video(to_current_shape(video))
     edges = {"edges": [{"node": node(shortcode="SLIDE1")}, {"node": video}]}
     post = describe(to_current_shape(node(edge_sidecar_to_children=edges)), CODE)
     assert [item and item.type for item in post.items] == ["image", None]
@@ -146,7 +146,7 @@ def test_carousel_keeps_its_order_despite_missing_items() -> None:
 def test_post_is_read_from_json_inside_json(key: str) -> None:
     context = json.dumps({"context": {}, "gql_data": {key: node()}})
     page = f'<script>x.handle({{"a":[{json.dumps({"contextJSON": context})}]}});</script>'
-    assert _node_in(page.encode()) == node()
+    assert node_in(page.encode()) == node()
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_post_is_read_from_json_inside_json(key: str) -> None:
     ["", '{"contextJSON":null}', '{"contextJSON":"{}"}', '"contextJSON":"{\\"gql_data\\":null}"'],
 )
 def test_embed_page_without_the_post_returns_none(page: str) -> None:
-    assert _node_in(page.encode()) is None
+    assert node_in(page.encode()) is None
 
 
 @settings(max_examples=50)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scrapper.instagram.shortcode import Shortcode
-from scrapper.instagram.sources.page import _scripts_of
+from scrapper.instagram.sources.page import json_scripts_of
 
 CODE = "DExample001"
 JSON = b'<script type="application/json" data-sjs>%b</script>'
@@ -28,9 +28,9 @@ def test_script_with_the_post_is_found_among_others(
     before: list[bytes], after: list[bytes]
 ) -> None:
     page = b"".join([*before, JSON % POST, *after])
-    assert list(_scripts_of(page, Shortcode(CODE))) == [POST]
+    assert list(json_scripts_of(page, Shortcode(CODE))) == [POST]
 
 
 def test_at_most_eight_scripts_of_a_page_are_read() -> None:
     page = (JSON % POST) * 1000
-    assert list(_scripts_of(page, Shortcode(CODE))) == [POST] * 8
+    assert list(json_scripts_of(page, Shortcode(CODE))) == [POST] * 8

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from requests.cookies import RequestsCookieJar
 from structlog.testing import capture_logs
 
 from scrapper.errors import (
@@ -507,12 +508,19 @@ def test_paused_source_of_the_account_is_not_tried(stage: Stage) -> None:
     assert stage.tries({"api*": WHOLE}) == "api*"
 
 
+def set_cookie(context: Context, name: str, value: str) -> None:
+    """Set a cookie as a response of Instagram does."""
+    jar = RequestsCookieJar()
+    jar.set(name, value, domain=".instagram.com")
+    context.update_cookies(jar)  # type: ignore[no-untyped-call]
+
+
 def test_rotated_cookies_are_kept(stage: Stage) -> None:
     used: list[Context] = []
 
     def rotate(context: Context) -> None:
         used.append(context)
-        context._session.cookies.set("csrftoken", "rotated-token", domain=".instagram.com")
+        set_cookie(context, "csrftoken", "rotated-token")
 
     for ask in (stage.find, stage.examine):
         stage.open(session=True).on_ask = rotate
@@ -708,7 +716,7 @@ def test_cookies_that_fail_the_check_are_not_used(
 
 def test_checked_session_includes_cookies_that_instagram_added(stage: Stage) -> None:
     def add(context: Context) -> None:
-        context._session.cookies.set("mid", "m", domain=".instagram.com")
+        set_cookie(context, "mid", "m")
 
     stage.open().on_ask = add
     stage.answers = {"login": {"name": "someone"}}

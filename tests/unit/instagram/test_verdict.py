@@ -1,5 +1,6 @@
 """The reason of each answer, and the verdict on several refusals."""
 
+import io
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -33,7 +34,7 @@ def response_of(raw: RawAnswer) -> requests.Response:
     response = requests.Response()
     response.status_code = raw.status
     response.headers.update(raw.headers)
-    response._content = raw.content
+    response.raw = io.BytesIO(raw.content)
     return response
 
 
@@ -531,6 +532,6 @@ def test_secrets_are_removed_before_an_answer_is_cut() -> None:
 @pytest.mark.parametrize("body", ["", "[]", "null", "1", "{", '"text"', "[" * 10**5, "\ud83d"])
 def test_no_body_makes_the_verdict_raise(status: int, body: str) -> None:
     response = response_of(RawAnswer(status))
-    response._content = body.encode("utf-8", "surrogatepass")
+    response.raw = io.BytesIO(body.encode("utf-8", "surrogatepass"))
     reason_of_response(response, with_session=True)
     assert summary_of(response)["status"] == status

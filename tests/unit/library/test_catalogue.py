@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -189,6 +190,8 @@ async def test_posts_can_be_filtered_by_type(library: Library) -> None:
 async def test_the_catalogue_s_usage_equals_that_of_all_files(library: Library) -> None:
     for number in range(3):
         store(library, f"post-{number}")
+    # A search waits for the first sync.
+    await found(library, "nothing")
     usage = await library.usage()
     assert await library.usage_now() == usage
     assert usage.posts == 3
@@ -212,23 +215,34 @@ async def test_the_catalogue_s_usage_equals_that_of_all_files(library: Library) 
     ],
     ids=str,
 )
-async def test_no_listing_scans_every_post(library: Library, search: Search) -> None:
-    store(library, "a-post")
-    await library.list(1, None, Search("nothing"))
-    assert library._catalogue
+async def test_no_listing_scans_every_post(
+    tmp_path: Path, catalogue: Path, search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
     statements: list[str] = []
-    with library._catalogue._file.using() as database:
+
+    def traced(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        database: sqlite3.Connection = connect(*arguments, **options)
         database.set_trace_callback(statements.append)
-        library._catalogue._file._lock.release()
-        try:
-            library._catalogue.newest(20, Cursor(1.0, "a-post"), search)
-        finally:
-            library._catalogue._file._lock.acquire()
-            database.set_trace_callback(None)
-        [statement] = [text for text in statements if text.startswith("SELECT")]
+        return database
+
+    connect = sqlite3.connect
+    monkeypatch.setattr("sqlite3.connect", traced)
+    library = Library(tmp_path / "media", catalogue=catalogue)
+    await library.open()
+    store(library, "a-post")
+    await library.list(20, None, Search("nothing"))
+    statements.clear()
+    await library.list(20, Cursor(1.0, "a-post"), search)
+    await library.close()
+    [statement] = [it for it in statements if it.startswith("SELECT") and "ORDER BY" in it]
+    with closing(connect(catalogue)) as database:
         steps = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}")]
     assert steps
     assert not [step for step in steps if step.startswith("SCAN posts")]
+    if not search.text:
+        # An index has the posts in this order, and the page starts at the cursor.
+        [only] = steps
+        assert f"{search.sort}_at<?" in only
 
 
 async def test_pages_of_a_search_neither_repeat_nor_skip_posts(library: Library) -> None:
@@ -247,8 +261,7 @@ async def test_pages_of_a_search_neither_repeat_nor_skip_posts(library: Library)
 
 async def test_waiting_searches_share_one_sync(library: Library) -> None:
     store(library, "a-post", "sun")
-    assert library._catalogue
-    with patch.object(library._catalogue, "sync", wraps=library._catalogue.sync) as sync:
+    with patch.object(Catalogue, "sync", autospec=True, side_effect=Catalogue.sync) as sync:
         found_by_all = await asyncio.gather(*(found(library, "sun") for _ in range(200)))
     assert all(names == ["a-post"] for names in found_by_all)
     assert sync.call_count <= 2

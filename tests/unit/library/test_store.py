@@ -1,7 +1,7 @@
 import asyncio
 import json
 import os
-import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -15,8 +15,9 @@ from structlog.testing import capture_logs
 import scrapper.library.disk
 import scrapper.library.stored
 from scrapper.library.post import MediaItem, Post
-from scrapper.library.publishing import Superseded
+from scrapper.library.publishing import Publisher, Superseded
 from scrapper.library.store import Library
+from tests.process import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.blocks
 
@@ -175,16 +176,19 @@ async def test_anything_else_at_a_post_s_path_is_replaced(
 
 async def test_a_post_stays_readable_while_it_is_replaced(library: Library) -> None:
     store(library)
-    script = (
-        "import sys, os\nwhile not os.path.exists(sys.argv[2]):\n    open(sys.argv[1]).close()\n"
-    )
-    done = library.root / "done"
-    command = [sys.executable, "-c", script, str(library.root / "abcde/post.json"), str(done)]
-    reader = await asyncio.create_subprocess_exec(*command)
+    reading, ended = threading.Event(), threading.Event()
+
+    def read() -> None:
+        while not ended.is_set():
+            (library.root / "abcde/post.json").open().close()
+            reading.set()
+
+    reader = asyncio.create_task(asyncio.to_thread(read))
+    assert await asyncio.to_thread(reading.wait, PATIENCE_SECONDS)
     for number in range(100):
         await asyncio.to_thread(store, library, content=b"x" * (number + 1))
-    done.touch()
-    assert await reader.wait() == 0
+    ended.set()
+    await reader
 
 
 async def test_the_next_start_clears_leftovers_of_a_crash(library: Library) -> None:
@@ -374,7 +378,8 @@ async def test_a_post_removed_while_it_is_replaced_is_stored(
 
     def remove_first(one: Path, other: Path) -> bool:
         monkeypatch.setattr("scrapper.library.publishing.exchange", exchange)
-        library._publisher.remove("abcde")
+        # As another process does.
+        Publisher(library.root, abandoned_after=60).remove("abcde")
         return atomically and exchange(one, other)
 
     store(library)

@@ -160,7 +160,7 @@ async def test_second_query_waits_at_most_until_the_deadline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapper.scraping.flight._GRACE", 0.1)
-    async with scraping(tmp_path, 1) as scrapes:
+    async with scraping(tmp_path, 3) as scrapes:
         source = scrapes.source
         await scrapes.start("again", "two")
         source.answer()

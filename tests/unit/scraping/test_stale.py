@@ -79,10 +79,15 @@ async def library(tmp_path: Path) -> Library:
     return library
 
 
-def make_scraper(library: Library, instagram: Instagram, cooldown: float = 0.0) -> Scraper:
-    source = Mock(fetch=instagram.fetch)
+def make_scraper(
+    library: Library,
+    instagram: Instagram,
+    cooldown: float = 0.0,
+    metrics: Metrics | None = None,
+) -> Scraper:
+    source, metrics = Mock(fetch=instagram.fetch), metrics or Metrics()
     bounds: dict[str, Any] = {"queries": 1, "downloads": 1, "queue_limit": 1}
-    return Scraper(library, source, Metrics(), Peers(), **bounds, timeout=20, cooldown=cooldown)
+    return Scraper(library, source, metrics, Peers(), **bounds, timeout=20, cooldown=cooldown)
 
 
 @pytest.fixture
@@ -174,7 +179,8 @@ async def test_retry_times_of_stale_posts_are_bounded(
     for number in range(5):
         store_stale(library, f"post_{number}")
         await scraper.scrape(f"post_{number}", "")
-    assert len(scraper._retry_at) == 3
+    postponed = [number for number in range(5) if await scraper.has(f"post_{number}")]
+    assert postponed == [2, 3, 4]
     await scraper.close()
 
 
@@ -193,12 +199,14 @@ async def test_stale_post_of_a_job_is_done_if_instagram_refuses(
 
 
 async def test_post_from_disk_counts_as_one_cache_hit(
-    library: Library, instagram: Instagram, scraper: Scraper
+    library: Library, instagram: Instagram
 ) -> None:
-    hits = scraper._metrics.cache_hits._value
+    metrics = Metrics()
+    scraper = make_scraper(library, instagram, metrics=metrics)
     store(library)
     await scraper.scrape("abcde", "")
     store_stale(library, "stale")
     instagram.error = PostNotFound()
     await scraper.scrape("stale", "")
-    assert hits.get() == 2
+    assert metrics.registry.get_sample_value("scrape_cache_hits_total") == 2
+    await scraper.close()
