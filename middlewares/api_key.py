@@ -19,7 +19,7 @@ def api_key(
     keys: Callable[[], Mapping[str, str]],
     *,
     exempt: Callable[[web.Request], bool] = lambda _: False,
-    stands_in: Callable[[web.Request], Awaitable[str | None]] | None = None,
+    fallback: Callable[[web.Request], Awaitable[str | None]] | None = None,
     on_admission: Callable[[str], None] = lambda _: None,
 ) -> Middleware:
     """Refuse requests that carry none of *keys* with 401.
@@ -33,7 +33,7 @@ def api_key(
     *keys* maps the :func:`digest` of each key to the key's name. It is called for each request, so
     keys can be added and removed at any time. Keys are looked up by digest, so the time that this
     takes does not reveal how much of a guess is right. For requests without a valid key,
-    *stands_in* may identify the client by other means, such as a cookie or a sign-in by a proxy; it
+    *fallback* may identify the client by other means, such as a cookie or a sign-in by a proxy; it
     returns the name, or None. *on_admission* is called with the name. Requests for which *exempt*
     returns true need no key.
     """
@@ -43,8 +43,8 @@ def api_key(
         if exempt(request):
             return await handler(request)
         name = next(known_keys(request, keys()), None)
-        if name is None and stands_in is not None:
-            name = await stands_in(request)
+        if name is None and fallback is not None:
+            name = await fallback(request)
         if name is None:
             raise unauthorized()
         on_admission(name)

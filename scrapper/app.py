@@ -99,7 +99,7 @@ def _make_application(parts: ServiceParts) -> web.Application:
     keys, base_path, root = ApiKeys(settings), BasePath(settings), parts.root
     check_path(settings, keyed=keys.needed)
     ended = EndedSessions(root.state / "sessions.json", check=root.check)
-    ended.look()
+    ended.reload_if_changed()
     sessions = Sessions(keys, ended, shared=fleet is not None)
     proxy = ProxySignIn(settings)
     own = OwnMiddlewares(
@@ -197,7 +197,7 @@ async def _run_parts(app: web.Application) -> AsyncIterator[None]:
         login = parts.instagram.login
         feed = EventFeed(
             jobs,
-            parts.library.news,
+            parts.library.post_changes,
             # As in GET /login, the login is hidden if no key is set.
             (lambda: login_json(login.state)) if app[resources.API_KEYS].needed else None,
         )
@@ -210,9 +210,9 @@ async def _watch_files(app: web.Application) -> AsyncIterator[None]:
     """Once a second, reread changed files of keys, logins and sessions, and check the lock."""
 
     def check_files() -> None:
-        app[resources.API_KEYS].look()
+        app[resources.API_KEYS].reload_if_changed()
         app[resources.INSTAGRAM].login.session()
-        app[resources.SESSIONS].look()
+        app[resources.SESSIONS].reload_if_changed()
         app[resources.MEDIA_ROOT].keep_lock()
 
     async def watch() -> None:

@@ -97,7 +97,7 @@ def assemble(settings: Settings) -> ServiceParts:
     peers = fleet.peers if fleet else Peers()
     root = MediaRoot(settings.media_root, shared=peers.shared)
     root.open()
-    library = Library.from_settings(settings, root, fleet.news if fleet else None)
+    library = Library.from_settings(settings, root, fleet.post_changes if fleet else None)
     instagram = _instagram(settings, root, metrics, fleet, plugins.sources(settings))
     metrics.follow_login(lambda: instagram.login.state.state, get_args(State))
     metrics.follow_pace({name: pace.allowed_now for name, pace in instagram.paces.items()})
@@ -162,7 +162,7 @@ def assemble_doctor(settings: Settings) -> Instagram:
         SettingsError: as for :func:`assemble`.
     """
     root, sources = MediaRoot(settings.media_root), Plugins.from_settings(settings).sources
-    return _instagram(settings, root, Metrics(), more_sources=sources(settings))
+    return _instagram(settings, root, Metrics(), extra_sources=sources(settings))
 
 
 def assemble_login(settings: Settings) -> Instagram:
@@ -255,7 +255,7 @@ async def working(parts: ServiceParts) -> AsyncIterator["Receiver"]:
 
 def _runner(parts: ServiceParts, *, stopping: Callable[[], bool] = lambda: False) -> Runner:
     seconds = parts.settings.job_patience_seconds
-    patience = Patience(seconds, clock_is_right=parts.clock.is_right)
+    patience = Patience(seconds, clock_is_trusted=parts.clock.is_trusted)
     return Runner(parts.jobs, parts.scraper, patience, stopping=stopping)
 
 
@@ -269,9 +269,9 @@ def _own_store(
         check=root.check,
         max_jobs=settings.max_jobs,
         max_age=settings.max_job_age_seconds,
-        spacing=settings.seconds_a_query,
+        spacing=settings.seconds_per_query,
         plugins=plugins,
-        clock_is_right=clock.is_right,
+        clock_is_trusted=clock.is_trusted,
     )
 
 
@@ -284,7 +284,7 @@ def _shared_store(settings: Settings, fleet: "Fleet", plugins: Sequence[str]) ->
         fleet.queue,
         max_jobs=settings.max_jobs,
         max_age=settings.max_job_age_seconds,
-        spacing=settings.seconds_a_query,
+        spacing=settings.seconds_per_query,
         plugins=plugins,
     )
 
@@ -311,8 +311,8 @@ def _sweeping(parts: ServiceParts) -> AbstractAsyncContextManager[None]:
     return sweeping(
         parts.library,
         parts.metrics,
-        turn=partial(parts.peers.exclusively, "sweep", in_doubt=True),
-        clock_is_right=parts.clock.is_right,
+        turn=partial(parts.peers.exclusive, "sweep", if_unknown=True),
+        clock_is_trusted=parts.clock.is_trusted,
         max_age=settings.max_media_age_seconds,
         interval=settings.media_cleanup_interval_seconds,
         reserve=parts.scraper.reserve,
@@ -333,7 +333,7 @@ def _instagram(
     root: MediaRoot,
     metrics: Metrics,
     fleet: "Fleet | None" = None,
-    more_sources: Sequence[Source] = (),
+    extra_sources: Sequence[Source] = (),
 ) -> Instagram:
     """Make a client that stores its login, its documents and the pace that it has learned."""
     return Instagram.from_settings(
@@ -344,5 +344,5 @@ def _instagram(
         documents=fleet.documents
         if fleet
         else DocumentFile(root.state / "documents.json", check=root.check),
-        more_sources=more_sources,
+        extra_sources=extra_sources,
     )

@@ -280,7 +280,7 @@ class Settings(LogSettings):
         return self.instagram_cookies_file or self.instagram_session_file
 
     @property
-    def files_at_once(self) -> int:
+    def max_downloads(self) -> int:
         """How many files may be downloaded at the same time."""
         return self.download_concurrency or self.scrape_concurrency
 
@@ -321,7 +321,7 @@ class Settings(LogSettings):
         return tuple(host for host in self.webhook_hosts if not is_network(host))
 
     @property
-    def seconds_a_query(self) -> float:
+    def seconds_per_query(self) -> float:
         """The seconds between queries at an even pace; 0 if queries are not limited."""
         queries = self.instagram_max_queries
         return self.instagram_window_seconds / queries if queries else 0.0

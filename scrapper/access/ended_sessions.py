@@ -34,7 +34,7 @@ class EndedSessions:
         self._watched = WatchedFile(path, lambda _: self._file.read(_parse))
         self._ended: dict[str, list[Session]] = {}
 
-    def look(self) -> None:
+    def reload_if_changed(self) -> None:
         """Reload the file if another process changed it."""
         with self._lock:
             self._reload()

@@ -88,7 +88,7 @@ class ApiKeys:
         """Return the key in the headers of *request*, or None if there is no valid one."""
         return next(known_keys(request, self._known), None)
 
-    def look(self) -> None:
+    def reload_if_changed(self) -> None:
         """Reload the file if it changed. If it is damaged, the old keys stay valid."""
         try:
             with self._lock:

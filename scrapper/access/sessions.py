@@ -55,9 +55,9 @@ class Sessions:
         text = f"{key.name}~{int(self._now()) + MAX_AGE_SECONDS}~{secrets.token_hex(8)}"
         return f"{text}~{_signature(key.key, text)}"
 
-    def look(self) -> None:
+    def reload_if_changed(self) -> None:
         """Reload the list of ended sessions if it changed; blocking."""
-        self._ended.look()
+        self._ended.reload_if_changed()
 
     async def end(self, request: web.Request) -> None:
         """End the session of *request*, if it has one.
@@ -71,12 +71,12 @@ class Sessions:
             with storing():
                 await asyncio.to_thread(self._ended.add, key.name, session, now=self._now())
 
-    async def key_behind(self, request: web.Request, *, anew: bool = False) -> Key | None:
+    async def key_behind(self, request: web.Request, *, recheck: bool = False) -> Key | None:
         """Return the key in the headers of *request*, or else that of its session, or None.
 
-        If *anew* is true, a session that was already checked is checked again.
+        If *recheck* is true, a session that was already checked is checked again.
         """
-        if anew:
+        if recheck:
             request.pop(_FOUND, None)
         return self._keys.carried_by(request) or await self.key_of(request)
 
@@ -100,7 +100,7 @@ class Sessions:
         else:
             return None
         if self._shared:
-            await asyncio.to_thread(self._ended.look)
+            await asyncio.to_thread(self._ended.reload_if_changed)
         return None if self._ended.has(key.name, (int(found[2]), found[3])) else key
 
 

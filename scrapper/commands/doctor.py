@@ -17,7 +17,7 @@ from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_enabled
 from scrapper.errors import ScrapeError, response_to
 from scrapper.ffmpeg import missing_programs
 from scrapper.instagram.client import Instagram
-from scrapper.instagram.search import Findings
+from scrapper.instagram.search import Diagnosis
 from scrapper.library.disk import free_bytes
 from scrapper.links import ShareLink, names_story, read_link
 from scrapper.settings import Settings, load_settings
@@ -111,7 +111,7 @@ def _environment() -> str:
     return ", ".join((f"Instaloader {version('instaloader')}", *parts))
 
 
-def _table(found: Findings) -> Iterator[str]:
+def _table(found: Diagnosis) -> Iterator[str]:
     rows = [("source", "status", "meaning", "had", "ms")]
     for finding in found.rows:
         meaning = MEANINGS.get(finding.outcome, (finding.outcome, ""))[0]
@@ -124,7 +124,7 @@ def _table(found: Findings) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
 
 
-def _state(settings: Settings, instagram: Instagram, found: Findings) -> Iterator[str]:
+def _state(settings: Settings, instagram: Instagram, found: Diagnosis) -> Iterator[str]:
     login, tokens = instagram.login.state, instagram.tokens_age
     yield f"tokens   {'none' if tokens is None else f'{tokens:.0f} s old'}"
     yield f"session  {login.state}{f', {login.username}' if login.username else ''}"
@@ -194,7 +194,7 @@ def _redis(url: str) -> str:
         client.close()
 
 
-def _advice(found: Findings) -> Sequence[str]:
+def _advice(found: Diagnosis) -> Sequence[str]:
     """Return the lines that say what to do next."""
     if found.error is None:
         return ["A source has the post, so the service can download it."]

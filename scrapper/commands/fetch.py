@@ -24,7 +24,7 @@ from rich.progress import (
 from scrapper.assembly import Parts, assemble_fetch
 from scrapper.commands.links_file import InvalidLinks, read_links
 from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_enabled
-from scrapper.handlers.request_bodies import WishRequest
+from scrapper.handlers.request_bodies import PreferenceRequest
 from scrapper.jobs.engine import Jobs, running
 from scrapper.jobs.model import Job, JobPost, new_job, unix_time
 from scrapper.jobs.runner import Runner
@@ -117,19 +117,19 @@ async def _run(parts: Parts, urls: Sequence[str], options: FetchOptions) -> list
     Raises:
         _EarlyExit: a signal was received, or the output cannot be written.
     """
-    if parts.root.found_free:
+    if parts.root.was_unused:
         # open() removes unfinished downloads, which must not be those of another process.
         await parts.library.open()
     settings = parts.settings
-    store = MemoryStore(spacing=settings.seconds_a_query)
+    store = MemoryStore(spacing=settings.seconds_per_query)
     patience = Patience(settings.job_patience_seconds if options.wait else 0.0)
     with _bars() as bars:
         report = _Report(bars, ordered=options.ordered)
         runner = Runner(store, parts.scraper, patience, on_stored=report.keep)
         async with running(store, runner, settings.scrape_concurrency):
-            wanted = WishRequest(quality=options.quality, max_mb=options.max_mb)
-            wish = wanted.wish(settings.video_quality)
-            job = new_job(urls, max_url_length=settings.max_url_length, wish=wish)
+            wanted = PreferenceRequest(quality=options.quality, max_mb=options.max_mb)
+            preference = wanted.preference(settings.video_quality)
+            job = new_job(urls, max_url_length=settings.max_url_length, preference=preference)
             following = asyncio.ensure_future(_follow(Jobs(store), job, report))
             await _unless_signalled(following)
     await parts.scraper.close()

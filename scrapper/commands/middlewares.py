@@ -6,7 +6,7 @@ from aiohttp import web
 
 from scrapper.access.keys import ApiKeys
 from scrapper.plugins.loading import Plugins
-from scrapper.serving.request_path import check_path, path_names, request_path, weak_spots
+from scrapper.serving.request_path import check_path, path_names, path_warnings, request_path
 from scrapper.setting_types import OWN_MIDDLEWARES
 from scrapper.settings import load_settings
 
@@ -34,6 +34,6 @@ def middlewares() -> int:
     lines += [f"plugin {plugin.name}" for plugin in made]
     for number, line in enumerate(lines, start=1):
         print(f"{number}. {line}")
-    for text in weak_spots(settings, keyed=keyed):
+    for text in path_warnings(settings, keyed=keyed):
         print(f"Warning: {text}.", file=sys.stderr)
     return 0

@@ -14,7 +14,7 @@ from scrapper.commands.output import process_logs
 from scrapper.handlers.resources import API_KEYS
 from scrapper.serving.connections import raise_open_files, running_app
 from scrapper.serving.listeners import listening
-from scrapper.serving.request_path import weak_spots
+from scrapper.serving.request_path import path_warnings
 from scrapper.settings import GRACE_SECONDS, LogSettings, Settings, load_settings
 from scrapper.tasks import end_process_within, on_signal
 from scrapper.telemetry.logs import merged
@@ -96,7 +96,7 @@ def _log_start(parts: ServiceParts, host: str, port: int, *, keyed: bool) -> Non
         log.warning(
             "open to anyone who can reach the port", advice="set API_KEY, or HOST=127.0.0.1"
         )
-    for text in weak_spots(settings, keyed=keyed):
+    for text in path_warnings(settings, keyed=keyed):
         log.warning("request path is weak", cause=text)
 
 

@@ -8,12 +8,12 @@ from scrapper.handlers.resources import PROXY, SESSIONS
 __all__ = ["owner_of", "sender_of"]
 
 
-async def sender_of(request: web.Request, *, anew: bool = False) -> Key | str | None:
+async def sender_of(request: web.Request, *, recheck: bool = False) -> Key | str | None:
     """Return the key of *request*, or the user name set by a proxy; None if unknown.
 
-    If *anew* is true, a session that was already checked is checked again.
+    If *recheck* is true, a session that was already checked is checked again.
     """
-    key = await request.app[SESSIONS].key_behind(request, anew=anew)
+    key = await request.app[SESSIONS].key_behind(request, recheck=recheck)
     return key or request.app[PROXY].name_of(request)
 
 

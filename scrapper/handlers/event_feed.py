@@ -14,7 +14,7 @@ from scrapper.errors import ScrapeError
 from scrapper.handlers.journal import Journal
 from scrapper.jobs.engine import Jobs
 from scrapper.jobs.model import Job
-from scrapper.library.news import News
+from scrapper.library.post_changes import PostChanges
 from scrapper.tasks import end, in_background
 
 __all__ = ["EventFeed"]
@@ -28,15 +28,17 @@ _MAX_JOBS = 10_000
 
 
 class EventFeed:
-    """Changes to *jobs*, to posts (from *news*), and to the JSON that *login* returns, as events.
+    """Changes of *jobs*, posts (*post_changes*), and the JSON that *login* returns, as events.
 
     The feed polls while it has followers and for one more minute, so that a client that reconnects
     can resume. *login* is None if clients may not see the login.
     """
 
-    def __init__(self, jobs: Jobs, news: News, login: Callable[[], bytes] | None) -> None:
+    def __init__(
+        self, jobs: Jobs, post_changes: PostChanges, login: Callable[[], bytes] | None
+    ) -> None:
         self._jobs = jobs
-        self._news = news
+        self._post_changes = post_changes
         self._login = login or bytes
         self._journal = Journal()
         self._changed = asyncio.Event()
@@ -125,7 +127,7 @@ class EventFeed:
 
     async def _start(self) -> "_Position":
         """Start at the current position, so that earlier changes cause no events."""
-        number, place = (await self._jobs.changed(0)).number, await self._news.place()
+        number, place = (await self._jobs.changed(0)).number, await self._post_changes.place()
         self._job_versions.clear()
         self._journal.restart()
         return _Position(number, place, self._login())
@@ -133,7 +135,7 @@ class EventFeed:
     async def _advance(self, position: "_Position") -> "_Position":
         """Add the changes after *position* to the journal; return the new position."""
         changes = await self._jobs.changed(position.number)
-        place, posts = await self._news.since(position.place)
+        place, posts = await self._post_changes.since(position.place)
         if changes.number < position.number or posts is None:
             # Redis lost its data, or there were more changes than it stores.
             return await self._start()

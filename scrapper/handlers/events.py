@@ -13,7 +13,7 @@ from scrapper.handlers.openapi import Operation
 from scrapper.handlers.resources import EVENTS, PROXY, STREAMS
 from scrapper.handlers.streams import LAST_EVENT_ID, send_events
 from scrapper.jobs.model import JobEvent, JobResponse
-from scrapper.library.news import Change
+from scrapper.library.post_changes import Change
 
 __all__ = ["events"]
 

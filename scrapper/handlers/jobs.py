@@ -26,13 +26,13 @@ from scrapper.serving.base_path import BASE_PATH
 
 __all__ = [
     "LAST_EVENT",
+    "batch_tokens",
     "cancel_job",
     "create_job",
     "get_job",
     "job_events",
     "list_jobs",
     "retry_job",
-    "tokens_of_a_batch",
 ]
 
 LAST_EVENT = Parameter(LAST_EVENT_ID, "header", {"type": "string"}, "Resume after this event")
@@ -60,7 +60,7 @@ async def create_job(request: web.Request) -> web.Response:
         max_url_length=request.app[SETTINGS].max_url_length,
         client=request.app[PROXY].client_of(request),
         keep=body.keep,
-        wish=body.wish(request.app[SETTINGS].video_quality),
+        preference=body.preference(request.app[SETTINGS].video_quality),
         webhook=_checked_webhook(request, body.webhook),
         owner=await owner_of(request),
     )
@@ -174,7 +174,7 @@ async def job_events(request: web.Request) -> web.StreamResponse:
             return await send_events(request, feed.after(seen))
 
 
-async def tokens_of_a_batch(request: web.Request) -> int:
+async def batch_tokens(request: web.Request) -> int:
     """Return how many rate limit tokens a request costs: one for each post that it queues.
 
     A request that queues none costs one.

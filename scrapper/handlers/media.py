@@ -21,13 +21,13 @@ from scrapper.handlers.openapi import FILE, Operation, Parameter
 from scrapper.handlers.posts import SHORTCODE, stored_post
 from scrapper.handlers.queries import FLAG, choice_in, flag_in
 from scrapper.handlers.refusals import InvalidParameter, NotStored
-from scrapper.handlers.request_bodies import ScrapeRequest, WishRequest
+from scrapper.handlers.request_bodies import PreferenceRequest, ScrapeRequest
 from scrapper.handlers.resources import CONVERSIONS, DOWNLOAD_NAMES, LIBRARY, SETTINGS
 from scrapper.handlers.scrape import scraped_post
 from scrapper.handlers.versions import Version
 from scrapper.instagram.files.kinds import MEDIA_TYPES
 from scrapper.library.disk import is_there
-from scrapper.library.post import MAX_MEGABYTES, MediaItem, Post, Quality, Wish
+from scrapper.library.post import MAX_MEGABYTES, MediaItem, Post, Preference, Quality
 from scrapper.links import clean_link, is_shortcode, item_in
 from scrapper.tasks import finished
 
@@ -166,7 +166,7 @@ async def download_by_url(request: web.Request) -> web.StreamResponse:
         raise InvalidParameter(
             text="url is missing; use /download?url=https://www.instagram.com/..."
         )
-    stored = (await scraped_post(request, url, _wish_of(request))).stored
+    stored = (await scraped_post(request, url, _preference_of(request))).stored
     if choice.item is None:
         choice = replace(choice, item=item_in(url))
     return await _attachment(request, stored.post, stored.stored_at, choice)
@@ -230,10 +230,12 @@ async def _attachment(
     return await file_response(request, post, chosen[0], stored_at, name)
 
 
-def _wish_of(request: web.Request) -> Wish:
+def _preference_of(request: web.Request) -> Preference:
     given = {name: request.query[name] for name in ("quality", "max_mb") if name in request.query}
     try:
-        return WishRequest.model_validate(given).wish(request.app[SETTINGS].video_quality)
+        return PreferenceRequest.model_validate(given).preference(
+            request.app[SETTINGS].video_quality
+        )
     except ValidationError:
         qualities = " or ".join(get_args(Quality))
         raise InvalidParameter(

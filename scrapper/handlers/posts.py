@@ -173,7 +173,7 @@ async def bulk_change(request: web.Request) -> web.Response:
     shortcodes = list(dict.fromkeys(body.shortcodes))
     outcomes = await asyncio.gather(*map(change, shortcodes))
     if body.action != "delete":
-        await library.note_marks()
+        await library.record_marks()
     by_shortcode = {outcome.shortcode: outcome for outcome in outcomes}
     response = BulkResponse([by_shortcode[shortcode] for shortcode in body.shortcodes])
     return web.Response(body=orjson.dumps(response), content_type="application/json")

@@ -10,17 +10,17 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from scrapper.handlers.refusals import InvalidBody
 from scrapper.handlers.resources import SETTINGS
-from scrapper.library.post import MAX_MEGABYTES, Quality, Wish
+from scrapper.library.post import MAX_MEGABYTES, Preference, Quality
 from scrapper.links import clean_link
 
 __all__ = [
+    "MAX_SHORTCODES",
+    "MAX_URLS",
     "MAX_WEBHOOK_LENGTH",
-    "MOST_SHORTCODES",
-    "MOST_URLS",
     "BulkRequest",
     "JobRequest",
+    "PreferenceRequest",
     "ScrapeRequest",
-    "WishRequest",
     "parse_body",
     "read_body",
     "read_text",
@@ -29,10 +29,10 @@ __all__ = [
 MAX_WEBHOOK_LENGTH = 2048
 """The maximum length of a webhook's URL, in characters."""
 
-MOST_URLS = 100
+MAX_URLS = 100
 """The maximum number of URLs in a job."""
 
-MOST_SHORTCODES = 500
+MAX_SHORTCODES = 500
 """The maximum number of posts that one request can keep, release or delete."""
 
 
@@ -44,7 +44,7 @@ _POST_URL = (
 )
 
 
-class WishRequest(BaseModel):
+class PreferenceRequest(BaseModel):
     """Which files are requested."""
 
     quality: Quality | None = Field(
@@ -57,13 +57,13 @@ class WishRequest(BaseModel):
         description="Maximum file size in millions of bytes; the largest size that fits is chosen",
     )
 
-    def wish(self, default: Quality) -> Wish:
-        """Return the wish, with *default* as the quality if the client set none."""
+    def preference(self, default: Quality) -> Preference:
+        """Return the preference, with *default* as the quality if the client set none."""
         max_bytes = None if self.max_mb is None else max(1, math.floor(self.max_mb * 1_000_000))
-        return Wish(self.quality or default, max_bytes)
+        return Preference(self.quality or default, max_bytes)
 
 
-class ScrapeRequest(WishRequest):
+class ScrapeRequest(PreferenceRequest):
     """A post to download."""
 
     model_config = ConfigDict(strict=True)
@@ -84,14 +84,14 @@ class ScrapeRequest(WishRequest):
     keep: bool = Field(False, description="Never remove the post because of its age")
 
 
-class JobRequest(WishRequest):
+class JobRequest(PreferenceRequest):
     """Posts to download in the background."""
 
     model_config = ConfigDict(strict=True)
 
     urls: list[str] = Field(
         min_length=1,
-        max_length=MOST_URLS,
+        max_length=MAX_URLS,
         description="The posts' URLs; an invalid URL does not affect the others",
         examples=[["https://www.instagram.com/reel/SHORTCODE/"]],
     )
@@ -113,7 +113,7 @@ class BulkRequest(BaseModel):
 
     shortcodes: list[str] = Field(
         min_length=1,
-        max_length=MOST_SHORTCODES,
+        max_length=MAX_SHORTCODES,
         description="Shortcodes of the posts; a failure of one does not affect the others",
         examples=[["SHORTCODE"]],
     )

@@ -6,7 +6,7 @@ from scrapper.handlers.openapi import Operation
 from scrapper.handlers.posts import post_json
 from scrapper.handlers.request_bodies import ScrapeRequest, read_body
 from scrapper.handlers.resources import SCRAPER, SETTINGS
-from scrapper.library.post import Wish
+from scrapper.library.post import Preference
 from scrapper.library.response import PostResponse
 from scrapper.links import read_link
 from scrapper.scraping.scraper import Scraped
@@ -34,16 +34,23 @@ async def scrape(request: web.Request) -> web.Response:
     most 8 MB. A stored post that does not satisfy them is downloaded again.
     """
     body = await read_body(request, ScrapeRequest)
-    wish = body.wish(request.app[SETTINGS].video_quality)
-    scraped = await scraped_post(request, body.url, wish, refresh=body.refresh, keep=body.keep)
+    preference = body.preference(request.app[SETTINGS].video_quality)
+    scraped = await scraped_post(
+        request, body.url, preference, refresh=body.refresh, keep=body.keep
+    )
     post = post_json(request, scraped.stored, body.url, cached=scraped.cached)
     return web.Response(body=post, content_type="application/json")
 
 
 async def scraped_post(
-    request: web.Request, url: str, wish: Wish, *, refresh: bool = False, keep: bool = False
+    request: web.Request,
+    url: str,
+    preference: Preference,
+    *,
+    refresh: bool = False,
+    keep: bool = False,
 ) -> Scraped:
-    """Return the post that *url* names and that satisfies *wish*, from disk or downloaded.
+    """Return the post that *url* names and that satisfies *preference*, from disk or downloaded.
 
     Raises:
         ScrapeError: one of its subclasses.
@@ -51,4 +58,4 @@ async def scraped_post(
     scraper = request.app[SCRAPER]
     link = read_link(url, max_length=request.app[SETTINGS].max_url_length)
     shortcode = await scraper.shortcode_of(link)
-    return await scraper.scrape(shortcode, url, refresh=refresh, keep=keep, wish=wish)
+    return await scraper.scrape(shortcode, url, refresh=refresh, keep=keep, preference=preference)

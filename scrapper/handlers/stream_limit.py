@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from aiohttp import web
 
 from scrapper.errors import TooManyStreams
-from scrapper.jobs.store import MAKE_ROOM_SECONDS
+from scrapper.jobs.store import FULL_RETRY_SECONDS
 
 __all__ = ["StreamLimit", "is_connected"]
 
@@ -30,7 +30,7 @@ class StreamLimit:
         streams = self._streams[client]
         # A stream that has lost its connection may not have ended yet, and does not count.
         if sum(map(is_connected, streams)) >= _MAX_PER_CLIENT:
-            raise TooManyStreams(retry_after=MAKE_ROOM_SECONDS)
+            raise TooManyStreams(retry_after=FULL_RETRY_SECONDS)
         streams.append(request)
         try:
             yield

@@ -31,7 +31,7 @@ async def send_events(request: web.Request, pieces: AsyncGenerator[bytes]) -> we
         sending = in_background(_send(response, pieces), "stream of events")
         try:
             # A client may disconnect while there are no events.
-            while is_connected(request) and await sender_of(request, anew=True) == sender:
+            while is_connected(request) and await sender_of(request, recheck=True) == sender:
                 await asyncio.wait([sending], timeout=_POLL_SECONDS)
                 if sending.done():
                     break

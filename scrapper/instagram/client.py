@@ -17,7 +17,7 @@ from scrapper.instagram.login.file import LoginFile
 from scrapper.instagram.login.session import Login, LoginState
 from scrapper.instagram.media import Description
 from scrapper.instagram.pace import Pace
-from scrapper.instagram.search import Findings, Search, Standing
+from scrapper.instagram.search import Diagnosis, Search, Standing
 from scrapper.instagram.share import MAX_TARGET
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.sources import Source
@@ -43,7 +43,7 @@ _HOSTS = ("instagram.com", *CDN_HOSTS)
 class Instagram:
     """Fetches posts; thread-safe.
 
-    At most *files_at_once* files are downloaded at a time. All threads share *paces*, which has one
+    At most *max_downloads* files are downloaded at a time. All threads share *paces*, which has one
     for each login state: ``logged_out`` and ``session``. A file may have at most *max_bytes*, and
     *keep_free* bytes of the disk stay free. *doc_id* overrides the built-in document of the
     logged-out web app's query. *documents* stores replacements for retired documents. *login* is
@@ -61,9 +61,9 @@ class Instagram:
         doc_id: str,
         login: Login,
         login_first: bool = False,
-        files_at_once: int,
+        max_downloads: int,
         documents: DocumentMemory | None = None,
-        more_sources: Sequence[Source] = (),
+        extra_sources: Sequence[Source] = (),
         on_request: OnRequest = lambda *_: None,
     ) -> None:
         self.login = login
@@ -71,7 +71,7 @@ class Instagram:
         self._keep_free = keep_free
         tls = tls_context()
         self._transports = TransportPool(_HOSTS, tls)
-        self._files = ThreadPoolExecutor(files_at_once, thread_name_prefix="download")
+        self._files = ThreadPoolExecutor(max_downloads, thread_name_prefix="download")
         self._file_transports = TransportPool(
             CDN_HOSTS, tls, patience=STALLED_SECONDS, repeats=False
         )
@@ -86,7 +86,7 @@ class Instagram:
             login_first=login_first,
             documents=self.documents,
             get_script=self._script,
-            more_sources=more_sources,
+            extra_sources=extra_sources,
         )
 
     @classmethod
@@ -98,12 +98,12 @@ class Instagram:
         make_pace: MakePace = lambda _, most, window: Pace(most, window),
         login_file: LoginFile | None = None,
         documents: DocumentMemory | None = None,
-        more_sources: Sequence[Source] = (),
+        extra_sources: Sequence[Source] = (),
     ) -> "Instagram":
         """Make the client that *settings* describe.
 
         *login_file* stores the login in use. *documents* stores replacements for retired documents.
-        *more_sources* are tried after the built-in ones.
+        *extra_sources* are tried after the built-in ones.
 
         Raises:
             SettingsError: the login's file holds no session, or others could have written it.
@@ -126,9 +126,9 @@ class Instagram:
                 username=settings.instagram_username,
             ),
             login_first=settings.instagram_login_use == "always",
-            files_at_once=settings.files_at_once,
+            max_downloads=settings.max_downloads,
             documents=documents,
-            more_sources=more_sources,
+            extra_sources=extra_sources,
             on_request=on_request,
         )
 
@@ -142,21 +142,21 @@ class Instagram:
         fetch: Fetch,
         folder: Path,
         *,
-        asking: Callable[[], AbstractContextManager[None]] = nullcontext,
+        query_gate: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> Post:
         """Download the post's media into *folder*, as ``{shortcode}.mp4`` or ``.jpg``.
 
         A carousel's files are ``{shortcode}_1.jpg``, ``{shortcode}_2.mp4``, and so on. The cover of
         a post whose main file is a video is ``{shortcode}.jpg``; it is missing if the CDN refuses
         it. A story is fetched only with the session. The progress of *fetch* is kept up to date.
-        Instagram is queried only inside an *asking* context, in this thread. The call returns or
+        Instagram is queried only inside a *query_gate* context, in this thread. The call returns or
         raises soon after the deadline, even if a server hangs.
 
         Raises:
             ScrapeError: one of its subclasses, for any failure that is not a bug in the service.
             OSError: the files cannot be written.
         """
-        max_bytes = min(self._max_bytes, fetch.wish.max_bytes or self._max_bytes)
+        max_bytes = min(self._max_bytes, fetch.preference.max_bytes or self._max_bytes)
         target = Target(folder, fetch.progress, max_bytes, self._keep_free)
         target.check_room()
         code, story = Shortcode(fetch.shortcode), names_story(fetch.url)
@@ -167,7 +167,7 @@ class Instagram:
             if story and self.login.session() is None:
                 raise PostForbidden
             deadline = time.monotonic() + seconds
-            with asking(), self._transports.taken(deadline) as transport:
+            with query_gate(), self._transports.taken(deadline) as transport:
                 return self._search.find(code, transport, without=without, story=story)
 
         def fetch_in_time(wanted: Wanted) -> Fetched:
@@ -187,7 +187,7 @@ class Instagram:
         """Seconds since the page tokens were fetched, or None if there are none."""
         return self._contexts.tokens.age
 
-    def examine(self, shortcode: str, deadline: float, *, story: bool) -> Findings:
+    def examine(self, shortcode: str, deadline: float, *, story: bool) -> Diagnosis:
         """Try each source once for a post, and return what each answered.
 
         The account is used only for a *story*, or for a post that turns out to need a login.

@@ -79,7 +79,7 @@ class Documents(Protocol):
 
     def current(self, source: str) -> tuple[str, dict[str, Any]]: ...
 
-    def note_page(self, html: bytes) -> None: ...
+    def record_page(self, html: bytes) -> None: ...
 
 
 class _Captured(Exception):
@@ -218,7 +218,7 @@ class Context(InstaloaderContext):
         response = self._session.get(WWW + path, headers=headers, allow_redirects=False)
         if not self.is_logged_in and response.ok:
             self._tokens.offer(lambda: _tokens_of(response))
-            self._documents.note_page(response.content)
+            self._documents.record_page(response.content)
         return response
 
     def get_api(self, path: str, headers: Mapping[str, str]) -> Any:
@@ -358,7 +358,7 @@ class Context(InstaloaderContext):
         response = self._session.get(WWW, headers=headers, allow_redirects=False)
         # For a logged-out visitor the start page is a login form, which has the tokens, too.
         tokens = _tokens_of(response) if response.status_code == HTTPStatus.OK else None
-        self._documents.note_page(response.content)
+        self._documents.record_page(response.content)
         if tokens is None:
             route = route_of(response.content)
             refused = refusal_of_page(response, with_session=False, route=route)

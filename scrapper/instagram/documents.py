@@ -153,7 +153,7 @@ class Documents:
             and document.instead_of == QUERIES[source].doc_id
         }
 
-    def note_page(self, html: bytes) -> None:
+    def record_page(self, html: bytes) -> None:
         """Record the scripts that a page links, for the next lookup."""
         now = time.monotonic()
         if now >= self._stale_at and (scripts := scripts_of(html)):

@@ -68,7 +68,7 @@ _VIDEO_KEYS = ("has_audio", "is_dash_eligible", "number_of_qualities", "video_du
 class Candidate:
     """One URL of a file, and its size in pixels if known.
 
-    ``doubtful`` marks a URL that Instagram sent without TLS, as it does when it withholds a file.
+    ``unreliable`` marks a URL that Instagram sent without TLS, as it does when it withholds a file.
     ``in_parts`` marks a video from a DASH manifest, which must be joined with a file from one of
     ``sounds`` (best first) if there are any.
     """
@@ -76,7 +76,7 @@ class Candidate:
     url: str
     width: int | None
     height: int | None
-    doubtful: bool = False
+    unreliable: bool = False
     in_parts: bool = False
     sounds: tuple[str, ...] = ()
 
@@ -343,8 +343,8 @@ def _streams(media: dict[str, Any]) -> Iterator[Representation]:
         log.warning("manifest not read", cause=str(error))
         return
     for stream in found:
-        url, doubtful = _checked_url(stream.url)
-        if url and not doubtful:
+        url, unreliable = _checked_url(stream.url)
+        if url and not unreliable:
             yield stream
 
 
@@ -390,14 +390,14 @@ def _candidates(versions: Any, *, crops: bool = False) -> list[Candidate]:
     """
     found: dict[str, Candidate] = {}
     for version in map(_dict, _list(versions)[:_MAX_CANDIDATES]):
-        url, doubtful = _checked_url(version.get("url"))
+        url, unreliable = _checked_url(version.get("url"))
         if url and (crops or not _CROP.search(url)):
             width, height = _pixels(version.get("width")), _pixels(version.get("height"))
-            found.setdefault(url, Candidate(url, width, height, doubtful=doubtful))
+            found.setdefault(url, Candidate(url, width, height, unreliable=unreliable))
     candidates = list(found.values())
     if all(candidate.width and candidate.height for candidate in candidates):
         candidates.sort(key=lambda one: (one.width or 0) * (one.height or 0), reverse=True)
-    return sorted(candidates, key=lambda one: one.doubtful)
+    return sorted(candidates, key=lambda one: one.unreliable)
 
 
 def _checked_url(url: Any) -> tuple[str | None, bool]:
@@ -462,7 +462,7 @@ def _music(media: dict[str, Any]) -> Music | None:
 
 def _sound(sound: dict[str, Any], title: Any, artist: Any) -> Music:
     urls = (_checked_url(sound.get(key)) for key in _SONG_URLS)
-    url = next((url for url, doubtful in urls if url and not doubtful), None)
+    url = next((url for url, unreliable in urls if url and not unreliable), None)
     return Music(_text(title) or "", _text(artist), url)
 
 

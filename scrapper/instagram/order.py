@@ -69,7 +69,7 @@ class SourceOrder:
             now = self._now()
             return sorted(sources, key=lambda source: self._is_last(source.name, now))
 
-    def note_success(self, name: str, refused: Collection[str]) -> None:
+    def record_success(self, name: str, refused: Collection[str]) -> None:
         """Note that the source *name* had a post's media after the *refused* sources had none."""
         with self._lock:
             now, self._known = self._now(), True
@@ -82,7 +82,7 @@ class SourceOrder:
     def source_of_larger(self, sources: Iterable[Source]) -> Source | None:
         """Return the first of *sources* that may have larger pictures, or None.
 
-        The source counts as having none until :meth:`note_larger`, so only one post of a burst
+        The source counts as having none until :meth:`record_larger`, so only one post of a burst
         tries it.
         """
         with self._lock:
@@ -93,11 +93,11 @@ class SourceOrder:
                     return source
         return None
 
-    def note_larger(self, name: str, others: Collection[str]) -> None:
+    def record_larger(self, name: str, others: Collection[str]) -> None:
         """Note that the source *name* had larger pictures than *others*, which now come last."""
         with self._lock:
             self._nothing_larger.pop(name, None)
-        self.note_success(name, others)
+        self.record_success(name, others)
 
     def restore(self, names: Iterable[str]) -> None:
         """Move the sources *names* back to their usual places: they should work again."""

@@ -22,7 +22,7 @@ from scrapper.instagram.sources import LOGGED_OUT, WITH_SESSION, Source
 from scrapper.instagram.transport import PooledTransport
 from scrapper.instagram.verdict import LIMITS, SAME_QUERY, Reason, Refusal, Refused, verdict
 
-__all__ = ["Finding", "Findings", "Search", "Standing"]
+__all__ = ["Diagnosis", "Search", "SourceResult", "Standing"]
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +50,7 @@ class Search:
     *paces* has one for each login state: ``logged_out`` and ``session``. *login* is used for posts
     that are not visible without it; with *login_first*, it is tried first for every post. After a
     limit without a duration, it is paused for *cooldown* seconds. *documents* are those of the web
-    app's queries, and *get_script* downloads a page's script in chunks. *more_sources* are tried
+    app's queries, and *get_script* downloads a page's script in chunks. *extra_sources* are tried
     logged out, after the built-in ones.
     """
 
@@ -64,7 +64,7 @@ class Search:
         login_first: bool,
         documents: Documents,
         get_script: Callable[[str], Iterator[bytes]],
-        more_sources: Sequence[Source] = (),
+        extra_sources: Sequence[Source] = (),
     ) -> None:
         self.documents = documents
         self._get_script = get_script
@@ -72,7 +72,7 @@ class Search:
         self._contexts = contexts
         self._login_first = login_first
         self._cooldown = cooldown
-        self._logged_out = Standing("logged_out", (*LOGGED_OUT, *more_sources), paces)
+        self._logged_out = Standing("logged_out", (*LOGGED_OUT, *extra_sources), paces)
         self._with_session = Standing("session", WITH_SESSION, paces)
 
     @property
@@ -122,12 +122,12 @@ class Search:
 
     def examine(
         self, shortcode: Shortcode, transport: PooledTransport, *, story: bool
-    ) -> "Findings":
+    ) -> "Diagnosis":
         """Try every source once, within the pace and the deadline, even if another has the post.
 
         The account is used only for a *story*, or for a post that turns out to need a login.
         """
-        attempt, deadline, found = _Attempt(shortcode, story), transport.deadline, Findings()
+        attempt, deadline, found = _Attempt(shortcode, story), transport.deadline, Diagnosis()
         standings = (self._logged_out, self._with_session)
         asked = [(one, source) for one in standings for source in attempt.sources(one)]
         for left, (standing, source) in zip(range(len(asked), 0, -1), asked, strict=True):
@@ -136,11 +136,11 @@ class Search:
             name = f"{source.name} (session)" if standing.with_session else source.name
             if context is None or (standing.with_session and not (story or gated)):
                 outcome = "no_session" if context is None else "not_needed"
-                found.rows.append(Finding(name, outcome))
+                found.rows.append(SourceResult(name, outcome))
                 continue
             if paused := standing.pause_of(source.name):
                 attempt.refuse(source, standing, paused)
-                found.rows.append(Finding(name, paused.reason, retry_after=paused.retry_after))
+                found.rows.append(SourceResult(name, paused.reason, retry_after=paused.retry_after))
                 continue
             started, transport.status = time.monotonic(), None
             transport.deadline = started + (deadline - started) / left
@@ -156,7 +156,7 @@ class Search:
                 self._handle_refusal(standing, context, error, source.name)
                 outcome, wait = error.reason, error.retry_after
             took = round((time.monotonic() - started) * 1000)
-            found.rows.append(Finding(name, outcome, transport.status, had, took, wait))
+            found.rows.append(SourceResult(name, outcome, transport.status, had, took, wait))
             if transport.clock_difference is not None:
                 found.clock_difference = transport.clock_difference
         transport.deadline = deadline
@@ -239,7 +239,7 @@ class Search:
                     refused.append(source.name)
                 else:
                     attempt.add(description)
-                    standing.order.note_success(source.name, refused)
+                    standing.order.record_success(source.name, refused)
                     refused = []
                     self._replace_retired(attempt, deadline, transport)
                     self._keep_cookies(context)
@@ -273,7 +273,7 @@ class Search:
             names = [
                 one.name for one in standing.sources if standing.query_id(one) in small.sources
             ]
-            standing.order.note_larger(source.name, names)
+            standing.order.record_larger(source.name, names)
 
     def _replace_retired(
         self, attempt: "_Attempt", deadline: float, transport: PooledTransport
@@ -297,26 +297,26 @@ class Search:
         session = context.session
         if session is None:
             return
-        self._note_session_loss(session, refused)
+        self._record_session_loss(session, refused)
         standing.pause(source, refused, self._cooldown)
         if refused.reason in _DOUBTFUL and self._login.check_is_due():
             try:
                 with record_outcome("login", context):
                     check_session(context)
             except Refused as found:
-                self._note_session_loss(session, found)
+                self._record_session_loss(session, found)
 
-    def _note_session_loss(self, session: Session, refused: Refused) -> None:
+    def _record_session_loss(self, session: Session, refused: Refused) -> None:
         """Note if *refused* means that the session ended or its account must be confirmed."""
         if refused.reason is Reason.SESSION_ENDED:
-            self._login.note_ended(session)
+            self._login.record_ended(session)
         elif refused.reason is Reason.CHALLENGE:
-            self._login.note_challenged(session)
+            self._login.record_challenged(session)
 
     def _keep_cookies(self, context: Context) -> None:
         """Store the cookies that Instagram rotated."""
         if context.session is not None:
-            self._login.note_cookies(context.session, context.cookies)
+            self._login.record_cookies(context.session, context.cookies)
             context.session = self._login.session()
 
     def _context(self, standing: "Standing", transport: PooledTransport) -> Context | None:
@@ -329,7 +329,7 @@ class Search:
         return self._contexts.with_session(session, transport)
 
 
-class Finding(NamedTuple):
+class SourceResult(NamedTuple):
     """The outcome of trying one source.
 
     ``outcome`` is ``ok``, a :class:`Reason`, or why the source was skipped: ``no_session`` or
@@ -346,14 +346,14 @@ class Finding(NamedTuple):
 
 
 @dataclass(slots=True)
-class Findings:
+class Diagnosis:
     """The outcomes of trying every source for a post; ``error`` is None if one of them has it.
 
     ``clock_difference`` is the number of seconds by which this machine's clock is ahead of
     Instagram's.
     """
 
-    rows: list[Finding] = field(default_factory=list)
+    rows: list[SourceResult] = field(default_factory=list)
     error: ScrapeError | None = None
     clock_difference: float | None = None
 

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field
 from scrapper.errors import InvalidURL, UnsupportedLink, response_to
 from scrapper.jobs.waiting import Place
 from scrapper.library.listing import Cursor
-from scrapper.library.post import Wish, moment
+from scrapper.library.post import Preference, moment
 from scrapper.links import clean_link, read_link
 
 __all__ = [
@@ -34,7 +34,7 @@ PostState = Literal["queued", "waiting", "running", "done", "failed", "cancelled
 JobState = Literal["running", "done", "cancelled"]
 WebhookState = Literal["none", "waiting", "delivered", "given_up"]
 
-_ANY = Wish()
+_ANY = Preference()
 _EPOCH = secrets.token_hex(4)
 
 
@@ -191,10 +191,10 @@ class Job:
     """A batch of posts; ``created_at`` is a Unix time, ``client`` the address that sent it.
 
     ``owner`` is the name of the API key that submitted the job, or None if keys have no names. With
-    ``keep``, sweeps skip the job's posts. ``wish`` is the quality and size requested. ``webhook``
-    is the URL to which the job is sent when it ends, and ``webhook_outcome`` is the result. A
-    ``forgotten`` job is hidden from clients. The store numbers the job's changes within an
-    ``epoch``.
+    ``keep``, sweeps skip the job's posts. ``preference`` is the quality and size requested.
+    ``webhook`` is the URL to which the job is sent when it ends, and ``webhook_outcome`` is the
+    result. A ``forgotten`` job is hidden from clients. The store numbers the job's changes within
+    an ``epoch``.
     """
 
     id: str
@@ -205,7 +205,7 @@ class Job:
     webhook: str | None = None
     owner: str | None = None
     forgotten: bool = False
-    wish: Wish = _ANY
+    preference: Preference = _ANY
     webhook_outcome: Literal["delivered", "given_up"] | None = None
     epoch: str = _EPOCH
     version: int = 0
@@ -236,7 +236,7 @@ class Job:
         """Move the next try of each waiting post to *until*, a Unix time, if that is later."""
         self.posts[:] = [post.delayed(until) for post in self.posts]
 
-    def note(self, index: int, version: int) -> None:
+    def record_version(self, index: int, version: int) -> None:
         """Record *version* as the number of the last change of the post at *index*."""
         self.version = max(self.version, version)
         self._changes[index] = (version, {"index": index, **self.posts[index].to_json()})
@@ -302,7 +302,7 @@ def new_job(
     keep: bool = False,
     webhook: str | None = None,
     owner: str | None = None,
-    wish: Wish = _ANY,
+    preference: Preference = _ANY,
 ) -> Job:
     """Return a job for *urls*, sent by *client*; links that lead to no post fail at once."""
     posts = [_post(url, max_url_length) for url in urls]
@@ -314,7 +314,7 @@ def new_job(
         keep=keep,
         webhook=webhook,
         owner=owner,
-        wish=wish,
+        preference=preference,
     )
 
 

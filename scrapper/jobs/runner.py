@@ -18,9 +18,9 @@ from scrapper.errors import (
     response_to,
 )
 from scrapper.jobs.model import Job, JobPost, unix_time
-from scrapper.jobs.store import MAKE_ROOM_SECONDS, JobStore
+from scrapper.jobs.store import FULL_RETRY_SECONDS, JobStore
 from scrapper.jobs.waiting import Patience, Place
-from scrapper.library.post import Wish
+from scrapper.library.post import Preference
 from scrapper.links import read_link
 from scrapper.scraping.scraper import Scraped, Scraper
 from scrapper.tasks import end
@@ -58,7 +58,7 @@ class Case:
         if not isinstance(self.error, _LIMITS):
             return None
         wait = self.error.retry_after
-        return max(_SHORTEST_PAUSE, MAKE_ROOM_SECONDS if wait is None else wait)
+        return max(_SHORTEST_PAUSE, FULL_RETRY_SECONDS if wait is None else wait)
 
     @property
     def failure(self) -> tuple[int, str, str, int | None]:
@@ -178,15 +178,15 @@ class Runner:
                 return True
             job, post = found
             others_wait = post.state == "queued" and await self._store.has_waiting()
-            at_hand = others_wait and await self._needs_no_query(post, job.wish)
+            at_hand = others_wait and await self._needs_no_query(post, job.preference)
             decision = decide(Case(post, others_wait, at_hand))
             if decision.action == "run":
                 running = post.started()
-                if not await self._store.note(job_id, index, running):
+                if not await self._store.save_post(job_id, index, running):
                     return True
                 decision = await self._attempt(job, index, running)
                 if not decision.hold and post.state == "waiting":
-                    self._store.note_success()
+                    self._store.record_success()
             await self._carry_out(job, index, decision)
             return decision.action != "leave"
 
@@ -197,15 +197,15 @@ class Runner:
             case "wait":
                 await self._store.wait(job, index, decision.post, decision.hold)
             case "leave":
-                await self._store.note(job.id, index, decision.post)
+                await self._store.save_post(job.id, index, decision.post)
             case "end":
                 self._patience.forget(job.place(index))
                 if decision.hold:
                     await self._store.hold(decision.hold)
-                await self._store.note(job.id, index, decision.post)
+                await self._store.save_post(job.id, index, decision.post)
 
     async def _attempt(self, job: Job, index: int, post: JobPost) -> Decision:
-        attempt = _Attempt(self._scraper, post, job.wish, keep=job.keep)
+        attempt = _Attempt(self._scraper, post, job.preference, keep=job.keep)
         reporting = asyncio.create_task(self._report_progress(job.id, index, attempt))
         size, error = None, None
         try:
@@ -230,9 +230,11 @@ class Runner:
         since = post.waiting_since
         return await self._patience.left(place, None if since is None else unix_time(since))
 
-    async def _needs_no_query(self, post: JobPost, wish: Wish) -> bool:
+    async def _needs_no_query(self, post: JobPost, preference: Preference) -> bool:
         try:
-            return post.shortcode is not None and await self._scraper.has(post.shortcode, wish)
+            return post.shortcode is not None and await self._scraper.has(
+                post.shortcode, preference
+            )
         except ScrapeError:
             # The attempt will fail with the same error and record it.
             return True
@@ -242,15 +244,17 @@ class Runner:
         while True:
             await asyncio.sleep(_PROGRESS_SECONDS)
             if attempt.update_progress():
-                await self._store.note(job_id, index, attempt.post)
+                await self._store.save_post(job_id, index, attempt.post)
 
 
 class _Attempt:
     """One attempt at a *post*; a share link is resolved first."""
 
-    def __init__(self, scraper: Scraper, post: JobPost, wish: Wish, *, keep: bool) -> None:
+    def __init__(
+        self, scraper: Scraper, post: JobPost, preference: Preference, *, keep: bool
+    ) -> None:
         self._scraper = scraper
-        self._wish = wish
+        self._preference = preference
         self._keep = keep
         self.post = post
 
@@ -259,7 +263,9 @@ class _Attempt:
         if shortcode is None:
             shortcode = await self._scraper.shortcode_of(read_link(url, max_length=len(url)))
             self.post = replace(self.post, shortcode=shortcode)
-        return await self._scraper.scrape(shortcode, url, keep=self._keep, wish=self._wish)
+        return await self._scraper.scrape(
+            shortcode, url, keep=self._keep, preference=self._preference
+        )
 
     def update_progress(self) -> bool:
         """Copy the progress of the download to the post; return whether it changed."""

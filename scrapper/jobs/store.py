@@ -9,7 +9,7 @@ from scrapper.jobs.model import Job, JobFilter, JobPost, JobResponse
 from scrapper.library.listing import Cursor
 
 __all__ = [
-    "MAKE_ROOM_SECONDS",
+    "FULL_RETRY_SECONDS",
     "Change",
     "FinishedJob",
     "FinishedJobs",
@@ -19,7 +19,7 @@ __all__ = [
     "jobs_to_drop",
 ]
 
-MAKE_ROOM_SECONDS = 5.0
+FULL_RETRY_SECONDS = 5.0
 """Seconds after which a client should retry if there is no room for a job or a stream."""
 
 Change = Callable[[JobPost], JobPost | None]
@@ -98,7 +98,7 @@ class JobStore(Protocol):
         The job may come without its posts.
         """
 
-    async def note(self, job_id: str, index: int, post: JobPost) -> bool:
+    async def save_post(self, job_id: str, index: int, post: JobPost) -> bool:
         """Store the new state of a post. Return False if the post has ended already, or is gone."""
 
     async def wait(self, job: Job, index: int, post: JobPost, hold: float = 0.0) -> None:
@@ -113,7 +113,7 @@ class JobStore(Protocol):
     async def has_waiting(self) -> bool:
         """Return whether any post waits in the backlog."""
 
-    def note_success(self) -> None:
+    def record_success(self) -> None:
         """Record that a post from the backlog hit no limit, which shortens the backlog's pause."""
 
     async def skip(self) -> None:
@@ -134,7 +134,7 @@ class FinishedJobs(Protocol):
     async def unreported(self, plugin: str) -> Sequence[FinishedJob]:
         """Return the jobs not yet reported to *plugin*, oldest first."""
 
-    async def note_reported(self, plugin: str, job: FinishedJob) -> None:
+    async def record_reported(self, plugin: str, job: FinishedJob) -> None:
         """Record that this end of the job was reported to *plugin*."""
 
 
@@ -149,9 +149,9 @@ def check_room(unfinished: Sequence[Client], client: Client, max_jobs: int) -> N
         TooManyJobs: the client's share is used up.
     """
     if len(unfinished) >= max_jobs:
-        raise JobsFull(retry_after=MAKE_ROOM_SECONDS)
+        raise JobsFull(retry_after=FULL_RETRY_SECONDS)
     if unfinished.count(client) >= (max_jobs // 4 or max_jobs):
-        raise TooManyJobs(retry_after=MAKE_ROOM_SECONDS)
+        raise TooManyJobs(retry_after=FULL_RETRY_SECONDS)
 
 
 def jobs_to_drop(

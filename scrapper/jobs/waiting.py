@@ -80,7 +80,7 @@ class Backlog:
         if self._places[index : index + 1] == [place]:
             del self._places[index]
 
-    def note_success(self) -> None:
+    def record_success(self) -> None:
         """Record that a post from the backlog hit no limit, which shortens the pause."""
         if not self.held_until:
             self._pace.speed_up()
@@ -108,14 +108,14 @@ class Patience:
     """How long each post may wait because of limits: *seconds* in all.
 
     Waiting in this process is measured by the monotonic clock. Waiting in an earlier process, or
-    another one, counts only if *clock_is_right* returns True; it may block.
+    another one, counts only if *clock_is_trusted* returns True; it may block.
     """
 
     def __init__(
-        self, seconds: float, *, clock_is_right: Callable[[], bool] = lambda: True
+        self, seconds: float, *, clock_is_trusted: Callable[[], bool] = lambda: True
     ) -> None:
         self._seconds = seconds
-        self._clock_is_right = clock_is_right
+        self._clock_is_right = clock_is_trusted
         self._since: dict[Place, float] = {}
 
     async def left(self, place: Place, waiting_since: float | None) -> float:

@@ -34,7 +34,7 @@ from standardwebhooks import Webhook
 from scrapper.jobs.addresses import is_public
 from scrapper.settings import Network, Settings
 from scrapper.tasks import end, in_background
-from scrapper.telemetry.complaints import Complaint
+from scrapper.telemetry.log_throttle import LogThrottle
 from scrapper.telemetry.metrics import Metrics
 
 __all__ = [
@@ -264,7 +264,7 @@ class _Sender:
         self._signer = Webhook(secret)
         self._metrics = metrics
         self._receivers = Receivers()
-        self._store_unreachable = Complaint()
+        self._store_unreachable = LogThrottle()
 
     async def run(self) -> None:
         """Deliver until the task is cancelled."""
@@ -317,7 +317,7 @@ class _Sender:
             if self._store_unreachable.is_due():
                 log.warning("webhook deliveries not read", cause=repr(error))
         else:
-            self._store_unreachable.settle()
+            self._store_unreachable.reset()
         return taken
 
     async def _deliver(self, session: ClientSession, delivery: Delivery) -> None:

@@ -76,7 +76,7 @@ class ClockWatch:
         self._trusted: Reading | None = None
         self._suspect: Reading | None = None
 
-    def is_right(self) -> bool:
+    def is_trusted(self) -> bool:
         """Return whether the wall clock can be trusted now.
 
         Raises:

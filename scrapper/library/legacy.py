@@ -24,7 +24,7 @@ import structlog
 from scrapper.library.post import Details, MediaItem, Post, moment
 from scrapper.library.state_file import UNREADABLE
 
-__all__ = ["first_seen", "legacy_post", "legacy_time", "note_seen"]
+__all__ = ["first_seen", "legacy_post", "legacy_time", "record_seen"]
 
 log = structlog.get_logger(__name__)
 
@@ -90,7 +90,7 @@ def first_seen(folder: Path) -> float | None:
         return None
 
 
-def note_seen(root: Path, shortcodes: Set[str]) -> Set[str]:
+def record_seen(root: Path, shortcodes: Set[str]) -> Set[str]:
     """Replace the record of release 0.2.0 folders by *shortcodes*; return those dropped from it.
 
     A shortcode that is already on record keeps the time at which it was first seen.

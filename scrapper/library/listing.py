@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import structlog
 
-from scrapper.library.legacy import first_seen, legacy_time, note_seen
+from scrapper.library.legacy import first_seen, legacy_time, record_seen
 from scrapper.library.stored import MANIFEST, StoredPost
 from scrapper.links import is_shortcode
 
@@ -113,7 +113,7 @@ def stored_before(root: Path, moment: float) -> tuple[list[str], Set[str]]:
     """
     posts = list(_posts(root))
     legacy = {name for name, _, version in posts if version is None}
-    gone = note_seen(root, legacy)
+    gone = record_seen(root, legacy)
     since = {name: (first_seen(root / name) or moment) for name in legacy}
     return [name for name, at, _ in posts if since.get(name, at) < moment], gone
 

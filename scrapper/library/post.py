@@ -17,9 +17,9 @@ __all__ = [
     "MediaItem",
     "Music",
     "Post",
+    "Preference",
     "Progress",
     "Quality",
-    "Wish",
     "cdn_expiry",
     "is_own_file",
     "moment",
@@ -79,15 +79,15 @@ class MediaItem:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Preference:
     """Which files of a post are requested: the *quality* of videos, and *max_bytes* per file."""
 
     quality: Quality = "compatible"
     max_bytes: int | None = None
 
     @classmethod
-    def stored(cls, quality: Any, max_bytes: Any) -> "Wish":
-        """Read the wish from a manifest or a job; older ones have none and get the default."""
+    def stored(cls, quality: Any, max_bytes: Any) -> "Preference":
+        """Read the preference of a manifest or job; older ones have none and get the default."""
         is_limit = isinstance(max_bytes, int) and max_bytes > 0
         return cls("best" if quality == "best" else "compatible", max_bytes if is_limit else None)
 
@@ -235,18 +235,18 @@ class Post:
             ends.append(fetched_at + min(delay, _MAX_RETRY_SECONDS))
         return min(ends)
 
-    def satisfies(self, wish: Wish) -> bool:
-        """Return whether the stored files satisfy *wish*, so that no new download is needed.
+    def satisfies(self, preference: Preference) -> bool:
+        """Return whether the stored files satisfy *preference*, so that no new download is needed.
 
         Pictures satisfy any quality, and ``best`` satisfies ``compatible`` if it is H.264. Files
         kept from an earlier download are ignored.
         """
-        if not self.fits(wish.max_bytes):
+        if not self.fits(preference.max_bytes):
             return False
-        if self.max_bytes is not None and self.max_bytes < (wish.max_bytes or sys.maxsize):
+        if self.max_bytes is not None and self.max_bytes < (preference.max_bytes or sys.maxsize):
             return False
         videos = [item for item in self._recent if item.type == "video"]
-        if not videos or wish.quality == self.quality:
+        if not videos or preference.quality == self.quality:
             return True
         return self.quality == "best" and all(item.codec in (None, "h264") for item in videos)
 
@@ -336,7 +336,7 @@ class Post:
             ValueError: *data* is not a manifest.
         """
         try:
-            wish = Wish.stored(data.get("quality"), data.get("max_bytes"))
+            preference = Preference.stored(data.get("quality"), data.get("max_bytes"))
             if data["version"] != _MANIFEST_VERSION:
                 raise ValueError(f"unknown manifest version {data['version']!r}")
             thumbnail, small = data.get("thumbnail"), data.get("small")
@@ -354,8 +354,8 @@ class Post:
                 setbacks=int(data.get("setbacks", 0)),
                 named_item=data.get("named_item"),
                 small=MediaItem(**small) if small else None,
-                quality=wish.quality,
-                max_bytes=wish.max_bytes,
+                quality=preference.quality,
+                max_bytes=preference.max_bytes,
             )
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError("not a manifest") from error
@@ -389,7 +389,7 @@ class Fetch:
     url: str
     deadline: float
     progress: Progress = field(default_factory=Progress)
-    wish: Wish = Wish()
+    preference: Preference = Preference()
 
     @property
     def seconds_left(self) -> float:

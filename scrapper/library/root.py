@@ -9,7 +9,7 @@ import structlog
 
 from scrapper.errors import MediaFolderGone, ScrapeError, SettingsError
 from scrapper.library.disk import identity, open_lock, try_lock
-from scrapper.telemetry.complaints import Complaint
+from scrapper.telemetry.log_throttle import LogThrottle
 
 __all__ = ["MediaRoot"]
 
@@ -22,7 +22,7 @@ class MediaRoot:
     """The media folder at *path*, which is opened first and closed last; blocking.
 
     If it is *shared*, other processes that also share it may use it at the same time.
-    ``found_free`` is true if no other process was using the folder when it was opened.
+    ``was_unused`` is true if no other process was using the folder when it was opened.
     """
 
     def __init__(self, path: Path, *, shared: bool = False) -> None:
@@ -31,8 +31,8 @@ class MediaRoot:
         self._shared = shared
         self._identity: tuple[int, int] | None = None
         self._lock: int | None = None
-        self._not_locked = Complaint()
-        self.found_free = False
+        self._not_locked = LogThrottle()
+        self.was_unused = False
 
     def open(self) -> None:
         """Create the folder if it is missing, and lock it.
@@ -68,8 +68,8 @@ class MediaRoot:
     def _take_lock(self) -> bool:
         path = self.state / _LOCK
         self._lock = open_lock(path)
-        self.found_free = try_lock(self._lock, fcntl.LOCK_EX)
-        ours = try_lock(self._lock, fcntl.LOCK_SH) if self._shared else self.found_free
+        self.was_unused = try_lock(self._lock, fcntl.LOCK_EX)
+        ours = try_lock(self._lock, fcntl.LOCK_SH) if self._shared else self.was_unused
         if not ours:
             self.close()
             raise SettingsError(
@@ -93,7 +93,7 @@ class MediaRoot:
                 log.error("media folder not locked", cause=str(error))  # noqa: TRY400
         else:
             os.close(lock)
-            self._not_locked.settle()
+            self._not_locked.reset()
             log.warning("media folder locked again: its lock was removed")
 
     @property

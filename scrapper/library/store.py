@@ -31,8 +31,8 @@ from scrapper.library.listing import (
     version_of,
     versions,
 )
-from scrapper.library.news import Change, LocalNews, News
 from scrapper.library.post import Post
+from scrapper.library.post_changes import Change, LocalPostChanges, PostChanges
 from scrapper.library.publishing import Publisher
 from scrapper.library.root import MediaRoot
 from scrapper.library.stored import MANIFEST, StoredPost
@@ -73,10 +73,10 @@ class Library:
         catalogue: Path | None = None,
         abandoned_after: float = 0.0,
         check: Callable[[], None] = lambda: None,
-        news: News | None = None,
+        post_changes: PostChanges | None = None,
     ) -> None:
         self.root = root
-        self.news: News = news or LocalNews()
+        self.post_changes: PostChanges = post_changes or LocalPostChanges()
         """The latest changes to posts."""
         self._publisher = Publisher(root, abandoned_after=abandoned_after, check=check)
         self._catalogue = (
@@ -95,9 +95,9 @@ class Library:
 
     @classmethod
     def from_settings(
-        cls, settings: Settings, root: MediaRoot, news: News | None = None
+        cls, settings: Settings, root: MediaRoot, post_changes: PostChanges | None = None
     ) -> "Library":
-        """Build the library in *root* from *settings*; *news* is shared by all processes."""
+        """Build the library in *root* from *settings*; all processes share *post_changes*."""
         abandoned_after = 0.0
         if settings.redis_url.get_secret_value():
             # A download ends at its deadline, and the clocks of two machines may differ a little.
@@ -108,7 +108,7 @@ class Library:
             catalogue=catalogue,
             abandoned_after=abandoned_after,
             check=root.check,
-            news=news,
+            post_changes=post_changes,
         )
 
     @property
@@ -161,7 +161,7 @@ class Library:
         if self._catalogue is not None:
             self._catalogue.suspect(shortcode)
         if change is not None:
-            self.news.note(shortcode, change)
+            self.post_changes.record(shortcode, change)
 
     def listen(self, listener: Callable[[str], None]) -> None:
         """Call *listener* on the event loop with the shortcode of each changed post."""
@@ -319,11 +319,11 @@ class Library:
         """
         is_stored_post = await self.mark(shortcode, kept=kept)
         if is_stored_post:
-            await self.note_marks()
+            await self.record_marks()
         return is_stored_post
 
     async def mark(self, shortcode: str, *, kept: bool = True) -> bool:
-        """Mark one of many posts like :meth:`keep`; call :meth:`note_marks` after the last one."""
+        """Mark one of many posts like :meth:`keep`; call :meth:`record_marks` at the end."""
         if await self.get(shortcode) is None:
             return False
         folder = self.root / shortcode
@@ -332,7 +332,7 @@ class Library:
         self.changed(shortcode, "changed")
         return stored is not False
 
-    async def note_marks(self) -> None:
+    async def record_marks(self) -> None:
         """Update the catalogue, so that other processes that search it see the new marks."""
         if self._catalogue is not None:
             await self._try_to_sync(self._catalogue)

@@ -27,7 +27,7 @@ async def sweeping(
     metrics: Metrics,
     *,
     turn: Callable[[], AbstractAsyncContextManager[object]],
-    clock_is_right: Callable[[], bool],
+    clock_is_trusted: Callable[[], bool],
     max_age: float,
     interval: float,
     reserve: Callable[[str], AbstractAsyncContextManager[bool]],
@@ -35,14 +35,14 @@ async def sweeping(
     """Remove posts older than *max_age* seconds, immediately and every *interval* seconds.
 
     Each sweep runs inside a *turn*, and is skipped if another process has the turn or if the clock
-    is not trusted. *clock_is_right* is called in a thread. Posts whose shortcode cannot be reserved
-    are left alone. The sweeps end with the block.
+    is not trusted. *clock_is_trusted* is called in a thread. Posts whose shortcode cannot be
+    reserved are left alone. The sweeps end with the block.
     """
 
     async def sweep() -> None:
         async with turn() as ours:
             if ours:
-                await _sweep(library, metrics, clock_is_right, max_age, reserve)
+                await _sweep(library, metrics, clock_is_trusted, max_age, reserve)
 
     if math.isfinite(max_age):
         log.info("posts are removed when they are old", days=max_age / DAY, advice=_ADVICE)
@@ -64,7 +64,7 @@ async def _every(interval: float, do: Callable[[], Awaitable[None]]) -> None:
 async def _sweep(
     library: Library,
     metrics: Metrics,
-    clock_is_right: Callable[[], bool],
+    clock_is_trusted: Callable[[], bool],
     max_age: float,
     reserve: Callable[[str], AbstractAsyncContextManager[bool]],
 ) -> None:
@@ -72,7 +72,7 @@ async def _sweep(
     try:
         # Read before the check: the clock may jump between the check and the removal.
         now = time.time()
-        right = await asyncio.to_thread(clock_is_right)
+        right = await asyncio.to_thread(clock_is_trusted)
         if right:
             removed = await library.expire(max_age, now=now, reserve=reserve)
         usage = await library.usage()

@@ -174,7 +174,7 @@ class _Follower:
                 pause = self._followed.pauses.polls
                 try:
                     turn = f"plugin:{self.plugin.name}"
-                    async with self._followed.peers.exclusively(turn, in_doubt=False) as ours:
+                    async with self._followed.peers.exclusive(turn, if_unknown=False) as ours:
                         if ours:
                             await self.catch_up(ours)
                         # During another process's turn, events are missed: check all posts later.
@@ -223,19 +223,19 @@ class _Follower:
         name = self.plugin.name
         changed = {subject for hook, subject in self._next_try if hook in _OF_POSTS}
         changed_at = await self._library.changed_at() if self._followed.peers.shared else None
-        edition = await asyncio.to_thread(self._ledger.edition, name)
-        was_reset = self._was_reset(edition)
+        generation = await asyncio.to_thread(self._ledger.generation, name)
+        was_reset = self._was_reset(generation)
         if was_reset:
             self._without_entry |= changed | self._news
             # Everything must be done again now, including calls that failed.
             self._next_try.clear()
             self._tries.clear()
-        if self._check_all or (changed_at, edition) != self._seen:
+        if self._check_all or (changed_at, generation) != self._seen:
             stored = await self._library.versions()
             if was_reset:
                 await asyncio.to_thread(self._ledger.begin_again, name, stored)
             known = await asyncio.to_thread(self._ledger.posts, name)
-            self._check_all, self._seen = False, (changed_at, edition)
+            self._check_all, self._seen = False, (changed_at, generation)
             changed |= {
                 code for code in stored.keys() | known.keys() if stored.get(code) != known.get(code)
             }
@@ -248,9 +248,9 @@ class _Follower:
             }
         return sorted(self._news, key=lambda shortcode: (stored.get(shortcode, 0), shortcode))
 
-    def _was_reset(self, edition: tuple[int, int]) -> bool:
+    def _was_reset(self, generation: tuple[int, int]) -> bool:
         """Return whether the entries of the plugin were lost since the last check."""
-        return self._seen is not None and edition != self._seen[1]
+        return self._seen is not None and generation != self._seen[1]
 
     async def _check_jobs(self, jobs: FinishedJobs) -> None:
         """Notify the plugin of each finished job of which it has not been notified."""
@@ -265,7 +265,7 @@ class _Follower:
             if job in await jobs.unreported(name) and await self._notify(
                 job.response.id, "job_finished", job=job.response
             ):
-                await jobs.note_reported(name, job)
+                await jobs.record_reported(name, job)
 
     async def _check_conditions(self, conditions: Conditions) -> None:
         """Notify the plugin of each condition that changed since its last notification."""
@@ -277,7 +277,7 @@ class _Follower:
             if value == known.get(name) or (name not in known and _is_default(condition)):
                 self._reset_tries(hook, name)
             elif await self._notify(name, hook, login=condition, condition=condition):
-                await asyncio.to_thread(self._ledger.note_condition, plugin, name, value)
+                await asyncio.to_thread(self._ledger.record_condition, plugin, name, value)
 
     async def _check_posts(self, shortcodes: Sequence[str], ours: object) -> None:
         """Notify the plugin of the current state of posts, unless it knows that state."""
@@ -302,7 +302,7 @@ class _Follower:
         name = self.plugin.name
         self._reset_tries("post_stored", shortcode)
         self._unwritten.pop(shortcode, None)
-        if not entry and self._was_reset(await asyncio.to_thread(self._ledger.edition, name)):
+        if not entry and self._was_reset(await asyncio.to_thread(self._ledger.generation, name)):
             self._without_entry.add(shortcode)
         is_known = entry[1] != "skipped" if entry else shortcode in self._without_entry
         if not is_known or await self._notify(shortcode, "post_removed", shortcode=shortcode):
@@ -387,7 +387,7 @@ class _Follower:
             if outcome is not None:
                 self._reset_tries("post_stored", shortcode)
                 name = self.plugin.name
-                await asyncio.to_thread(self._ledger.note, name, (shortcode, version, outcome))
+                await asyncio.to_thread(self._ledger.record, name, (shortcode, version, outcome))
         else:
             # The files that the plugin was called for are gone.
             self.mark_changed(shortcode)

@@ -123,7 +123,7 @@ class Ledger:
             )
             return {shortcode: (version, outcome) for shortcode, version, outcome in rows}
 
-    def note(self, plugin: str, *posts: tuple[str, int, Outcome]) -> None:
+    def record(self, plugin: str, *posts: tuple[str, int, Outcome]) -> None:
         """Record for each of *posts* which version *plugin* was notified of, and the outcome."""
         with self._file.changing() as database:
             database.executemany(
@@ -138,7 +138,7 @@ class Ledger:
                 database.execute("SELECT name, value FROM conditions WHERE plugin = ?", (plugin,))
             )
 
-    def note_condition(self, plugin: str, name: str, value: str) -> None:
+    def record_condition(self, plugin: str, name: str, value: str) -> None:
         """Record that *plugin* was notified of a *value* of the condition called *name*."""
         with self._file.changing() as database:
             database.execute(
@@ -159,7 +159,7 @@ class Ledger:
             database.execute("DELETE FROM posts WHERE plugin = ?", (plugin,))
             database.execute("UPDATE plugins SET restarts = restarts + 1 WHERE name = ?", (plugin,))
 
-    def edition(self, plugin: str) -> tuple[int, int]:
+    def generation(self, plugin: str) -> tuple[int, int]:
         """Return a value that changes when the entries of *plugin* were lost.
 
         That is when any process calls :meth:`forget_all`, and when the file is replaced.

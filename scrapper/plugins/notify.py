@@ -284,11 +284,11 @@ class _Notifier:
         except Exception as error:  # noqa: BLE001
             cause = type(error).__name__
         if cause:
-            pause = self._outbox.note_failed(target.name, message)
+            pause = self._outbox.record_failed(target.name, message)
             log.warning("notification not sent", **known, cause=cause, next_try=pause)
         else:
             # Without delay: after a crash before this, the notification would be sent again.
-            self._outbox.note_sent(target.name, message)
+            self._outbox.record_sent(target.name, message)
             log.info("notification sent", **known)
 
 

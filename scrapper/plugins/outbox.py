@@ -145,7 +145,7 @@ class Outbox:
             if waiting.is_due(now)
         ]
 
-    def note_sent(self, target: str, message: Message) -> None:
+    def record_sent(self, target: str, message: Message) -> None:
         """Record that the *message* was sent to *target*."""
 
         def change(waiting: _Waiting) -> _Waiting:
@@ -155,7 +155,7 @@ class Outbox:
 
         self._change_one(target, message.kind, change)
 
-    def note_failed(self, target: str, message: Message) -> float:
+    def record_failed(self, target: str, message: Message) -> float:
         """Record that sending *message* failed; return the seconds until the next try."""
         pause = 0.0
 

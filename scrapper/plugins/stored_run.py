@@ -144,7 +144,7 @@ class StoredRun:
         }
         rows = [(called.shortcode, called.version, _DONE) for called in done.values()]
         if rows or begun:
-            self._ledger.note(self._plugin.name, *rows, *begun)
+            self._ledger.record(self._plugin.name, *rows, *begun)
         for number, called in done.items():
             self.called[number] = called
 

@@ -25,7 +25,7 @@ from redis.exceptions import (
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scrapper.errors import JobsUnreachable
-from scrapper.telemetry.complaints import Complaint
+from scrapper.telemetry.log_throttle import LogThrottle
 from scrapper.telemetry.metrics import Metrics
 
 __all__ = [
@@ -113,7 +113,7 @@ class SharedRedis(Redis):
     _up: Gauge
     _is_down = False
     _probe_at = 0.0
-    _refusals: Complaint
+    _refusals: LogThrottle
 
     @classmethod
     def at(cls, url: str, metrics: Metrics) -> Self:
@@ -125,7 +125,7 @@ class SharedRedis(Redis):
             **connection_options(),
         )
         client: Any = cls.from_pool(pool)
-        client._refusals = Complaint(_REFUSAL_LOG_SECONDS)
+        client._refusals = LogThrottle(_REFUSAL_LOG_SECONDS)
         client._up = Gauge("redis_up", "1 while Redis answers", registry=metrics.registry)
         client._up.set(1)
         return cast(Self, client)
@@ -149,29 +149,29 @@ class SharedRedis(Redis):
         try:
             yield
         except (RedisConnectionError, RedisTimeoutError) as error:
-            self._note_outage(error)
+            self._record_outage(error)
             raise
         except (OutOfMemoryError, ReadOnlyError, NoPermissionError) as error:
-            self._note_refusal(error)
+            self._record_refusal(error)
             raise
         except ResponseError:
             # An error reply, such as that a script is unknown, is an answer, too.
-            self._note_recovery(is_probe)
+            self._record_recovery(is_probe)
             raise
-        self._note_recovery(is_probe)
+        self._record_recovery(is_probe)
 
-    def _note_recovery(self, is_probe: bool) -> None:
+    def _record_recovery(self, is_probe: bool) -> None:
         # A reply to a request from before the outage proves nothing.
         if is_probe and self._is_down:
             self._is_down = False
             self._up.set(1)
             log.info("redis is back")
 
-    def _note_refusal(self, error: Exception) -> None:
+    def _record_refusal(self, error: Exception) -> None:
         if self._refusals.is_due():
             log.error("redis refuses commands: continuing without it", cause=str(error))
 
-    def _note_outage(self, error: Exception) -> None:
+    def _record_outage(self, error: Exception) -> None:
         self._probe_at = time.monotonic() + _PAUSE_SECONDS
         if not self._is_down:
             self._is_down = True

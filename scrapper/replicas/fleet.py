@@ -12,9 +12,9 @@ from redis.exceptions import NoScriptError, RedisError
 from scrapper.instagram.pace import Pace
 from scrapper.replicas.client import SharedRedis, blocking_client
 from scrapper.replicas.documents import RedisDocuments
-from scrapper.replicas.news import RedisNews
 from scrapper.replicas.pace import RedisPaceMemory, RedisWindow
 from scrapper.replicas.peers import RedisPeers
+from scrapper.replicas.post_changes import RedisPostChanges
 from scrapper.replicas.queue import PostQueue
 from scrapper.settings import Settings
 from scrapper.telemetry.metrics import Metrics
@@ -33,7 +33,7 @@ class Fleet:
         self.scripts = GatheredScripts(self.redis)
         self.peers = RedisPeers(self.redis)
         self.queue = PostQueue(url, self.redis)
-        self.news = RedisNews(self.redis)
+        self.post_changes = RedisPostChanges(self.redis)
         parts = urlsplit(url)
         self.redis_address = f"{parts.netloc.rpartition('@')[2]}{parts.path}"
         """The address of Redis, without its password."""
@@ -50,11 +50,11 @@ class Fleet:
     async def open(self) -> None:
         """Start listening to the other processes; Redis need not answer yet."""
         await self.peers.open()
-        await self.news.open()
+        await self.post_changes.open()
 
     async def close(self) -> None:
         """Close all connections."""
-        await self.news.close()
+        await self.post_changes.close()
         await self.peers.close()
         await self.scripts.close()
         await self.queue.shutdown()

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from scrapper.errors import RESPONSES, DeadlineExceeded, PaceExceeded, ScrapeError
 from scrapper.replicas.client import PREFIX, SharedRedis
 from scrapper.replicas.turn import Turn
-from scrapper.scraping.peers import Line, Peers
+from scrapper.scraping.peers import Peers, TurnQueue
 from scrapper.tasks import end, in_background
 
 __all__ = ["RedisPeers"]
@@ -41,7 +41,7 @@ class RedisPeers(Peers):
         # Unlike keys, channels are shared by all databases, so the name has the database's number.
         database = redis.connection_pool.connection_kwargs.get("db") or 0
         self._channel = f"{PREFIX}{database}:landed"
-        self._lines: dict[str, set[_Line]] = {}
+        self._lines: dict[str, set[_TurnQueue]] = {}
 
     async def open(self) -> None:
         """Start listening to the other processes."""
@@ -52,8 +52,8 @@ class RedisPeers(Peers):
         await end(self._listening)
 
     @asynccontextmanager
-    async def line(self, shortcode: str) -> AsyncIterator["_Line"]:
-        line = _Line(self._redis, f"{PREFIX}turn:{shortcode}")
+    async def queue_for(self, shortcode: str) -> AsyncIterator["_TurnQueue"]:
+        line = _TurnQueue(self._redis, f"{PREFIX}turn:{shortcode}")
         lines = self._lines.setdefault(shortcode, set())
         lines.add(line)
         outcome: dict[str, Any] = {}
@@ -75,11 +75,11 @@ class RedisPeers(Peers):
                     await self._redis.publish(self._channel, orjson.dumps(message))
 
     @asynccontextmanager
-    async def exclusively(self, task: str, *, in_doubt: bool) -> AsyncIterator["Turn | bool"]:
+    async def exclusive(self, task: str, *, if_unknown: bool) -> AsyncIterator["Turn | bool"]:
         try:
             turn = await Turn.take(self._redis, f"{PREFIX}{task}")
         except RedisError:
-            yield in_doubt
+            yield if_unknown
             return
         try:
             yield turn or False
@@ -119,7 +119,7 @@ class RedisPeers(Peers):
             line.receive(outcome)
 
 
-class _Line(Line):
+class _TurnQueue(TurnQueue):
     """A process's place in the line for a post; *name* is the name of the turn."""
 
     def __init__(self, redis: SharedRedis, name: str) -> None:
@@ -140,7 +140,7 @@ class _Line(Line):
             return time.time_ns() // 1000
         return self.turn.fence if self.turn else None
 
-    async def wait_for_other(self, deadline: float) -> bool:
+    async def wait_for_holder(self, deadline: float) -> bool:
         while (left := deadline - time.monotonic()) > 0:
             try:
                 lease = await self._redis.pttl(self._name) / 1000

@@ -187,7 +187,7 @@ class PostQueue(AsyncBroker):
                             yield message
                 # Redis may also have lost the stream and its group, so join again.
                 except (RedisError, OSError):
-                    self._note_error()
+                    self._record_error()
                     await asyncio.sleep(_PAUSE_SECONDS)
         finally:
             self.stopping = True
@@ -306,7 +306,7 @@ class PostQueue(AsyncBroker):
             up = math.inf
         return min(up, time.monotonic() - self._unreachable_at)
 
-    def _note_error(self) -> None:
+    def _record_error(self) -> None:
         # Workers must not count as lost because of a short outage of Redis.
         now = time.monotonic()
         if now - self._answered_at > 2 * _HEARTBEAT_SECONDS:
@@ -343,7 +343,7 @@ class PostQueue(AsyncBroker):
                 # Redis lost the stream.
                 pass
             except RedisError:
-                self._note_error()
+                self._record_error()
                 pause = _RETRY_SECONDS
             await asyncio.sleep(pause)
 
@@ -356,5 +356,5 @@ class PostQueue(AsyncBroker):
                     async for _ in pubsub.listen():
                         continue
             except RedisError:
-                self._note_error()
+                self._record_error()
             await asyncio.sleep(_RETRY_SECONDS)

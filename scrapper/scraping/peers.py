@@ -3,10 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-__all__ = ["Line", "Peers"]
+__all__ = ["Peers", "TurnQueue"]
 
 
-class Line:
+class TurnQueue:
     """The queue of processes that want one post: one has the turn and downloads it, others wait.
 
     The turn ends with the ``with`` block of :meth:`Peers.line`. The waiting processes then learn
@@ -24,7 +24,7 @@ class Line:
         """
         return 0
 
-    async def wait_for_other(self, deadline: float) -> bool:
+    async def wait_for_holder(self, deadline: float) -> bool:
         """Wait for another process to end its turn, at most until *deadline* (monotonic time).
 
         Return True if the post was stored, and False if the turn may be free now.
@@ -42,15 +42,15 @@ class Peers:
     """Whether there may be other processes."""
 
     @asynccontextmanager
-    async def line(self, shortcode: str) -> AsyncIterator[Line]:  # noqa: ARG002
+    async def queue_for(self, shortcode: str) -> AsyncIterator[TurnQueue]:  # noqa: ARG002
         """Queue for a post's turn for the duration of the block."""
-        yield Line()
+        yield TurnQueue()
 
     @asynccontextmanager
-    async def exclusively(self, task: str, *, in_doubt: bool) -> AsyncIterator[object]:  # noqa: ARG002
+    async def exclusive(self, task: str, *, if_unknown: bool) -> AsyncIterator[object]:  # noqa: ARG002
         """Yield a value that is true while only this process may do the *task*.
 
-        If Redis does not answer, the value is *in_doubt*.
+        If Redis does not answer, the value is *if_unknown*.
         """
         yield True
 

@@ -28,33 +28,33 @@ from scrapper.errors import (
     ServerFull,
 )
 from scrapper.library.disk import storing
-from scrapper.library.post import Fetch, Post, Progress, Wish
+from scrapper.library.post import Fetch, Post, Preference, Progress
 from scrapper.library.publishing import Superseded
 from scrapper.library.store import Library
 from scrapper.library.stored import StoredPost
 from scrapper.links import Link, ShareLink
 from scrapper.scraping.flight import Flight, Scraped
-from scrapper.scraping.peers import Line, Peers
+from scrapper.scraping.peers import Peers, TurnQueue
 from scrapper.scraping.refusals import Refusals
 from scrapper.scraping.slots import Slot, Slots
 from scrapper.settings import Settings
 from scrapper.telemetry.metrics import Metrics
 
-__all__ = ["Asking", "Scraped", "Scraper"]
+__all__ = ["QueryGate", "Scraped", "Scraper"]
 
 log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
 
-Asking = Callable[[], AbstractContextManager[None]]
+QueryGate = Callable[[], AbstractContextManager[None]]
 """Makes the ``with`` blocks in which Instagram may be queried."""
 
 
 class Source(Protocol):
     """A blocking source of posts, such as :class:`~scrapper.instagram.client.Instagram`."""
 
-    def fetch(self, fetch: Fetch, folder: Path, *, asking: Asking) -> Post:
-        """Download a post's files into *folder*; query Instagram only in blocks of *asking*."""
+    def fetch(self, fetch: Fetch, folder: Path, *, query_gate: QueryGate) -> Post:
+        """Download a post's files into *folder*; query Instagram only in blocks of *query_gate*."""
         ...
 
     def open_share_link(self, path: str, deadline: float) -> str:
@@ -62,7 +62,7 @@ class Source(Protocol):
         ...
 
 
-_ANY = Wish()
+_ANY = Preference()
 _MAX_SHARE_LINKS = 1024
 _MAX_RETRY_TIMES = 1024
 
@@ -134,7 +134,7 @@ class Scraper:
             metrics,
             peers,
             queries=settings.scrape_concurrency,
-            downloads=settings.files_at_once,
+            downloads=settings.max_downloads,
             queue_limit=settings.scrape_queue_limit,
             timeout=settings.scrape_timeout_seconds,
             cooldown=settings.instagram_cooldown_seconds,
@@ -150,7 +150,7 @@ class Scraper:
         if shortcode in self._flights:
             yield False
             return
-        async with self._peers.line(shortcode) as line:
+        async with self._peers.queue_for(shortcode) as line:
             yield await line.take_turn() is not None
 
     def progress(self, shortcode: str) -> Progress | None:
@@ -158,12 +158,12 @@ class Scraper:
         flight = self._flights.get(shortcode)
         return flight.fetch.progress if flight else None
 
-    async def has(self, shortcode: str, wish: Wish = _ANY) -> bool:
+    async def has(self, shortcode: str, preference: Preference = _ANY) -> bool:
         """Return whether :meth:`scrape` would return the post from disk.
 
-        It would if the post is fresh and satisfies the *wish*, or must not be requested now.
+        It would if the post is fresh and satisfies the *preference*, or must not be requested now.
         """
-        return await self._stored(shortcode, wish) is not None
+        return await self._stored(shortcode, preference) is not None
 
     @property
     def saturated(self) -> bool:
@@ -177,12 +177,12 @@ class Scraper:
         *,
         refresh: bool = False,
         keep: bool = False,
-        wish: Wish = _ANY,
+        preference: Preference = _ANY,
     ) -> Scraped:
-        """Return the post that fits the *wish* from the library, or download and store it.
+        """Return the post that fits the *preference* from the library, or download and store it.
 
-        A stored post that is stale, or does not satisfy the *wish*, is returned all the same if it
-        cannot be downloaded again. It is then not requested from Instagram for the error's
+        A stored post that is stale, or does not satisfy the *preference*, is returned all the same
+        if it cannot be downloaded again. It is then not requested from Instagram for the error's
         ``retry_after``, or else for the cool-down. There is one exception: a stored post that is
         too large, and has no smaller files, is an error.
 
@@ -195,8 +195,8 @@ class Scraper:
             OSError: the post cannot be stored.
         """
         while True:
-            scraped = await self._scrape(shortcode, url, refresh, wish)
-            within = scraped.stored.within(wish.max_bytes, self._library.root)
+            scraped = await self._scrape(shortcode, url, refresh, preference)
+            within = scraped.stored.within(preference.max_bytes, self._library.root)
             scraped = replace(scraped, stored=within)
             if not keep or scraped.stored.kept:
                 return scraped
@@ -204,34 +204,36 @@ class Scraper:
             if await self._library.keep(shortcode):
                 return replace(scraped, stored=replace(scraped.stored, kept=True))
 
-    async def _scrape(self, shortcode: str, url: str, refresh: bool, wish: Wish) -> Scraped:
+    async def _scrape(
+        self, shortcode: str, url: str, refresh: bool, preference: Preference
+    ) -> Scraped:
         while True:
             flight = self._flights.get(shortcode)
             if flight is None:
-                if not refresh and (stored := await self._stored(shortcode, wish)):
+                if not refresh and (stored := await self._stored(shortcode, preference)):
                     self._metrics.cache_hits.inc()
                     return stored
                 flight = self._flights.get(shortcode)
-            same_wish = flight is None or flight.fetch.wish == wish
+            same_preference = flight is None or flight.fetch.preference == preference
             try:
                 if flight is None:
-                    flight = self._start_flight(shortcode, url, refresh, wish)
+                    flight = self._start_flight(shortcode, url, refresh, preference)
                 else:
                     self._metrics.flights_joined.inc()
                 scraped = await flight.join()
             except Exception as error:
-                if not same_wish:
+                if not same_preference:
                     continue
                 stale = None if refresh else await self._library.get(shortcode)
                 too_large = isinstance(error, MediaTooLarge)
-                if stale is None or (too_large and not stale.post.fits(wish.max_bytes)):
+                if stale is None or (too_large and not stale.post.fits(preference.max_bytes)):
                     raise
                 self._postpone_refresh(error, shortcode)
                 self._metrics.cache_hits.inc()
-                return _from_disk(stale, wish)
+                return _from_disk(stale, preference)
             if refresh and scraped.cached:
                 continue
-            if same_wish or scraped.stored.post.satisfies(wish):
+            if same_preference or scraped.stored.post.satisfies(preference):
                 return scraped
 
     def _postpone_refresh(self, error: Exception, shortcode: str) -> None:
@@ -270,8 +272,8 @@ class Scraper:
     async def _open_share_link(self, link: ShareLink) -> str:
         deadline = time.monotonic() + self._timeout
 
-        def work(asking: Asking) -> str:
-            with asking():
+        def work(query_gate: QueryGate) -> str:
+            with query_gate():
                 return self._source.open_share_link(link.path, deadline)
 
         try:
@@ -297,22 +299,24 @@ class Scraper:
             await asyncio.wait(self._opening.values())
         await asyncio.to_thread(self._executor.shutdown)
 
-    async def _stored(self, shortcode: str, wish: Wish) -> Scraped | None:
+    async def _stored(self, shortcode: str, preference: Preference) -> Scraped | None:
         stored = await self._library.get(shortcode)
         if stored is None:
             return None
         retry_at = max(self._cooldown_until, self._retry_at.get(shortcode, 0.0))
-        usable = stored.fresh and stored.post.satisfies(wish)
-        return _from_disk(stored, wish) if usable or time.monotonic() < retry_at else None
+        usable = stored.fresh and stored.post.satisfies(preference)
+        return _from_disk(stored, preference) if usable or time.monotonic() < retry_at else None
 
-    def _start_flight(self, shortcode: str, url: str, refresh: bool, wish: Wish) -> Flight:
+    def _start_flight(
+        self, shortcode: str, url: str, refresh: bool, preference: Preference
+    ) -> Flight:
         self._refuse_while_cooling()
         now = time.monotonic()
         if self.saturated:
             # The oldest flight is over by then.
             first = min(flight.fetch.deadline for flight in self._flights.values())
             raise ServerFull(retry_after=max(1, math.ceil(first - now)))
-        fetch = Fetch(shortcode, url, now + self._timeout, wish=wish)
+        fetch = Fetch(shortcode, url, now + self._timeout, preference=preference)
         task = asyncio.create_task(self._run_flight(fetch, refresh))
         flight = self._flights[shortcode] = Flight(fetch, task)
         return flight
@@ -321,14 +325,14 @@ class Scraper:
         shortcode = fetch.shortcode
         try:
             # Another flight may have stored the post while this one read the disk.
-            if not refresh and (stored := await self._stored(shortcode, fetch.wish)):
+            if not refresh and (stored := await self._stored(shortcode, fetch.preference)):
                 return stored
-            async with self._peers.line(shortcode) as line:
+            async with self._peers.queue_for(shortcode) as line:
                 return await self._download_in_turn(line, fetch, refresh)
         finally:
             del self._flights[shortcode]
 
-    async def _download_in_turn(self, line: Line, fetch: Fetch, refresh: bool) -> Scraped:
+    async def _download_in_turn(self, line: TurnQueue, fetch: Fetch, refresh: bool) -> Scraped:
         shortcode = fetch.shortcode
         while True:
             # A flight that waits for another process needs no thread.
@@ -338,17 +342,17 @@ class Scraper:
                     # Another process may have stored the post meanwhile.
                     if fence and not refresh:
                         self._library.changed(shortcode, None)
-                        if stored := await self._stored(shortcode, fetch.wish):
+                        if stored := await self._stored(shortcode, fetch.preference):
                             return stored
                     with suppress(Superseded):
                         fetched = await self._download(fetch, fence)
                         line.stored = True
                         return Scraped(fetched, cached=False)
-            may_be_stored = fence is not None or await line.wait_for_other(fetch.deadline)
+            may_be_stored = fence is not None or await line.wait_for_holder(fetch.deadline)
             if may_be_stored:
                 self._library.changed(shortcode, None)
                 post = await self._library.get(shortcode)
-                if post and post.post.satisfies(fetch.wish):
+                if post and post.post.satisfies(fetch.preference):
                     return Scraped(post, cached=False)
 
     @asynccontextmanager
@@ -380,14 +384,14 @@ class Scraper:
         self._library.published(stored)
         return stored
 
-    async def _run_in_thread(self, work: Callable[[Asking], Result], deadline: float) -> Result:
-        """Run *work* in a thread and return its result; *work* gets an :data:`Asking`."""
+    async def _run_in_thread(self, work: Callable[[QueryGate], Result], deadline: float) -> Result:
+        """Run *work* in a thread and return its result; *work* gets an :data:`QueryGate`."""
         # The context carries the request ID to the thread's log lines.
         context, loop = contextvars.copy_context(), asyncio.get_running_loop()
         with self._slots.queue(deadline) as slot:
-            asking = partial(self._querying, slot, loop)
+            query_gate = partial(self._querying, slot, loop)
             async with self._recording_limits():
-                return await loop.run_in_executor(self._executor, context.run, work, asking)
+                return await loop.run_in_executor(self._executor, context.run, work, query_gate)
 
     @contextmanager
     def _querying(self, slot: Slot, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
@@ -398,11 +402,11 @@ class Scraper:
             self._refuse_while_cooling()
             yield
 
-    def _fetch_and_publish(self, fetch: Fetch, fence: int, asking: Asking) -> StoredPost:
+    def _fetch_and_publish(self, fetch: Fetch, fence: int, query_gate: QueryGate) -> StoredPost:
         with storing():
             folder = self._library.stage(fetch.shortcode)
             try:
-                post = self._source.fetch(fetch, folder, asking=asking)
+                post = self._source.fetch(fetch, folder, query_gate=query_gate)
                 return self._library.publish(folder, post, fence)
             except FileNotFoundError:
                 # The disk may have been unplugged during the download.
@@ -449,7 +453,7 @@ class Scraper:
             raise CoolingDown(retry_after=left)
 
 
-def _from_disk(stored: StoredPost, wish: Wish) -> Scraped:
-    """Return the stored post, marked as stale if it does not satisfy the *wish*."""
-    satisfied = stored.post.satisfies(wish)
+def _from_disk(stored: StoredPost, preference: Preference) -> Scraped:
+    """Return the stored post, marked as stale if it does not satisfy the *preference*."""
+    satisfied = stored.post.satisfies(preference)
     return Scraped(stored if satisfied else replace(stored, fresh_until=0.0), cached=True)

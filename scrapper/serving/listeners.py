@@ -19,7 +19,7 @@ from scrapper.local_files.opening import read_file
 from scrapper.local_files.watching import WatchedFile
 from scrapper.settings import Settings
 from scrapper.tasks import end, in_background
-from scrapper.telemetry.complaints import Complaint
+from scrapper.telemetry.log_throttle import LogThrottle
 
 __all__ = ["Certificate", "listening", "tcp_listener", "unix_listener"]
 
@@ -76,7 +76,7 @@ class Certificate:
     def __init__(self, certificate: Path, key: Path) -> None:
         self._paths = certificate, key
         self._watched = [WatchedFile(path, _digest) for path in self._paths]
-        self._unusable = Complaint()
+        self._unusable = LogThrottle()
         try:
             self._loaded = self._digests()
             self.context = self._current = load_certificate(*self._paths)
@@ -92,7 +92,7 @@ class Certificate:
             return None
         return cls(settings.tls_cert_file, settings.tls_key_file)
 
-    def look(self) -> None:
+    def reload_if_changed(self) -> None:
         """Reload the files if they changed. If they are unusable, keep the old pair. Blocking."""
         try:
             digests = self._digests()
@@ -104,13 +104,13 @@ class Certificate:
             if self._unusable.is_due(cause := _describe(error)):
                 log.error("certificate unusable: the old one stays", cause=cause)  # noqa: TRY400
         else:
-            self._unusable.settle()
+            self._unusable.reset()
 
     async def follow(self) -> None:
         """Reload changed files, checking once a second, until the task is cancelled."""
         while True:
             await asyncio.sleep(_POLL_SECONDS)
-            await asyncio.to_thread(self.look)
+            await asyncio.to_thread(self.reload_if_changed)
 
     def _digests(self) -> list[str]:
         return [watched.content() for watched in self._watched]

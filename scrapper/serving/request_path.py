@@ -21,11 +21,11 @@ from scrapper.access.proxy import ProxySignIn, gateways
 from scrapper.access.sessions import Sessions
 from scrapper.errors import RESPONSES, SettingsError
 from scrapper.handlers.clients import sender_of
-from scrapper.handlers.jobs import cancel_job, tokens_of_a_batch
+from scrapper.handlers.jobs import batch_tokens, cancel_job
 from scrapper.handlers.media import CONVERSION_NAMES
 from scrapper.handlers.page import DOCS_FILES, PAGE_FILES
 from scrapper.handlers.posts import bulk_change, delete_post, keep_post, release_post
-from scrapper.handlers.request_bodies import MAX_WEBHOOK_LENGTH, MOST_SHORTCODES, MOST_URLS
+from scrapper.handlers.request_bodies import MAX_SHORTCODES, MAX_URLS, MAX_WEBHOOK_LENGTH
 from scrapper.handlers.thumbnails import thumbnail
 from scrapper.instagram.login.cookies import MAX_COOKIES_BYTES
 from scrapper.serving.base_path import BasePath
@@ -35,7 +35,7 @@ from scrapper.telemetry.metrics import Metrics
 if TYPE_CHECKING:
     from scrapper.replicas.fleet import Fleet
 
-__all__ = ["OwnMiddlewares", "check_path", "path_names", "request_path", "weak_spots"]
+__all__ = ["OwnMiddlewares", "check_path", "path_names", "path_warnings", "request_path"]
 
 _FREE_PATHS = frozenset({"/health", "/ready", "/openapi.json", *PAGE_FILES, *DOCS_FILES})
 _READS = ("/events", "/jobs", "/posts", "/storage", "/login", "/metrics")
@@ -94,7 +94,7 @@ def check_path(settings: Settings, *, keyed: bool) -> None:
             )
 
 
-def weak_spots(settings: Settings, *, keyed: bool) -> Iterator[str]:
+def path_warnings(settings: Settings, *, keyed: bool) -> Iterator[str]:
     """Yield warnings for the operator about the request path of *settings*, a sentence each."""
     names = path_names(settings)
     for name, risk in _RISKS_WITHOUT.items():
@@ -231,7 +231,7 @@ class OwnMiddlewares:
         max_requests = self._settings.rate_limit_max_requests
         if not max_requests:
             return
-        yield self._bucket("work", max_requests, own_limit=self._own_limit, cost=tokens_of_a_batch)
+        yield self._bucket("work", max_requests, own_limit=self._own_limit, cost=batch_tokens)
         for name in ("reads", "files"):
             size = max_requests * _READS_PER_TOKEN
             yield self._bucket(name, size, own_limit=self._own_larger_limit)
@@ -255,7 +255,7 @@ class OwnMiddlewares:
             yield api_key(
                 self._keys.names,
                 exempt=self._is_free,
-                stands_in=self._signed_in_name,
+                fallback=self._signed_in_name,
                 on_admission=_bind_name,
             )
 
@@ -322,10 +322,10 @@ class OwnMiddlewares:
     def _larger_bodies(self) -> Mapping[str, int]:
         """Return the limits in bytes of paths that take larger bodies than the others."""
         settings = self._settings
-        batch = MOST_URLS * (settings.max_url_length + 16) + MAX_WEBHOOK_LENGTH + 128
+        batch = MAX_URLS * (settings.max_url_length + 16) + MAX_WEBHOOK_LENGTH + 128
         sizes = {
             "/jobs": max(settings.max_json_body_bytes, batch),
-            "/posts/bulk": max(settings.max_json_body_bytes, MOST_SHORTCODES * 72 + 128),
+            "/posts/bulk": max(settings.max_json_body_bytes, MAX_SHORTCODES * 72 + 128),
             "/login": max(settings.max_json_body_bytes, MAX_COOKIES_BYTES),
         }
         return {

@@ -27,12 +27,12 @@ from scrapper.instagram.context import Context
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.transport import PooledTransport
 from scrapper.library.index import Index
-from scrapper.library.news import News
 from scrapper.library.post import Post
+from scrapper.library.post_changes import PostChanges
 from scrapper.library.root import MediaRoot
 from scrapper.library.store import Library
 from scrapper.library.stored import StoredPost, load
-from scrapper.scraping.scraper import Asking
+from scrapper.scraping.scraper import QueryGate
 from scrapper.settings import Settings
 from tests.bench.peers import fetch
 
@@ -99,8 +99,8 @@ def _kept_session() -> None:
 
 def _separate_limits() -> None:
     # A post keeps its slot until its files are downloaded.
-    def fetch(self: Instagram, *post: Any, asking: Asking) -> Post:
-        with asking():
+    def fetch(self: Instagram, *post: Any, query_gate: QueryGate) -> Post:
+        with query_gate():
             return original(self, *post)
 
     original = Instagram.fetch
@@ -123,7 +123,9 @@ def _no_delay() -> None:
 
 
 def _catalogue() -> None:
-    def from_settings(_settings: Settings, root: MediaRoot, _news: News | None = None) -> Library:
+    def from_settings(
+        _settings: Settings, root: MediaRoot, _post_changes: PostChanges | None = None
+    ) -> Library:
         return Library(root.path, check=root.check)
 
     _replace(Library, "from_settings", from_settings)

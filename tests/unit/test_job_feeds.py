@@ -19,11 +19,11 @@ class Jobs:
             for _ in range(10):
                 post = job.posts[0]
                 job.posts[0] = replace(post, bytes_done=post.bytes_done + 1)
-                job.note(0, job.version + 1)
+                job.record_version(0, job.version + 1)
             yield job
             self.pauses.append(pause())
         job.posts[0] = job.posts[0].done(31)
-        job.note(0, job.version + 1)
+        job.record_version(0, job.version + 1)
         yield job
 
 

@@ -97,13 +97,13 @@ def test_keys_and_logins_survive_replaced_files(
     keys, login = ApiKeys(load_settings(api_keys_file=keys_path)), Login(cookies_file=cookies_path)
     for path in (keys_path, cookies_path):
         put(path)
-    keys.look()
+    keys.reload_if_changed()
     assert keys.secrets == ("a-key-of-alice",)
     assert login.session() is not None
     for path, content in ((keys_path, b"bob:b-key-of-bob\n"), (cookies_path, COOKIES.encode())):
         path.rename(tmp_path / f"{path.name}-aside")
         write(path, content)
-    keys.look()
+    keys.reload_if_changed()
     assert keys.secrets == ("b-key-of-bob",)
     assert login.session() is not None
 

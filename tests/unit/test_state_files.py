@@ -115,7 +115,7 @@ def test_a_migrated_ledger_is_complete(tmp_path: Path) -> None:
     known = ledger(old_file(tmp_path, "plugins"))
     assert known.unknown(["one", "two", "three"]) == {"three"}
     assert known.posts("one") == {"aaaaa": 1, "bbbbb": 2}
-    assert known.edition("two")[1] == 1
+    assert known.generation("two")[1] == 1
     known.close()
 
 
@@ -269,7 +269,7 @@ def test_jobs_survive_foreign_writes_to_their_file(
     else:
         zeros(path)
     if is_checked:
-        engine.store.look()
+        engine.store.verify()
         # The file, as a killed process would leave it.
         assert reopened(path)[0] == {first.id, second.id}
     engine.store.close()
@@ -290,13 +290,13 @@ def test_a_lost_ledger_skips_no_post(tmp_path: Path, change: Callable[[Path], ob
     path = tmp_path / "plugins.sqlite3"
     known = ledger(path)
     known.begin(["one"], {})
-    known.note("one", ("aaaaa", 1, "done"))
-    edition = known.edition("one")
+    known.record("one", ("aaaaa", 1, "done"))
+    generation = known.generation("one")
     change(path)
     try:
-        assert known.edition("one") != edition
+        assert known.generation("one") != generation
     except Busy:
-        assert known.edition("one") != edition
+        assert known.generation("one") != generation
     known.close()
     again = ledger(path)
     assert again.unknown(["one"]) == {"one"}
@@ -322,8 +322,8 @@ def test_two_processes_agree_on_a_recreated_ledger(tmp_path: Path) -> None:
     path = tmp_path / "plugins.sqlite3"
     one, other = ledger(path), ledger(path)
     path.unlink()
-    one.note("mine", ("aaaaa", 1, "done"))
-    other.note("mine", ("bbbbb", 1, "done"))
+    one.record("mine", ("aaaaa", 1, "done"))
+    other.record("mine", ("bbbbb", 1, "done"))
     assert one.posts("mine") == other.posts("mine") == {"aaaaa": 1, "bbbbb": 1}
     one.close()
     other.close()
@@ -336,7 +336,7 @@ def test_many_processes_that_start_together_share_one_file(tmp_path: Path) -> No
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(Ledger.open, ledgers))
     for number, opened in enumerate(ledgers):
-        opened.note("mine", (f"post-{number}", 1, "done"))
+        opened.record("mine", (f"post-{number}", 1, "done"))
     assert len(ledgers[0].posts("mine")) == 8
     assert len(list(tmp_path.glob("*.damaged-*"))) == 1
     for opened in ledgers:
@@ -375,7 +375,7 @@ def use(opened: JobFile | Ledger | Catalogue) -> None:
         case JobFile():
             opened.write(new(new_job(URLS, max_url_length=512)))
         case Ledger():
-            opened.note("one", ("aaaaa", 1, "done"))
+            opened.record("one", ("aaaaa", 1, "done"))
         case Catalogue():
             opened.recheck()
 

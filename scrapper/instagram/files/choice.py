@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from scrapper.instagram.files.dash import Representation
 from scrapper.instagram.media import Candidate, Item
-from scrapper.library.post import Wish
+from scrapper.library.post import Preference
 
 __all__ = ["MAX_CANDIDATES", "Choice", "choose"]
 
@@ -60,7 +60,7 @@ class _Pair:
         return Candidate(video.url, video.width, video.height, in_parts=True, sounds=urls)
 
 
-def choose(item: Item, wish: Wish, max_bytes: int) -> Choice:
+def choose(item: Item, preference: Preference, max_bytes: int) -> Choice:
     """Choose what to try for *item*, leaving out files known to be larger than *max_bytes*.
 
     ``best`` is the tallest video, whole or in parts. At the same height, videos of the manifest
@@ -74,7 +74,7 @@ def choose(item: Item, wish: Wish, max_bytes: int) -> Choice:
     # If nothing fits, this pair shows the size of the smallest file.
     smallest = sorted(too_large, key=lambda pair: pair.size or 0)[:1]
     passed_over = bool(too_large)
-    if wish.quality == "best":
+    if preference.quality == "best":
         in_parts = _candidates(fitting)
         all_candidates = _merged(in_parts, item)
         dropped = in_parts[_MAX_PAIRS:] if item.candidates else ()

@@ -178,7 +178,7 @@ def fetch_file(context: Context, target: Target, wanted: Wanted) -> Fetched:
     if outcome is not Outcome.LIMITED:
         if context.transport.is_late:
             outcome = Outcome.LATE
-        elif wanted.candidate.doubtful:
+        elif wanted.candidate.unreliable:
             # Instagram withholds the file.
             outcome = Outcome.FORBIDDEN
     log.warning("media candidate failed", file=wanted.name, outcome=outcome, cause=fetched.cause)

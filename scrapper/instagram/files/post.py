@@ -97,7 +97,7 @@ class _File:
         return whole or rest if self.outcome is Outcome.UNJOINED else rest
 
     def may_try(self, candidate: Candidate) -> bool:
-        return self.tries[candidate.url] < (1 if candidate.doubtful else _TRIES_PER_URL)
+        return self.tries[candidate.url] < (1 if candidate.unreliable else _TRIES_PER_URL)
 
 
 class PostDownload:
@@ -158,8 +158,8 @@ class PostDownload:
             missing=missing,
             details=about.details,
             named_item=about.named_item,
-            quality=self._fetch.wish.quality,
-            max_bytes=self._fetch.wish.max_bytes if self._passed_over else None,
+            quality=self._fetch.preference.quality,
+            max_bytes=self._fetch.preference.max_bytes if self._passed_over else None,
         )
         return replace(post, small=self._small(post))
 
@@ -198,9 +198,9 @@ class PostDownload:
             yield self._file(_COVER, code, video, cover, known)
 
     def _choice(self, item: Item) -> Choice:
-        choice = choose(item, self._fetch.wish, self._max_bytes)
+        choice = choose(item, self._fetch.preference, self._max_bytes)
         self._passed_over = self._passed_over or choice.passed_over
-        if self._fetch.wish.quality == "best" and item.type == "video" and not item.streams:
+        if self._fetch.preference.quality == "best" and item.type == "video" and not item.streams:
             log.info("no manifest: downloading the whole file", shortcode=self._fetch.shortcode)
         return choice
 

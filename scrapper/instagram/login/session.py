@@ -133,15 +133,15 @@ class Login:
         """
         return self._replace(cookies={}, username="")
 
-    def note_ended(self, session: Session) -> None:
+    def record_ended(self, session: Session) -> None:
         """Note that Instagram ended *session*."""
         self._note(session, "expired")
 
-    def note_challenged(self, session: Session) -> None:
+    def record_challenged(self, session: Session) -> None:
         """Note that the account of *session* must be confirmed in a browser."""
         self._note(session, "challenged")
 
-    def note_cookies(self, session: Session, cookies: Mapping[str, str]) -> None:
+    def record_cookies(self, session: Session, cookies: Mapping[str, str]) -> None:
         """Store the *cookies* that Instagram rotated."""
         valid = valid_cookies(cookies)
         if valid.get("sessionid") and valid != session.cookies:

@@ -60,7 +60,7 @@ class MemoryStore:
     :class:`~scrapper.jobs.webhooks.Deliveries` of its jobs.
 
     At most *max_jobs* are kept. Jobs expire after *max_age* seconds, but only while
-    *clock_is_right* returns True; it may block. *spacing* is passed to the
+    *clock_is_trusted* returns True; it may block. *spacing* is passed to the
     :class:`~scrapper.jobs.waiting.Backlog`. *plugins* are notified when a job ends. A persistent
     store overrides :meth:`keep` and the methods of deliveries.
     """
@@ -72,11 +72,11 @@ class MemoryStore:
         max_age: float = float("inf"),
         spacing: float = 0.0,
         plugins: Sequence[str] = (),
-        clock_is_right: Callable[[], bool] = lambda: True,
+        clock_is_trusted: Callable[[], bool] = lambda: True,
     ) -> None:
         self._max_jobs = max_jobs
         self._max_age = max_age
-        self._clock_is_right = clock_is_right
+        self._clock_is_right = clock_is_trusted
         self._jobs: dict[str, Job] = {}
         self._unfinished: dict[str, int] = {}
         # Ordered by age: a post that waited is ahead of posts that came later.
@@ -141,7 +141,7 @@ class MemoryStore:
                 return False
             await self.keep(Record(kept, forgotten=True))
             kept.forgotten = True
-            self._note_change(kept)
+            self._record_change(kept)
         return True
 
     async def changed(self, since: int) -> JobChanges:
@@ -170,7 +170,7 @@ class MemoryStore:
         job = self._jobs.get(job_id)
         return None if job is None else (job, job.posts[index])
 
-    async def note(self, job_id: str, index: int, post: JobPost) -> bool:
+    async def save_post(self, job_id: str, index: int, post: JobPost) -> bool:
         async with self._changing:
             job = self._jobs.get(job_id)
             if job is None or not job.posts[index].unfinished:
@@ -182,7 +182,7 @@ class MemoryStore:
         await self.hold(hold)
         place = job.place(index)
         until = self._backlog.join(place)
-        if not await self.note(job.id, index, post.waiting(until, limited=hold > 0)):
+        if not await self.save_post(job.id, index, post.waiting(until, limited=hold > 0)):
             self._backlog.leave(place)
 
     async def hold(self, seconds: float) -> None:
@@ -193,14 +193,14 @@ class MemoryStore:
             post = job.posts[place.position]
             if (delayed := post.delayed(until)) is not post:
                 job.posts[place.position] = delayed
-                job.note(place.position, job.version + 1)
-                self._note_change(job)
+                job.record_version(place.position, job.version + 1)
+                self._record_change(job)
 
     async def has_waiting(self) -> bool:
         return bool(self._backlog)
 
-    def note_success(self) -> None:
-        self._backlog.note_success()
+    def record_success(self) -> None:
+        self._backlog.record_success()
 
     async def skip(self) -> None:
         """Do nothing, because a cancelled post has left this backlog already."""
@@ -213,7 +213,7 @@ class MemoryStore:
             if (job := self._jobs.get(job_id))
         ]
 
-    async def note_reported(self, plugin: str, job: FinishedJob) -> None:
+    async def record_reported(self, plugin: str, job: FinishedJob) -> None:
         ends = self._ends[plugin]
         if ends.get(job.response.id) == job.end:
             del ends[job.response.id]
@@ -238,7 +238,7 @@ class MemoryStore:
         # A retried job sends another webhook at its next end.
         if job is not None and not self._unfinished[job.id] and job.id not in others:
             job.webhook_outcome = outcome
-            self._note_change(job)
+            self._record_change(job)
 
     async def postpone(self, id_: str, seconds: float) -> None:
         found = self._deliveries[id_]
@@ -279,7 +279,7 @@ class MemoryStore:
             self._jobs[job.id] = job
             self._unfinished[job.id] = sum(post.unfinished for post in job.posts)
             for index, post in enumerate(job.posts):
-                job.note(index, index + 1)
+                job.record_version(index, index + 1)
                 if post.state == "queued":
                     self._enqueue(job.place(index))
                 elif post.state == "waiting":
@@ -311,18 +311,18 @@ class MemoryStore:
         self._unfinished[job.id] = left
         for index, post in record.posts.items():
             self._replace(job, index, post)
-        self._note_end(job, record)
-        self._note_change(job)
+        self._record_end(job, record)
+        self._record_change(job)
 
     def _replace(self, job: Job, index: int, post: JobPost) -> None:
         old, job.posts[index] = job.posts[index], post
-        job.note(index, job.version + 1)
+        job.record_version(index, job.version + 1)
         if post.state == "queued":
             self._enqueue(job.place(index))
         elif old.state == "waiting" != post.state:
             self._backlog.leave(job.place(index))
 
-    def _note_change(self, job: Job) -> None:
+    def _record_change(self, job: Job) -> None:
         self._last_change += 1
         self._changes.pop(job.id, None)
         self._changes[job.id] = self._last_change, job.owner
@@ -340,7 +340,7 @@ class MemoryStore:
             delivery = Delivery(id_, job.webhook, body, job=job.id, noted_at=now)
         return replace(record, ends=dict.fromkeys(self._ends, self._last_end), delivery=delivery)
 
-    def _note_end(self, job: Job, record: Record) -> None:
+    def _record_end(self, job: Job, record: Record) -> None:
         if record.reopened:
             job.webhook_outcome = None
         for plugin, ends in self._ends.items():
@@ -360,7 +360,7 @@ class MemoryStore:
         except Exception:
             # The webhook is sent from memory, and added again after a restart.
             log.exception("webhook not stored", job=job.id)
-        self._note_end(job, record)
+        self._record_end(job, record)
 
     async def _expired(self) -> Sequence[str]:
         oldest = time.time() - self._max_age
@@ -386,7 +386,7 @@ class MemoryStore:
             return
         await self.keep(Record(removed=job_ids))
         for job_id in job_ids:
-            self._note_change(self._jobs[job_id])
+            self._record_change(self._jobs[job_id])
             del self._jobs[job_id], self._unfinished[job_id]
             for plugin, ends in self._ends.items():
                 if ends.pop(job_id, None) is not None:

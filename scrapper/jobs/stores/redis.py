@@ -22,7 +22,7 @@ from scrapper.jobs.store import (
 from scrapper.jobs.stores.redis_backlog import BACKLOG, RedisBacklog
 from scrapper.jobs.webhooks import Outcome
 from scrapper.library.listing import Cursor
-from scrapper.library.post import Wish
+from scrapper.library.post import Preference
 from scrapper.replicas.client import PREFIX, SharedRedis, translated_errors, until_redis_answers
 from scrapper.replicas.queue import STREAM, PostQueue
 from scrapper.tasks import end, in_background
@@ -50,7 +50,7 @@ _EPOCH = "0"
 """The epoch of all versions: Redis counts them, so they are the same in all processes."""
 
 NOTE_CHANGE = """
-local function note_change(count, changes, job, id, owner)
+local function record_change(count, changes, job, id, owner)
     owner = redis.call("HGET", job, "owner") or owner or ""
     redis.call("ZADD", changes, redis.call("INCR", count), id .. " " .. owner)
 end
@@ -60,7 +60,7 @@ end
 _NOTE_CHANGE = (
     NOTE_CHANGE
     + """
-note_change(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])
+record_change(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])
 """
 )
 _FORGET_JOB = (
@@ -70,7 +70,7 @@ if redis.call("HGET", KEYS[3], "left") ~= "0" then
     return 0
 end
 redis.call("HSET", KEYS[3], "forgotten", 1)
-note_change(KEYS[1], KEYS[2], KEYS[3], ARGV[1])
+record_change(KEYS[1], KEYS[2], KEYS[3], ARGV[1])
 return 1
 """
 )
@@ -111,7 +111,7 @@ end
 if ARGV[6] ~= "" then
     redis.call("XADD", KEYS[3], "*", "data", ARGV[6])
 end
-note_change(KEYS[4], KEYS[5], KEYS[1], ARGV[7])
+record_change(KEYS[4], KEYS[5], KEYS[1], ARGV[7])
 return 1
 """
 )
@@ -186,7 +186,7 @@ class RedisStore:
         self._forget_end: Any = redis.register_script(_FORGET_END)
         self._forget_job: Any = redis.register_script(_FORGET_JOB)
         self._note: Any = redis.register_script(_NOTE_CHANGE)
-        self.note_success = self._backlog.note_success
+        self.record_success = self._backlog.record_success
 
     @asynccontextmanager
     async def releasing(self) -> AsyncIterator[None]:
@@ -227,7 +227,7 @@ class RedisStore:
             transaction.zadd(_ALL, {job.id: job.created_at})
             transaction.hset(job_key(job.id), mapping=_fields(job, left))
             if not left:
-                self._note_end(transaction, job, now)
+                self._record_end(transaction, job, now)
             for message in self._messages(job):
                 transaction.xadd(STREAM, {b"data": message})
             # The latest changes are enough, because followers poll every second.
@@ -239,7 +239,7 @@ class RedisStore:
             for id_, owner in (*gone.items(), (job.id, b"")):
                 await self._note(keys=[*CHANGES, job_key(id_)], args=[id_, owner])
 
-    def _note_end(self, transaction: Pipeline, job: Job, now: int) -> None:
+    def _record_end(self, transaction: Pipeline, job: Job, now: int) -> None:
         """Record the end of a new job that has no valid links."""
         expiry = self._expiry(job.created_at)
         if self._plugins:
@@ -348,10 +348,16 @@ class RedisStore:
         )
         if created is None or row is None:
             return None
-        job = Job(job_id, float(created), [], keep=keep == b"1", wish=_wish(quality, max_bytes))
+        job = Job(
+            job_id,
+            float(created),
+            [],
+            keep=keep == b"1",
+            preference=_preference(quality, max_bytes),
+        )
         return job, JobPost(*orjson.loads(row)[1:])
 
-    async def note(self, job_id: str, index: int, post: JobPost) -> bool:
+    async def save_post(self, job_id: str, index: int, post: JobPost) -> bool:
         # Another worker may have assumed that this one is dead, and finished the post.
         def unless_ended(stored: JobPost) -> JobPost | None:
             return post if stored.unfinished else None
@@ -363,7 +369,7 @@ class RedisStore:
         place = job.place(index)
         # The backlog comes first: in the other order, a crash between the two would lose the post.
         until = await until_redis_answers(lambda: self._backlog.join(place, message, hold))
-        await self.note(job.id, index, post.waiting(until, limited=hold > 0))
+        await self.save_post(job.id, index, post.waiting(until, limited=hold > 0))
 
     async def hold(self, seconds: float) -> None:
         await until_redis_answers(lambda: self._backlog.hold(seconds))
@@ -391,7 +397,7 @@ class RedisStore:
                 jobs.append(FinishedJob(job.to_response(), number))
         return jobs
 
-    async def note_reported(self, plugin: str, job: FinishedJob) -> None:
+    async def record_reported(self, plugin: str, job: FinishedJob) -> None:
         """Record that this end of the job was reported to *plugin*.
 
         Raises:
@@ -501,10 +507,10 @@ def _fields(job: Job, left: int) -> dict[Any, Any]:
         _LEFT: left,
         _CLIENT: job.client or "",
         _KEEP: int(job.keep),
-        _QUALITY: job.wish.quality,
+        _QUALITY: job.preference.quality,
     }
-    if job.wish.max_bytes is not None:
-        fields[_MAX_BYTES] = job.wish.max_bytes
+    if job.preference.max_bytes is not None:
+        fields[_MAX_BYTES] = job.preference.max_bytes
     if job.webhook is not None:
         fields[_WEBHOOK] = job.webhook
     if job.owner is not None:
@@ -521,7 +527,7 @@ def _read(job: Job, fields: Any) -> Job | None:
     job.epoch = _EPOCH
     job.created_at = float(fields[_CREATED])
     job.keep = fields.get(_KEEP) == b"1"
-    job.wish = _wish(fields.get(_QUALITY), fields.get(_MAX_BYTES))
+    job.preference = _preference(fields.get(_QUALITY), fields.get(_MAX_BYTES))
     job.webhook = fields[_WEBHOOK].decode() if _WEBHOOK in fields else None
     job.owner = fields[_OWNER].decode() if _OWNER in fields else None
     job.forgotten = _FORGOTTEN in fields
@@ -532,12 +538,12 @@ def _read(job: Job, fields: Any) -> Job | None:
     rows = [orjson.loads(fields[b"%d" % index]) for index in range(number)]
     job.posts[:] = [JobPost(*row[1:]) for row in rows]
     for index, (version, *_) in enumerate(rows):
-        job.note(index, version)
+        job.record_version(index, version)
     return job
 
 
-def _wish(quality: Any, max_bytes: Any) -> Wish:
-    return Wish.stored(
+def _preference(quality: Any, max_bytes: Any) -> Preference:
+    return Preference.stored(
         "best" if quality == b"best" else None, None if max_bytes is None else int(max_bytes)
     )
 

@@ -69,7 +69,7 @@ class RedisBacklog:
         self._pace.slow_down()
         await self._hold(keys=[_HOLD], args=[math.ceil(seconds * 1000)])
 
-    def note_success(self) -> None:
+    def record_success(self) -> None:
         self._pace.speed_up()
 
     async def skip(self) -> None:

@@ -45,7 +45,7 @@ for _, about in ipairs(redis.call("HVALS", KEYS[2])) do
 end
 if redis.call("HGET", KEYS[4], "left") == "0" and not redis.call("ZSCORE", KEYS[5], ARGV[2]) then
     redis.call("HSET", KEYS[4], "webhook_outcome", ARGV[3])
-    note_change(KEYS[6], KEYS[7], KEYS[4], ARGV[2])
+    record_change(KEYS[6], KEYS[7], KEYS[4], ARGV[2])
 end
 """
 )

@@ -16,7 +16,7 @@ from scrapper.jobs.model import Job, JobPost, PostState, unix_time
 from scrapper.jobs.store import FinishedJob
 from scrapper.jobs.stores.memory import MemoryStore, Record, WaitingDelivery
 from scrapper.jobs.webhooks import Delivery, Outcome
-from scrapper.library.post import Wish
+from scrapper.library.post import Preference
 from scrapper.library.sqlite_file import SQLiteFile
 from scrapper.tasks import end, finished, in_background
 
@@ -150,7 +150,7 @@ class JobFile:
         with self._file.using() as database:
             return _load(database)
 
-    def look(self) -> None:
+    def verify(self) -> None:
         """Check that the file is still at its path; recreate it if it is not."""
         with self._file.using():
             pass
@@ -192,7 +192,7 @@ class JobFile:
             database.execute("DELETE FROM deliveries WHERE id = ?", (delivery.id,))
             database.execute(_NOTE_OUTCOME, (outcome, delivery.job))
 
-    def note_reported(self, plugin: str, job_id: str) -> None:
+    def record_reported(self, plugin: str, job_id: str) -> None:
         """Remove the end of a job that was reported to *plugin*."""
         with self._file.changing() as database:
             database.execute("DELETE FROM ends WHERE plugin = ? AND job = ?", (plugin, job_id))
@@ -209,7 +209,7 @@ def _write_all(database: sqlite3.Connection, contents: Contents) -> None:
 
 def _write_job(database: sqlite3.Connection, job: Job, *, announced: bool) -> None:
     row = (job.id, job.created_at, job.client, job.keep, job.webhook, job.owner, job.forgotten)
-    ends = (job.wish.quality, job.wish.max_bytes, announced, job.webhook_outcome)
+    ends = (job.preference.quality, job.preference.max_bytes, announced, job.webhook_outcome)
     database.execute(_SAVE_JOB, (*row, *ends))
 
 
@@ -235,12 +235,23 @@ def _load(database: sqlite3.Connection) -> Contents:
         "SELECT id, created_at, client, keep, webhook, owner, forgotten, announced, "
         "webhook_outcome, quality, max_bytes FROM jobs ORDER BY created_at, id"
     )
-    for id_, created_at, client, keep, webhook, owner, forgotten, announced, outcome, *wish in rows:
+    for (
+        id_,
+        created_at,
+        client,
+        keep,
+        webhook,
+        owner,
+        forgotten,
+        announced,
+        outcome,
+        *preference,
+    ) in rows:
         if not math.isfinite(created_at):
             raise ValueError("a job has no valid time")
         job = jobs[id_] = Job(id_, created_at, [], client=client, keep=bool(keep), webhook=webhook)
         job.owner, job.forgotten = owner, bool(forgotten)
-        job.wish = Wish.stored(*wish)
+        job.preference = Preference.stored(*preference)
         job.webhook_outcome = outcome if outcome in get_args(Outcome) else None
         if webhook is not None and not announced:
             unannounced.add(id_)
@@ -316,10 +327,10 @@ class SqliteStore(MemoryStore):
         if not record.posts or any(post.state != "running" for post in record.posts.values()):
             await self._write(self._file.write, record)
 
-    async def note_reported(self, plugin: str, job: FinishedJob) -> None:
+    async def record_reported(self, plugin: str, job: FinishedJob) -> None:
         if self._ends[plugin].get(job.response.id) == job.end:
-            await self._write(self._file.note_reported, plugin, job.response.id)
-        await super().note_reported(plugin, job)
+            await self._write(self._file.record_reported, plugin, job.response.id)
+        await super().record_reported(plugin, job)
 
     async def finish(self, id_: str, outcome: Outcome) -> None:
         delivery = self._deliveries[id_].delivery
@@ -333,11 +344,11 @@ class SqliteStore(MemoryStore):
 
     async def _load_deliveries(self, deliveries: Mapping[Delivery, float]) -> None:
         wall, now = time.time(), time.monotonic()
-        is_right = bool(deliveries) and await asyncio.to_thread(self._clock_is_right)
+        is_trusted = bool(deliveries) and await asyncio.to_thread(self._clock_is_right)
         for delivery, due_at in deliveries.items():
             # A time more than a day ahead is from a wrong clock.
-            wait = due_at - wall if is_right and wall < due_at < wall + _DAY else 0.0
-            age = max(0.0, wall - delivery.noted_at) if is_right and delivery.noted_at else 0.0
+            wait = due_at - wall if is_trusted and wall < due_at < wall + _DAY else 0.0
+            age = max(0.0, wall - delivery.noted_at) if is_trusted and delivery.noted_at else 0.0
             self._deliveries[delivery.id] = WaitingDelivery(delivery, now - age, now + wait)
 
     async def _watch(self) -> None:
@@ -345,7 +356,7 @@ class SqliteStore(MemoryStore):
         while True:
             await asyncio.sleep(_CHECK_SECONDS)
             try:
-                await self._write(self._file.look)
+                await self._write(self._file.verify)
             # The disk may be unavailable for a while.
             except Exception as error:  # noqa: BLE001
                 log.warning("jobs not on disk", cause=repr(error))

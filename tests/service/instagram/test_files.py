@@ -725,7 +725,7 @@ class Fetcher:
         code = f"random-{self._number}"
         deadline = time.monotonic() + 600
         fetch = Fetch(code, POST.format(code), deadline)
-        return folder, self._client.fetch(fetch, folder, asking=nullcontext)
+        return folder, self._client.fetch(fetch, folder, query_gate=nullcontext)
 
 
 @pytest.fixture

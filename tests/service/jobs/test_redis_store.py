@@ -53,10 +53,10 @@ async def test_concurrent_changes_are_all_stored(store: RedisStore) -> None:
     await store.add(job)
 
     async def note(index: int, size: int) -> bool:
-        return await store.note(job.id, index, replace(job.posts[index], bytes_done=size))
+        return await store.save_post(job.id, index, replace(job.posts[index], bytes_done=size))
 
     await asyncio.gather(*(note(it % 20, it) for it in range(60)))
-    await asyncio.gather(*(store.note(job.id, it, job.posts[it].done(3)) for it in range(20)))
+    await asyncio.gather(*(store.save_post(job.id, it, job.posts[it].done(3)) for it in range(20)))
     found = await store.get(job.id)
     assert found is not None
     assert (found.state, {post.bytes_done for post in found.posts}) == ("done", {3})
@@ -69,7 +69,7 @@ async def test_a_job_forgotten_during_a_retry_stays_finished(
 ) -> None:
     job = batch(1)
     await store.add(job)
-    await store.note(job.id, 0, job.posts[0].failed(404, "post_not_found", "gone"))
+    await store.save_post(job.id, 0, job.posts[0].failed(404, "post_not_found", "gone"))
     await redis.delete(STREAM)
     retried = await store.get(job.id)
     assert retried is not None
@@ -92,8 +92,8 @@ async def test_posts_are_queued_again_if_redis_loses_the_queue(
 ) -> None:
     job = batch(3)
     await store.add(job)
-    await store.note(job.id, 0, job.posts[0].done(1))
-    await store.note(job.id, 1, job.posts[1].started())
+    await store.save_post(job.id, 0, job.posts[0].done(1))
+    await store.save_post(job.id, 1, job.posts[1].started())
     await redis.delete(STREAM)
     with capture_logs() as logs:
         for _ in range(2):
@@ -146,7 +146,7 @@ async def test_a_wrong_clock_is_replaced_by_the_clock_of_redis(
     job = batch(1)
     job.created_at += years * 365 * 24 * 3600
     await store.add(job)
-    await store.note(job.id, 0, job.posts[0].done(1))
+    await store.save_post(job.id, 0, job.posts[0].done(1))
     now, _ = await redis.time()
     found = await store.get(job.id)
     assert found is not None

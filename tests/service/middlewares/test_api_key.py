@@ -28,7 +28,7 @@ def is_health(request: web.Request) -> bool:
 async def client(aiohttp_client: Any) -> Any:
     app = web.Application(
         middlewares=[
-            api_key(lambda: KEYS, exempt=is_health, stands_in=badge, on_admission=NAMES.append)
+            api_key(lambda: KEYS, exempt=is_health, fallback=badge, on_admission=NAMES.append)
         ]
     )
     app.router.add_get("/", hello)

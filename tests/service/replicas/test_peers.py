@@ -15,7 +15,7 @@ from scrapper.library.store import Library
 from scrapper.library.sweeper import sweeping
 from scrapper.replicas.client import SharedRedis
 from scrapper.replicas.peers import RedisPeers
-from scrapper.scraping.peers import Line
+from scrapper.scraping.peers import TurnQueue
 from scrapper.telemetry.metrics import Metrics
 from tests.process import PATIENCE_SECONDS
 from tests.redis_server import RedisServer
@@ -25,7 +25,7 @@ def soon() -> float:
     return time.monotonic() + PATIENCE_SECONDS
 
 
-async def wait_in_line(server: RedisServer, line: Line) -> asyncio.Task[bool]:
+async def wait_in_line(server: RedisServer, line: TurnQueue) -> asyncio.Task[bool]:
     """Start waiting for the other process; return once Redis has been asked for its lease."""
 
     def count_queries() -> int:
@@ -33,7 +33,7 @@ async def wait_in_line(server: RedisServer, line: Line) -> asyncio.Task[bool]:
         return calls
 
     before = await asyncio.to_thread(count_queries)
-    waiting = asyncio.create_task(line.wait_for_other(soon()))
+    waiting = asyncio.create_task(line.wait_for_holder(soon()))
     async with asyncio.timeout(PATIENCE_SECONDS):
         while await asyncio.to_thread(count_queries) == before:
             pass
@@ -59,8 +59,8 @@ async def test_waiting_processes_are_notified_of_a_stored_post(
     peers: list[RedisPeers], redis_server: RedisServer
 ) -> None:
     one, other = peers
-    async with other.line("abcde") as waiting:
-        async with one.line("abcde") as line:
+    async with other.queue_for("abcde") as waiting:
+        async with one.queue_for("abcde") as line:
             assert await line.take_turn()
             assert await waiting.take_turn() is None
             landed = await wait_in_line(redis_server, waiting)
@@ -72,7 +72,7 @@ async def test_waiting_processes_are_notified_of_a_stored_post(
 async def test_each_turn_has_a_higher_fence(peers: list[RedisPeers]) -> None:
     fences = []
     for number in range(10):
-        async with peers[number % 2].line("abcde") as line:
+        async with peers[number % 2].queue_for("abcde") as line:
             fences.append(await line.take_turn())
     assert fences == sorted(set(map(int, filter(None, fences))))
 
@@ -80,10 +80,10 @@ async def test_each_turn_has_a_higher_fence(peers: list[RedisPeers]) -> None:
 async def test_fences_grow_even_if_redis_loses_its_data(
     peers: list[RedisPeers], redis_server: RedisServer
 ) -> None:
-    async with peers[0].line("abcde") as line:
+    async with peers[0].queue_for("abcde") as line:
         first = await line.take_turn()
         await asyncio.to_thread(redis_server.client.flushall)
-        async with peers[1].line("abcde") as other:
+        async with peers[1].queue_for("abcde") as other:
             second = await other.take_turn()
     assert first is not None
     assert second is not None
@@ -95,9 +95,9 @@ async def test_an_error_of_the_post_reaches_waiting_processes(
     peers: list[RedisPeers], redis_server: RedisServer, error: ScrapeError
 ) -> None:
     one, other = peers
-    async with other.line("abcde") as waiting:
+    async with other.queue_for("abcde") as waiting:
         with suppress(type(error)):
-            async with one.line("abcde") as line:
+            async with one.queue_for("abcde") as line:
                 await line.take_turn()
                 assert await waiting.take_turn() is None
                 outcome = await wait_in_line(redis_server, waiting)
@@ -112,12 +112,12 @@ async def test_an_error_of_the_process_frees_the_turn(
     peers: list[RedisPeers], error: Exception
 ) -> None:
     one, other = peers
-    async with other.line("abcde") as waiting:
+    async with other.queue_for("abcde") as waiting:
         with suppress(type(error)):
-            async with one.line("abcde") as line:
+            async with one.queue_for("abcde") as line:
                 await line.take_turn()
                 raise error
-        assert not await waiting.wait_for_other(soon())
+        assert not await waiting.wait_for_holder(soon())
         assert await waiting.take_turn()
 
 
@@ -128,7 +128,7 @@ async def test_a_live_holder_renews_its_lease(
         patch("scrapper.replicas.turn.LEASE_SECONDS", 60),
         patch("scrapper.replicas.turn._RENEWALS_PER_LEASE", 6000),
     ):
-        async with peers[0].line("abcde") as line, peers[1].line("abcde") as waiting:
+        async with peers[0].queue_for("abcde") as line, peers[1].queue_for("abcde") as waiting:
             await line.take_turn()
             [name] = await asyncio.to_thread(redis_server.client.keys, "*abcde*")
             await asyncio.to_thread(redis_server.client.pexpire, name, 30_000)
@@ -145,29 +145,29 @@ async def test_a_turn_without_a_holder_is_free_after_its_lease(
         # The lease outlives the test, so nothing renews it.
         patch("scrapper.replicas.turn.LEASE_SECONDS", 100 * PATIENCE_SECONDS),
     ):
-        async with peers[0].line("abcde") as line, peers[1].line("abcde") as waiting:
+        async with peers[0].queue_for("abcde") as line, peers[1].queue_for("abcde") as waiting:
             await line.take_turn()
             assert await waiting.take_turn() is None
             [name] = await asyncio.to_thread(redis_server.client.keys, "*abcde*")
             await asyncio.to_thread(redis_server.client.pexpire, name, 100)
-            assert not await waiting.wait_for_other(soon())
+            assert not await waiting.wait_for_holder(soon())
             assert await waiting.take_turn()
 
 
 async def test_a_waiting_process_gives_up_at_the_deadline(peers: list[RedisPeers]) -> None:
-    async with peers[0].line("abcde") as line, peers[1].line("abcde") as waiting:
+    async with peers[0].queue_for("abcde") as line, peers[1].queue_for("abcde") as waiting:
         await line.take_turn()
-        assert not await waiting.wait_for_other(time.monotonic() + 0.2)
+        assert not await waiting.wait_for_holder(time.monotonic() + 0.2)
 
 
 async def test_only_one_process_sweeps_at_a_time(peers: list[RedisPeers]) -> None:
     one, other = peers
     async with (
-        one.exclusively("sweep", in_doubt=True) as ours,
-        other.exclusively("sweep", in_doubt=True) as theirs,
+        one.exclusive("sweep", if_unknown=True) as ours,
+        other.exclusive("sweep", if_unknown=True) as theirs,
     ):
         assert (bool(ours), bool(theirs)) == (True, False)
-    async with other.exclusively("sweep", in_doubt=True) as theirs:
+    async with other.exclusive("sweep", if_unknown=True) as theirs:
         assert theirs
 
 
@@ -187,7 +187,10 @@ async def test_without_redis_each_process_works_alone(
     await asyncio.to_thread(redis_server.stop)
     try:
         for peer in peers:
-            async with peer.line("abcde") as line, peer.exclusively("sweep", in_doubt=True) as ours:
+            async with (
+                peer.queue_for("abcde") as line,
+                peer.exclusive("sweep", if_unknown=True) as ours,
+            ):
                 assert await line.take_turn()
                 assert ours
             assert await peer.cooldown_left() == 0
@@ -199,11 +202,11 @@ async def test_without_redis_each_process_works_alone(
 async def test_a_missed_message_does_not_hide_the_end(peers: list[RedisPeers]) -> None:
     one, other = peers
     await other.close()
-    async with other.line("abcde") as waiting:
-        async with one.line("abcde") as line:
+    async with other.queue_for("abcde") as waiting:
+        async with one.queue_for("abcde") as line:
             await line.take_turn()
             assert await waiting.take_turn() is None
-        assert not await waiting.wait_for_other(soon())
+        assert not await waiting.wait_for_holder(soon())
     await other.open()
 
 
@@ -214,8 +217,8 @@ async def test_an_invalid_message_is_ignored(
     peers: list[RedisPeers], redis_server: RedisServer, message: bytes
 ) -> None:
     one, other = peers
-    async with other.line("abcde") as waiting:
-        async with one.line("abcde") as line:
+    async with other.queue_for("abcde") as waiting:
+        async with one.queue_for("abcde") as line:
             await line.take_turn()
             landed = await wait_in_line(redis_server, waiting)
             await asyncio.to_thread(redis_server.client.publish, "scrapper:0:landed", message)
@@ -223,8 +226,8 @@ async def test_an_invalid_message_is_ignored(
         if not await landed:
             assert await waiting.take_turn()
     # It still hears of other posts.
-    async with other.line("later") as waiting:
-        async with one.line("later") as line:
+    async with other.queue_for("later") as waiting:
+        async with one.queue_for("later") as line:
             await line.take_turn()
             assert await waiting.take_turn() is None
             landed = await wait_in_line(redis_server, waiting)
@@ -246,11 +249,11 @@ async def test_redis_tasks_can_be_cancelled_at_any_moment(
             sweeping(
                 library,
                 Metrics(),
-                turn=partial(peer.exclusively, "sweep", in_doubt=True),
-                clock_is_right=lambda: True,
+                turn=partial(peer.exclusive, "sweep", if_unknown=True),
+                clock_is_trusted=lambda: True,
                 max_age=60,
                 interval=0.001,
-                reserve=lambda _, peer=peer: peer.exclusively("sweep", in_doubt=True),  # type: ignore[misc]
+                reserve=lambda _, peer=peer: peer.exclusive("sweep", if_unknown=True),  # type: ignore[misc]
             ),
         ):
             await asyncio.sleep(pause / 10_000)

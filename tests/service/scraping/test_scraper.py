@@ -14,7 +14,7 @@ from scrapper.errors import DeadlineExceeded, PostNotFound
 from scrapper.library.post import Fetch, Post
 from scrapper.library.store import Library
 from scrapper.scraping.peers import Peers
-from scrapper.scraping.scraper import Asking, Scraper
+from scrapper.scraping.scraper import QueryGate, Scraper
 from scrapper.telemetry.metrics import Metrics
 from tests.conftest import Client, StartService, both_modes, metric_of, stored_files, until
 from tests.instagram import StandIn
@@ -171,8 +171,8 @@ async def test_a_post_past_its_deadline_is_not_queried(
     monkeypatch.setattr("scrapper.scraping.flight._GRACE", 0.1)
     queried, may_end = [], threading.Event()
 
-    def stuck(fetch: Fetch, _: Path, *, asking: Asking) -> Post:
-        with asking():
+    def stuck(fetch: Fetch, _: Path, *, query_gate: QueryGate) -> Post:
+        with query_gate():
             queried.append(fetch.shortcode)
             may_end.wait()
         raise PostNotFound

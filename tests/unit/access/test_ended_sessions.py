@@ -17,9 +17,9 @@ def test_an_ended_session_is_known_to_all_processes(path: Path) -> None:
     one, other = EndedSessions(path), EndedSessions(path)
     one.add("anna", (200, "a"), now=100)
     other.add("anna", (300, "b"), now=100)
-    one.look()
+    one.reload_if_changed()
     later = EndedSessions(path)
-    later.look()
+    later.reload_if_changed()
     for ended in (one, other, later):
         assert ended.has("anna", (200, "a"))
         assert ended.has("anna", (300, "b"))
@@ -50,10 +50,10 @@ def test_no_ended_session_becomes_valid_again(path: Path, monkeypatch: pytest.Mo
 def test_a_damaged_list_is_replaced(path: Path, content: str) -> None:
     path.write_text(content)
     ended = EndedSessions(path)
-    ended.look()
+    ended.reload_if_changed()
     ended.add("anna", (200, "a"), now=100)
     later = EndedSessions(path)
-    later.look()
+    later.reload_if_changed()
     assert later.has("anna", (200, "a"))
 
 
@@ -62,7 +62,7 @@ def test_sessions_stay_ended_after_the_file_is_removed(tmp_path: Path) -> None:
     ended = EndedSessions(path)
     ended.add("one", (2_000_000_000, "a"), now=0.0)
     path.unlink()
-    ended.look()
+    ended.reload_if_changed()
     later = EndedSessions(path)
-    later.look()
+    later.reload_if_changed()
     assert later.has("one", (2_000_000_000, "a"))

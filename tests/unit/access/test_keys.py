@@ -57,13 +57,13 @@ def test_a_changed_file_is_reloaded_unless_damaged(tmp_path: Path) -> None:
     keys = keys_of(path, FILE)
     assert sorted(keys.names().values()) == ["alice", "bob"]
     path.write_text("carol:c-key-of-carol\n")
-    keys.look()
+    keys.reload_if_changed()
     assert list(keys.names().values()) == ["carol"]
     path.write_text("nonsense")
-    keys.look()
+    keys.reload_if_changed()
     assert list(keys.names().values()) == ["carol"]
     path.unlink()
-    keys.look()
+    keys.reload_if_changed()
     assert list(keys.names().values()) == ["carol"]
 
 

@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 from structlog.testing import capture_logs
 
 from scrapper.access.proxy import ProxySignIn, gateways
-from scrapper.serving.request_path import weak_spots
+from scrapper.serving.request_path import path_warnings
 from scrapper.settings import load_settings
 
 ROUTES = """Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
@@ -122,5 +122,5 @@ def test_a_gateway_among_the_proxies_causes_a_warning(
     monkeypatch.setenv("MEDIA_ROOT", str(tmp_path))
     monkeypatch.setenv("AUTH_PROXY_HEADER", "Remote-User")
     monkeypatch.setenv("AUTH_PROXIES", proxies)
-    spots = list(weak_spots(load_settings(), keyed=True))
+    spots = list(path_warnings(load_settings(), keyed=True))
     assert any("gateway of this machine" in spot for spot in spots) == warned

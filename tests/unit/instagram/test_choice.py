@@ -8,10 +8,10 @@ import pytest
 from scrapper.instagram.files.choice import choose
 from scrapper.instagram.files.dash import Representation
 from scrapper.instagram.media import Candidate, Item
-from scrapper.library.post import Quality, Wish
+from scrapper.library.post import Preference, Quality
 
 PROGRESSIVE = Candidate("whole", 720, 1280)
-BEST, COMPATIBLE = Wish("best"), Wish()
+BEST, COMPATIBLE = Preference("best"), Preference()
 
 
 def video(
@@ -34,10 +34,10 @@ def item(
     return Item("video", whole, streams=streams, has_audio=has_audio)
 
 
-def tried(of: Item, wish: Wish, max_bytes: int = sys.maxsize) -> list[str]:
+def tried(of: Item, preference: Preference, max_bytes: int = sys.maxsize) -> list[str]:
     return [
         f"{one.url}+{one.sounds[0]}" if one.sounds else one.url
-        for one in choose(of, wish, max_bytes).tried
+        for one in choose(of, preference, max_bytes).tried
     ]
 
 
@@ -83,7 +83,7 @@ MANY = [video(str(height), height) for height in range(2000, 2010)]
 
 
 @pytest.mark.parametrize(
-    ("whole", "wish", "tried", "fallbacks"),
+    ("whole", "preference", "tried", "fallbacks"),
     [
         ((PROGRESSIVE,), BEST, ["2009", "2008", "2007", "whole"], ["2006", "2005"]),
         ((), BEST, ["2009", "2008", "2007", "2006", "2005"], []),
@@ -92,9 +92,9 @@ MANY = [video(str(height), height) for height in range(2000, 2010)]
     ],
 )
 def test_the_whole_file_is_tried_among_many_parts(
-    whole: tuple[Candidate, ...], wish: Wish, tried: list[str], fallbacks: list[str]
+    whole: tuple[Candidate, ...], preference: Preference, tried: list[str], fallbacks: list[str]
 ) -> None:
-    choice = choose(item(*MANY, sound(), whole=whole), wish, sys.maxsize)
+    choice = choose(item(*MANY, sound(), whole=whole), preference, sys.maxsize)
     assert [one.url for one in choice.tried] == tried
     assert [one.url for one in choice.fallbacks] == fallbacks
     assert not choice.passed_over
@@ -137,7 +137,7 @@ def test_quality_never_costs_the_sound(has_audio: bool | None, expected: list[st
 @pytest.mark.parametrize("quality", ["best", "compatible"])
 def test_files_known_to_be_too_large_are_passed_over(quality: Quality) -> None:
     streams = (video("large", 1920, size=900), video("small", 960, size=90), sound(size=10))
-    choice = choose(item(*streams), Wish(quality), 100)
+    choice = choose(item(*streams), Preference(quality), 100)
     assert choice.passed_over
     # The last one shows the size of the smallest.
     urls = [one.url for one in choice.all_candidates]

@@ -106,7 +106,7 @@ def look_up(documents: Documents, site: Site, *sources: str) -> set[str]:
 def test_replacement_of_a_retired_document_survives_a_restart(tmp_path: Path) -> None:
     path, outcomes = tmp_path / "documents.json", []
     documents = Documents(memory=DocumentFile(path), report=lambda *one: outcomes.append(one))
-    documents.note_page(PAGE)
+    documents.record_page(PAGE)
     before = documents.current("root_query")
     site = Site(lambda number: SCRIPT if number == 4 else b"var x;")
     assert look_up(documents, site) == {"root_query"}
@@ -128,7 +128,7 @@ def test_at_most_one_lookup_a_day(tmp_path: Path) -> None:
     site = Site(lambda _: b"")
     for _ in range(2):
         documents = Documents(memory=DocumentFile(path))
-        documents.note_page(PAGE)
+        documents.record_page(PAGE)
         for _ in range(3):
             assert look_up(documents, site) == set()
     assert sorted(site.requested) == list(range(9))
@@ -138,7 +138,7 @@ def test_at_most_one_lookup_a_day(tmp_path: Path) -> None:
 def test_lookup_that_finds_the_current_document_changes_nothing() -> None:
     outcomes: list[tuple[str, str]] = []
     documents = Documents(report=lambda *one: outcomes.append(one))
-    documents.note_page(PAGE)
+    documents.record_page(PAGE)
     current = SCRIPT.replace(b"20000000000000002", QUERIES["root_query"].doc_id.encode())
     assert look_up(documents, Site(lambda _: current)) == set()
     assert (documents.found(), outcomes) == ({}, [("lookup_root_query", "same")])
@@ -146,7 +146,7 @@ def test_lookup_that_finds_the_current_document_changes_nothing() -> None:
 
 def test_lookup_reads_at_most_20_megabytes() -> None:
     documents = Documents()
-    documents.note_page(PAGE)
+    documents.record_page(PAGE)
     sent = []
     site = Site(lambda number: sent.append(number) or bytes(7_000_000))  # type: ignore[func-returns-value]
     assert look_up(documents, site) == set()
@@ -155,7 +155,7 @@ def test_lookup_reads_at_most_20_megabytes() -> None:
 
 def test_nothing_is_looked_up_if_the_pace_refuses() -> None:
     documents, site = Documents(), Site(lambda _: SCRIPT)
-    documents.note_page(PAGE)
+    documents.record_page(PAGE)
 
     def refuse() -> None:
         raise PaceExceeded(retry_after=1)
@@ -168,14 +168,14 @@ def test_nothing_is_looked_up_if_the_pace_refuses() -> None:
 def test_nothing_is_looked_up_before_a_page_was_seen() -> None:
     documents, site = Documents(), Site(lambda _: SCRIPT)
     assert look_up(documents, site) == set()
-    documents.note_page(PAGE)
+    documents.record_page(PAGE)
     assert look_up(documents, site, "api", "page", "of_a_plugin") == set()
     assert (site.requested, site.begun) == ([], 0)
 
 
 def test_document_in_the_settings_takes_precedence() -> None:
     documents, site = Documents(override="123456"), Site(lambda _: SCRIPT)
-    documents.note_page(PAGE)
+    documents.record_page(PAGE)
     assert look_up(documents, site, "logged_out_api") == set()
     assert documents.current("logged_out_api") == ("123456", {})
 

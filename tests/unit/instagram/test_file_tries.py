@@ -15,8 +15,8 @@ from scrapper.instagram.media import Candidate, Description, Item
 from scrapper.library.post import Details, Fetch
 
 
-def described(*urls: str, doubtful: bool = False) -> Description:
-    candidates = tuple(Candidate(url, None, None, doubtful=doubtful) for url in urls)
+def described(*urls: str, unreliable: bool = False) -> Description:
+    candidates = tuple(Candidate(url, None, None, unreliable=unreliable) for url in urls)
     return Description(False, (Item("image", candidates),), "", None, None, Details())
 
 
@@ -53,7 +53,7 @@ def test_a_refused_url_is_tried_at_most_twice() -> None:
 
 
 def test_a_doubtful_url_is_tried_once() -> None:
-    assert tries([described("a", doubtful=True)] * 3, Outcome.FORBIDDEN) == {"a": 1}
+    assert tries([described("a", unreliable=True)] * 3, Outcome.FORBIDDEN) == {"a": 1}
 
 
 def test_at_most_five_candidates_are_tried() -> None:

@@ -26,7 +26,7 @@ def test_source_without_larger_pictures_backs_off() -> None:
 def test_source_with_larger_pictures_goes_before_the_others() -> None:
     order = SourceOrder("logged_out", now=Clock())
     assert order.source_of_larger([PAGE, WEB]) == PAGE
-    order.note_larger("page", ["api"])
+    order.record_larger("page", ["api"])
     assert order.sorted([API, WEB, PAGE]) == [WEB, PAGE, API]
     assert order.source_of_larger([PAGE, WEB]) == PAGE
 
@@ -34,7 +34,7 @@ def test_source_with_larger_pictures_goes_before_the_others() -> None:
 def test_source_moved_to_the_end_is_not_tried_for_larger() -> None:
     clock = Clock()
     order = SourceOrder("logged_out", now=clock)
-    order.note_success("api", ["page"])
+    order.record_success("api", ["page"])
     assert order.source_of_larger([PAGE, WEB]) == WEB
     clock.now += 10 * 60
     assert order.source_of_larger([PAGE, WEB]) == PAGE
@@ -42,7 +42,7 @@ def test_source_moved_to_the_end_is_not_tried_for_larger() -> None:
 
 def test_restored_source_returns_to_its_usual_place() -> None:
     order = SourceOrder("logged_out", now=Clock())
-    order.note_success("page", ["api", "web"])
+    order.record_success("page", ["api", "web"])
     assert order.sorted([API, WEB, PAGE]) == [PAGE, API, WEB]
     order.restore(["web", "unknown"])
     assert order.sorted([API, WEB, PAGE]) == [WEB, PAGE, API]

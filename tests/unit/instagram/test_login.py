@@ -56,7 +56,7 @@ def test_changed_file_replaces_an_ended_session(
     login = Login(cookies_file=path)
     session = login.session()
     assert session is not None
-    login.note_ended(session)
+    login.record_ended(session)
     assert (login.session(), login.state.state) == (None, "expired")
     write(path, COOKIES.replace("the-session", "a-new-one").encode())
     again = login.session()
@@ -64,7 +64,7 @@ def test_changed_file_replaces_an_ended_session(
     assert again.cookies["sessionid"] == "a-new-one"
     assert login.state.state == "active"
     # A report about the old session does not affect the new one.
-    login.note_ended(session)
+    login.record_ended(session)
     assert login.session() == again
 
 
@@ -99,14 +99,14 @@ def test_state_and_rotated_cookies_survive_a_restart(tmp_path: Path) -> None:
     login = Login(stored=LoginFile(stored), cookies_file=cookies)
     session = login.session()
     assert session is not None
-    login.note_cookies(
+    login.record_cookies(
         session, {"sessionid": "rotated-of-8-or-more", "csrftoken": "new-of-8-or-more"}
     )
     login = Login(stored=LoginFile(stored), cookies_file=cookies)
     session = login.session()
     assert session is not None
     assert session.cookies == {"sessionid": "rotated-of-8-or-more", "csrftoken": "new-of-8-or-more"}
-    login.note_ended(session)
+    login.record_ended(session)
     assert Login(stored=LoginFile(stored), cookies_file=cookies).state.state == "expired"
 
 
@@ -116,11 +116,11 @@ def test_processes_share_one_login(tmp_path: Path, always_reloads: None) -> None
     session = other.session()
     assert session is not None
     assert (session.cookies, session.username) == ({"sessionid": "theirs-of-8-or-more"}, "someone")
-    other.note_challenged(session)
+    other.record_challenged(session)
     assert (one.session(), one.state.state) == (None, "challenged")
     one.use({"sessionid": "mine-of-8-or-more"}, "someone")
     # One process's report about an old session does not replace another process's new one.
-    other.note_cookies(
+    other.record_cookies(
         session, {"sessionid": "theirs-of-8-or-more", "csrftoken": "rotated-of-8-or-more"}
     )
     again = other.session()
@@ -165,7 +165,7 @@ def test_login_that_cannot_be_stored_works_in_memory(tmp_path: Path, always_relo
     assert login.session() is not None
     session = login.session()
     assert session is not None
-    login.note_ended(session)
+    login.record_ended(session)
     assert (login.session(), login.state.state) == (None, "expired")
 
 

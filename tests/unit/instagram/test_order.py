@@ -63,8 +63,8 @@ def test_each_source_has_the_name_of_its_module() -> None:
 
 def test_order_stays_until_a_refusing_source_is_contradicted(clocked: Clocked) -> None:
     assert clocked.names == "abc"
-    clocked.order.note_success("a", [])
-    clocked.order.note_success("b", [])
+    clocked.order.record_success("a", [])
+    clocked.order.record_success("b", [])
     assert clocked.names == "abc"
 
 
@@ -81,21 +81,21 @@ def test_order_stays_until_a_refusing_source_is_contradicted(clocked: Clocked) -
 def test_refusing_source_comes_last(
     clocked: Clocked, succeeded: str, refused: list[str], names: str
 ) -> None:
-    clocked.order.note_success(succeeded, refused)
+    clocked.order.record_success(succeeded, refused)
     assert clocked.names == names
 
 
 def test_each_further_refusal_doubles_the_backoff_to_six_hours(clocked: Clocked) -> None:
     backoffs = []
     for _ in range(8):
-        clocked.order.note_success("b", ["a"])
+        clocked.order.record_success("b", ["a"])
         backoffs.append(clocked.advance_until_restored("a"))
     minutes = [10, 20, 40, 80, 160, 320, 360, 360]
     assert backoffs == [minute * MINUTE for minute in minutes]
 
 
 def test_backoff_lasts_exactly_ten_minutes(clocked: Clocked) -> None:
-    clocked.order.note_success("b", ["a"])
+    clocked.order.record_success("b", ["a"])
     clocked.now += 10 * MINUTE - 0.001
     assert clocked.names == "bca"
     clocked.now += 0.001
@@ -104,34 +104,34 @@ def test_backoff_lasts_exactly_ten_minutes(clocked: Clocked) -> None:
 
 def test_refusals_during_a_backoff_do_not_lengthen_it(clocked: Clocked) -> None:
     for _ in range(5):
-        clocked.order.note_success("b", ["a"])
+        clocked.order.record_success("b", ["a"])
         clocked.now += MINUTE
     assert clocked.advance_until_restored("a") == 5 * MINUTE
-    clocked.order.note_success("b", ["a"])
+    clocked.order.record_success("b", ["a"])
     assert clocked.advance_until_restored("a") == 20 * MINUTE
 
 
 def test_change_of_order_is_logged_once(clocked: Clocked) -> None:
     with capture_logs() as logs:
-        clocked.order.note_success("b", ["a"])
-        clocked.order.note_success("b", ["a"])
-        clocked.order.note_success("b", [])
+        clocked.order.record_success("b", ["a"])
+        clocked.order.record_success("b", ["a"])
+        clocked.order.record_success("b", [])
     assert [(line["login"], line["first"], line["last"]) for line in logs] == [
         ("logged_out", "b", ["a"])
     ]
 
 
 def test_success_resets_the_backoff(clocked: Clocked) -> None:
-    clocked.order.note_success("b", ["a"])
-    clocked.order.note_success("a", [])
+    clocked.order.record_success("b", ["a"])
+    clocked.order.record_success("a", [])
     assert clocked.names == "abc"
-    clocked.order.note_success("b", ["a"])
+    clocked.order.record_success("b", ["a"])
     assert clocked.advance_until_restored("a") == 10 * MINUTE
 
 
 def test_success_of_one_source_does_not_restore_the_others(clocked: Clocked) -> None:
-    clocked.order.note_success("c", ["a", "b"])
-    clocked.order.note_success("c", [])
+    clocked.order.record_success("c", ["a", "b"])
+    clocked.order.record_success("c", [])
     assert clocked.names == "cab"
 
 
@@ -143,7 +143,7 @@ def test_every_source_is_restored_within_six_hours(
 ) -> None:
     clocked = Clocked()
     for succeeded, refused, seconds in events:
-        clocked.order.note_success(succeeded, refused - {succeeded})
+        clocked.order.record_success(succeeded, refused - {succeeded})
         assert sorted(clocked.names) == list("abc")
         places = {name: place for place, name in enumerate(clocked.names)}
         assert all(places[succeeded] < places[other] for other in refused - {succeeded})
@@ -165,7 +165,7 @@ def test_threads_wait_for_the_scout_then_run_together(
             started.set()
             done.wait()
             ran.append("scout")
-            order.note_success("a", [])
+            order.record_success("a", [])
 
     def follow() -> None:
         with order.scout(1e9):
@@ -243,7 +243,7 @@ def test_thread_that_stops_waiting_leaves_the_lock_held(
 ) -> None:
     order, lock = scouting
     with order.scout(4.0):
-        lock.on_acquire = lambda: order.note_success("a", [])
+        lock.on_acquire = lambda: order.record_success("a", [])
         with order.scout(4.0):
             assert lock.held
         assert lock.held
@@ -262,6 +262,6 @@ def test_next_thread_scouts_after_a_failed_scout(
 
 def test_no_thread_waits_once_a_working_source_is_known(scouting: tuple[SourceOrder, Lock]) -> None:
     order, lock = scouting
-    order.note_success("a", [])
+    order.record_success("a", [])
     with order.scout(4.0):
         assert (lock.held, lock.timeouts) == (False, [])

@@ -27,7 +27,7 @@ from scrapper.instagram.login.session import Login
 from scrapper.instagram.media import Description
 from scrapper.instagram.order import SourceOrder
 from scrapper.instagram.pace import Pace
-from scrapper.instagram.search import Finding, Search
+from scrapper.instagram.search import Search, SourceResult
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.sources import Source
 from scrapper.instagram.transport import PooledTransport, tls_context
@@ -115,7 +115,7 @@ class Stage:
             login_first=login_first,
             documents=documents,
             get_script=lambda url: iter([url.encode()]),
-            more_sources=[self._source("more")],
+            extra_sources=[self._source("more")],
         )
         return self
 
@@ -551,8 +551,8 @@ def test_login_states_are_listed_in_order_of_use(
 # ---- doctor: every source once
 
 
-def found(name: str, outcome: str, had: str = "", wait: float | None = None) -> Finding:
-    return Finding(name, outcome, 418, had, 1230, wait)
+def found(name: str, outcome: str, had: str = "", wait: float | None = None) -> SourceResult:
+    return SourceResult(name, outcome, 418, had, 1230, wait)
 
 
 CLOSED = [found(name, "closed") for name in ("root_query", "page", "more")]
@@ -567,8 +567,8 @@ CLOSED = [found(name, "closed") for name in ("root_query", "page", "more")]
             [
                 *(found("api", "ok", "1 image"), *CLOSED),
                 *(
-                    Finding("media_info (session)", "no_session"),
-                    Finding("api (session)", "no_session"),
+                    SourceResult("media_info (session)", "no_session"),
+                    SourceResult("api (session)", "no_session"),
                 ),
             ],
             None,
@@ -580,8 +580,8 @@ CLOSED = [found(name, "closed") for name in ("root_query", "page", "more")]
             [
                 *(found("api", "rate_limited", wait=7), *CLOSED),
                 *(
-                    Finding("media_info (session)", "not_needed"),
-                    Finding("api (session)", "not_needed"),
+                    SourceResult("media_info (session)", "not_needed"),
+                    SourceResult("api (session)", "not_needed"),
                 ),
             ],
             RateLimited,
@@ -607,7 +607,7 @@ CLOSED = [found(name, "closed") for name in ("root_query", "page", "more")]
         pytest.param(
             {"story": True},
             {},
-            [Finding("media_info (session)", "no_session")],
+            [SourceResult("media_info (session)", "no_session")],
             PostForbidden,
             id="a story without a session",
         ),
@@ -617,7 +617,7 @@ def test_doctor_tries_each_source_once(
     stage: Stage,
     options: dict[str, Any],
     answers: dict[str, Any],
-    rows: list[Finding],
+    rows: list[SourceResult],
     error: type[ScrapeError] | None,
 ) -> None:
     def respond(_: Context) -> None:

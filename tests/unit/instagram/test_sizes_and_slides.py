@@ -26,7 +26,7 @@ def read(media: dict[str, Any]) -> Description:
 def test_urls_without_tls_come_last_and_get_it() -> None:
     [item] = read(picture("http://cdn/a", "https://cdn/b", NULL)).items
     assert item is not None
-    assert [(one.url, one.doubtful) for one in item.candidates] == [
+    assert [(one.url, one.unreliable) for one in item.candidates] == [
         ("https://cdn/b", False),
         ("https://cdn/a", True),
     ]

@@ -7,7 +7,7 @@ import pytest
 
 from scrapper.errors import JobsFull, TooManyJobs
 from scrapper.jobs.model import Job, JobFilter, JobPost, new_job, unix_time
-from scrapper.library.post import Wish
+from scrapper.library.post import Preference
 
 __all__ = ["StoreContract", "batch", "cancelled"]
 
@@ -33,7 +33,7 @@ class StoreContract:
 
     async def finish(self, store: Any, job: Job) -> None:
         for index, post in enumerate(job.posts):
-            assert await store.note(job.id, index, post.done(10))
+            assert await store.save_post(job.id, index, post.done(10))
 
     async def found(self, store: Any, job: Job) -> Job:
         found = await store.get(job.id)
@@ -41,13 +41,13 @@ class StoreContract:
         return found  # type: ignore[no-any-return]
 
     async def test_a_new_job_is_found_with_its_posts_queued(self, store: Any) -> None:
-        wish = Wish("best", 8_000_000)
-        job = batch(3, keep=True, webhook="https://example.com/", wish=wish)
+        preference = Preference("best", 8_000_000)
+        job = batch(3, keep=True, webhook="https://example.com/", preference=preference)
         await store.add(job)
         found = await self.found(store, job)
         assert found.posts == batch(3).posts
         assert (found.client, found.keep, found.webhook) == (job.client, True, job.webhook)
-        assert (found.created_at, found.wish) == (job.created_at, wish)
+        assert (found.created_at, found.preference) == (job.created_at, preference)
         assert await self.queued(store) == {(job.id, index) for index in range(3)}
 
     async def test_an_unknown_job_is_not_found_or_changed(self, store: Any) -> None:
@@ -56,22 +56,22 @@ class StoreContract:
         assert await store.find(job.id, 0) is None
         assert not await store.change(job, cancelled)
         assert not await store.refresh(job)
-        assert not await store.note(job.id, 0, job.posts[0].started())
+        assert not await store.save_post(job.id, 0, job.posts[0].started())
 
     async def test_a_post_is_found_with_the_options_of_its_job(self, store: Any) -> None:
-        job = batch(2, keep=True, wish=Wish("best", 8_000_000))
+        job = batch(2, keep=True, preference=Preference("best", 8_000_000))
         await store.add(job)
         found, post = await store.find(job.id, 1)
         assert (found.id, found.created_at, found.keep) == (job.id, job.created_at, True)
-        assert found.wish == job.wish
+        assert found.preference == job.preference
         assert post == job.posts[1]
 
     async def test_a_second_outcome_of_a_post_is_ignored(self, store: Any) -> None:
         job = batch(1)
         await store.add(job)
-        assert await store.note(job.id, 0, job.posts[0].started())
-        assert await store.note(job.id, 0, job.posts[0].done(10))
-        assert not await store.note(job.id, 0, job.posts[0].failed(500, "x", "x"))
+        assert await store.save_post(job.id, 0, job.posts[0].started())
+        assert await store.save_post(job.id, 0, job.posts[0].done(10))
+        assert not await store.save_post(job.id, 0, job.posts[0].failed(500, "x", "x"))
         found = await self.found(store, job)
         assert (found.state, found.posts[0].state) == ("done", "done")
 
@@ -80,8 +80,8 @@ class StoreContract:
         await store.add(job)
         seen = await self.found(store, job)
         before = seen.version
-        await store.note(job.id, 2, job.posts[2].started())
-        await store.note(job.id, 0, job.posts[0].done(10))
+        await store.save_post(job.id, 2, job.posts[2].started())
+        await store.save_post(job.id, 0, job.posts[0].done(10))
         assert await store.refresh(seen)
         assert [change["index"] for _, change in seen.changes(before)] == [2, 0]
         numbers = [number for number, _ in seen.changes(0)]
@@ -91,7 +91,7 @@ class StoreContract:
     async def test_a_change_does_not_affect_other_posts(self, store: Any) -> None:
         job = batch(3)
         await store.add(job)
-        await store.note(job.id, 0, job.posts[0].done(10))
+        await store.save_post(job.id, 0, job.posts[0].done(10))
         assert await store.change(job, cancelled)
         assert [post.state for post in job.posts] == ["done", "cancelled", "cancelled"]
         assert job.state == "cancelled"
@@ -140,7 +140,7 @@ class StoreContract:
         for job in jobs[1:3]:
             await self.finish(store, job)
             for finished in await store.unreported("one"):
-                await store.note_reported("one", finished)
+                await store.record_reported("one", finished)
         await store.add(jobs[-1])
         kept = [await store.get(job.id) is not None for job in jobs]
         assert kept == [True, False, True, True, True]
@@ -154,7 +154,7 @@ class StoreContract:
         for job in jobs[:2]:
             await self.finish(store, job)
         _, second = await store.unreported("one")
-        await store.note_reported("one", second)
+        await store.record_reported("one", second)
         await store.add(jobs[-1])
         kept = [await store.get(job.id) is not None for job in jobs]
         assert kept == [True, False, True, True, True]
@@ -166,7 +166,7 @@ class StoreContract:
         await self.finish(store, job)
         [first] = await store.unreported("one")
         assert first.response.posts[0].state == "done"
-        await store.note_reported("one", first)
+        await store.record_reported("one", first)
         assert await store.unreported("one") == []
 
     async def test_a_retried_job_is_reported_when_it_ends_again(self, store: Any) -> None:
@@ -179,9 +179,9 @@ class StoreContract:
         await self.finish(store, job)
         [second] = await store.unreported("one")
         # A report of the first end does not count for the second.
-        await store.note_reported("one", first)
+        await store.record_reported("one", first)
         assert [it.response.posts[0].state for it in await store.unreported("one")] == ["done"]
-        await store.note_reported("one", second)
+        await store.record_reported("one", second)
         assert await store.unreported("one") == []
 
     async def test_a_job_without_valid_links_ends_at_once(self, store: Any) -> None:
@@ -195,7 +195,7 @@ class StoreContract:
         job = batch(1)
         await store.add(job)
         running = replace(job.posts[0].started(), bytes_done=5, bytes_total=9)
-        assert await store.note(job.id, 0, running)
+        assert await store.save_post(job.id, 0, running)
         assert (await self.found(store, job)).posts == [running]
 
     async def test_jobs_are_listed_in_pages_newest_first(self, store: Any) -> None:
@@ -251,10 +251,10 @@ class StoreContract:
         await store.add(other)
         assert await changed() == [(other.id, None), (job.id, "anna")]
         assert await changed() == []
-        await store.note(job.id, 0, job.posts[0].started())
+        await store.save_post(job.id, 0, job.posts[0].started())
         assert await changed() == [(job.id, "anna")]
         await store.change(job, cancelled)
-        await store.note(job.id, 0, job.posts[0].done(1))
+        await store.save_post(job.id, 0, job.posts[0].done(1))
         assert await changed() == [(job.id, "anna")]
         assert await store.forget(job)
         assert await changed() == [(job.id, "anna")]
@@ -265,7 +265,7 @@ class StoreContract:
             await store.add(job)
         await self.finish(store, jobs[0])
         for finished in await store.unreported("one"):
-            await store.note_reported("one", finished)
+            await store.record_reported("one", finished)
         seen = (await store.changed(0)).number
         await store.add(jobs[-1])
         changed = (await store.changed(seen)).jobs

@@ -32,9 +32,9 @@ async def test_a_clock_jump_costs_no_patience(jump: float, wall: SimpleNamespace
     assert await patience.left(PLACE, WALL) == 60.0
 
 
-@pytest.mark.parametrize(("is_right", "left"), [(True, 50.0), (False, 60.0)])
-async def test_an_earlier_wait_counts_if_the_clock_is_right(is_right: bool, left: float) -> None:
-    patience = Patience(60.0, clock_is_right=lambda: is_right)
+@pytest.mark.parametrize(("is_trusted", "left"), [(True, 50.0), (False, 60.0)])
+async def test_an_earlier_wait_counts_if_the_clock_is_right(is_trusted: bool, left: float) -> None:
+    patience = Patience(60.0, clock_is_trusted=lambda: is_trusted)
     assert await patience.left(PLACE, WALL - 10) == left
 
 
@@ -49,13 +49,13 @@ async def test_a_retried_post_gets_all_its_patience_back() -> None:
 
 
 async def test_posts_without_patience_are_forgotten() -> None:
-    is_right = True
-    patience = Patience(60.0, clock_is_right=lambda: is_right)
+    is_trusted = True
+    patience = Patience(60.0, clock_is_trusted=lambda: is_trusted)
     places = [Place(1.0, "job", index) for index in range(1, 100)]
     for place in places:
         assert await patience.left(place, WALL - 1000) == -940.0
     await patience.left(PLACE, None)
     # A post that is still known would have no patience left.
-    is_right = False
+    is_trusted = False
     for place in reversed(places):
         assert await patience.left(place, WALL - 1000) == 60.0

@@ -167,7 +167,7 @@ class ScriptedScraper:
     def progress(self, _shortcode: str) -> Any:
         return None if self.done is None else SimpleNamespace(done=self.done, total=9)
 
-    async def has(self, shortcode: str, _wish: Any) -> bool:
+    async def has(self, shortcode: str, _preference: Any) -> bool:
         self.lookups.append(shortcode)
         return shortcode in self.at_hand
 
@@ -247,7 +247,7 @@ class BusyStore(MemoryStore):
     async def hold(self, seconds: float) -> None:
         self.holds.append(seconds)
 
-    def note_success(self) -> None:
+    def record_success(self) -> None:
         self.successes += 1
 
 
@@ -278,7 +278,7 @@ async def test_a_post_of_a_removed_job_is_skipped() -> None:
 async def test_a_cancelled_post_is_skipped() -> None:
     store, script, runner, job = with_backlog(QUEUED, QUEUED)
     await store.add(job)
-    await store.note(job.id, 0, QUEUED.cancelled())
+    await store.save_post(job.id, 0, QUEUED.cancelled())
     await runner.run(job.id, 0)
     assert (script.scraped, store.skips) == ([], 1)
 

@@ -134,8 +134,8 @@ async def opened(folder: Path) -> SqliteStore:
 async def test_unfinished_posts_resume_after_a_restart(tmp_path: Path) -> None:
     store, job = await opened(tmp_path), batch(4)
     await store.add(job)
-    await store.note(job.id, 0, job.posts[0].done(10))
-    await store.note(job.id, 1, job.posts[1].started())
+    await store.save_post(job.id, 0, job.posts[0].done(10))
+    await store.save_post(job.id, 1, job.posts[1].started())
     await store.wait(job, 2, job.posts[2], 1000.0)
     store = await restarted(store, tmp_path)
     found = await store.get(job.id)
@@ -149,12 +149,12 @@ async def test_unfinished_posts_resume_after_a_restart(tmp_path: Path) -> None:
 async def test_ends_and_deliveries_survive_a_restart(tmp_path: Path) -> None:
     store, job = await opened(tmp_path), batch(1, webhook=WEBHOOK)
     await store.add(job)
-    await store.note(job.id, 0, job.posts[0].done(10))
+    await store.save_post(job.id, 0, job.posts[0].done(10))
     store = await restarted(store, tmp_path)
     [finished] = await store.unreported("one")
     [waiting] = await store.waiting()
     assert waiting.due
-    await store.note_reported("one", finished)
+    await store.record_reported("one", finished)
     await store.postpone(waiting.id, 1000.0)
     store = await restarted(store, tmp_path)
     assert await store.unreported("one") == []
@@ -175,7 +175,7 @@ async def test_ends_and_deliveries_survive_a_restart(tmp_path: Path) -> None:
 async def test_a_missing_delivery_is_added_at_the_next_start(tmp_path: Path) -> None:
     store, job = await opened(tmp_path), batch(1, webhook=WEBHOOK)
     await store.add(job)
-    await store.note(job.id, 0, job.posts[0].done(10))
+    await store.save_post(job.id, 0, job.posts[0].done(10))
     await store.close()
     with sqlite3.connect(tmp_path / "jobs.sqlite3") as database:
         database.execute("DELETE FROM deliveries")
@@ -192,14 +192,14 @@ async def test_a_missing_delivery_is_added_at_the_next_start(tmp_path: Path) -> 
 async def test_a_clock_jump_does_not_age_a_delivery(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: int
 ) -> None:
-    store, job = new_store(tmp_path, clock_is_right=lambda: False), batch(1, webhook=WEBHOOK)
+    store, job = new_store(tmp_path, clock_is_trusted=lambda: False), batch(1, webhook=WEBHOOK)
     await store.open()
     await store.add(job)
-    await store.note(job.id, 0, job.posts[0].done(10))
+    await store.save_post(job.id, 0, job.posts[0].done(10))
     now = time.time()
     monkeypatch.setattr("time.time", lambda: now + jump * 24 * 3600)
     [before] = await store.waiting()
-    store = await restarted(store, tmp_path, clock_is_right=lambda: False)
+    store = await restarted(store, tmp_path, clock_is_trusted=lambda: False)
     [after] = await store.waiting()
     assert (before.due, after.due) == (True, True)
     assert max(before.age, after.age) < 3600
@@ -249,23 +249,23 @@ async def test_an_outcome_counts_even_if_the_disk_is_full(
     store, _, job = full_disk
     with capture_logs() as logs:
         for index in range(2):
-            assert await store.note(job.id, index, job.posts[index].done(1))
+            assert await store.save_post(job.id, index, job.posts[index].done(1))
     assert [line["event"] for line in logs] == ["job not saved"] * 2
     assert job.state == "done"
     assert [it.due for it in await store.waiting()] == [True]
     assert len(await store.unreported("one")) == 1
 
 
-@pytest.mark.parametrize("is_right", [True, False])
-async def test_jobs_expire_only_if_the_clock_is_right(tmp_path: Path, is_right: bool) -> None:
-    store = new_store(tmp_path, max_age=60.0, clock_is_right=lambda: is_right)
+@pytest.mark.parametrize("is_trusted", [True, False])
+async def test_jobs_expire_only_if_the_clock_is_right(tmp_path: Path, is_trusted: bool) -> None:
+    store = new_store(tmp_path, max_age=60.0, clock_is_trusted=lambda: is_trusted)
     await store.open()
     old, running = batch(1, "192.0.2.1"), batch(1, "192.0.2.2")
     old.created_at = running.created_at = time.time() - 10 * 365 * 24 * 3600
     await store.add(old)
     await store.add(running)
-    await store.note(old.id, 0, old.posts[0].done(1))
-    assert (await store.get(old.id) is None) == is_right
+    await store.save_post(old.id, 0, old.posts[0].done(1))
+    assert (await store.get(old.id) is None) == is_trusted
     assert await store.get(running.id) is not None
     await store.close()
 
@@ -290,7 +290,7 @@ async def test_a_busy_file_fails_all_waiting_requests(tmp_path: Path) -> None:
 async def test_concurrent_changes_are_all_stored(tmp_path: Path) -> None:
     store, job = await opened(tmp_path), batch(20)
     await store.add(job)
-    notes = [store.note(job.id, it, post.done(it)) for it, post in enumerate(job.posts)]
+    notes = [store.save_post(job.id, it, post.done(it)) for it, post in enumerate(job.posts)]
     await asyncio.gather(store.change(job, lambda _: None), *notes)
     store = await restarted(store, tmp_path)
     found = await store.get(job.id)

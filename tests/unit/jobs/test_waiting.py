@@ -72,7 +72,7 @@ async def test_a_success_during_a_hold_shortens_no_pause(
     first, second = Place(0.0, "job", 0), Place(0.0, "job", 1)
     backlog.join(first, hold=1000.0)
     backlog.join(second)
-    backlog.note_success()
+    backlog.record_success()
     now = 1000.0
     assert await backlog.next() == first
     waiting = asyncio.create_task(backlog.next())

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapper.library.legacy import first_seen, legacy_post, note_seen
+from scrapper.library.legacy import first_seen, legacy_post, record_seen
 from scrapper.library.stored import load
 
 NAME = "DLegacy0001"
@@ -103,11 +103,11 @@ def test_only_regular_files_are_read(folder: Path, tmp_path: Path, suffix: str, 
 def test_first_seen_time_lasts_as_long_as_the_folder(folder: Path) -> None:
     root = folder.parent
     assert first_seen(folder) is None
-    note_seen(root, {NAME})
+    record_seen(root, {NAME})
     os.utime(root / ".state/legacy" / NAME, (1, 1))
-    note_seen(root, {NAME, "another"})
+    record_seen(root, {NAME, "another"})
     assert first_seen(folder) == 1
-    assert note_seen(root, {"another"}) == {NAME}
+    assert record_seen(root, {"another"}) == {NAME}
     assert first_seen(folder) is None
     assert first_seen(root / "another") is not None
 
@@ -123,5 +123,5 @@ def test_a_broken_legacy_folder_does_not_fail_the_sweep(folder: Path, kind: str)
             os.mkfifo(state / "legacy")
         case "dangling link":
             (state / "legacy").symlink_to("nowhere")
-    note_seen(folder.parent, {NAME})
+    record_seen(folder.parent, {NAME})
     assert first_seen(folder) is None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapper.library.post import MediaItem, Post, Quality, Wish, cdn_expiry, is_own_file
+from scrapper.library.post import MediaItem, Post, Preference, Quality, cdn_expiry, is_own_file
 from scrapper.library.response import RenderedPost
 
 DAY = 24 * 60 * 60
@@ -292,7 +292,7 @@ def stored(quality: Quality, codec: str | None = "h264", *, size: int = 9, **mor
 
 @pytest.mark.parametrize("max_bytes", ["8", 0, -1, 1.5, [], None])
 def test_an_invalid_stored_size_is_ignored(max_bytes: Any) -> None:
-    assert Wish.stored("best", max_bytes) == Wish("best")
+    assert Preference.stored("best", max_bytes) == Preference("best")
 
 
 def test_old_files_over_the_size_limit_are_left_out() -> None:
@@ -305,25 +305,27 @@ def test_old_files_over_the_size_limit_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("known", "wish", "satisfies"),
+    ("known", "preference", "satisfies"),
     [
-        (stored("compatible"), Wish(), True),
-        (stored("compatible"), Wish("best"), False),
-        (stored("best"), Wish("best"), True),
-        (stored("best"), Wish(), True),
-        (stored("best", "vp9"), Wish("best"), True),
-        (stored("best", "vp9"), Wish(), False),
-        (stored("best", None), Wish(), True),
-        (stored("compatible"), Wish(max_bytes=9), True),
-        (stored("compatible"), Wish(max_bytes=8), False),
-        (stored("compatible", max_bytes=9), Wish(max_bytes=9), True),
-        (stored("compatible", max_bytes=9), Wish(max_bytes=10), False),
-        (stored("compatible", max_bytes=9), Wish(), False),
-        (stored("compatible", outdated=(1,)), Wish("best", 8), True),
+        (stored("compatible"), Preference(), True),
+        (stored("compatible"), Preference("best"), False),
+        (stored("best"), Preference("best"), True),
+        (stored("best"), Preference(), True),
+        (stored("best", "vp9"), Preference("best"), True),
+        (stored("best", "vp9"), Preference(), False),
+        (stored("best", None), Preference(), True),
+        (stored("compatible"), Preference(max_bytes=9), True),
+        (stored("compatible"), Preference(max_bytes=8), False),
+        (stored("compatible", max_bytes=9), Preference(max_bytes=9), True),
+        (stored("compatible", max_bytes=9), Preference(max_bytes=10), False),
+        (stored("compatible", max_bytes=9), Preference(), False),
+        (stored("compatible", outdated=(1,)), Preference("best", 8), True),
     ],
 )
-def test_a_post_satisfies_an_equal_or_lesser_wish(known: Post, wish: Wish, satisfies: bool) -> None:
-    assert known.satisfies(wish) is satisfies
+def test_a_post_satisfies_an_equal_or_lesser_wish(
+    known: Post, preference: Preference, satisfies: bool
+) -> None:
+    assert known.satisfies(preference) is satisfies
 
 
 def test_a_manifest_records_the_requested_quality_and_size() -> None:

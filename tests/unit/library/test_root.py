@@ -12,7 +12,7 @@ def test_withdrawing_leaves_no_files_behind(tmp_path: Path) -> None:
     one, other = (MediaRoot(tmp_path, shared=True) for _ in range(2))
     one.open()
     other.open()
-    assert (one.found_free, other.found_free) == (True, False)
+    assert (one.was_unused, other.was_unused) == (True, False)
     one.withdraw()
     assert (tmp_path / ".state").exists()
     other.withdraw()

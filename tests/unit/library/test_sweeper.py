@@ -30,7 +30,7 @@ async def test_a_clock_that_jumps_after_its_check_removes_nothing(
     store(library, "abcde")
     later = time.time() + 3650 * DAY
 
-    def is_right() -> bool:
+    def is_trusted() -> bool:
         monkeypatch.setattr(time, "time", lambda: later)
         return True
 
@@ -38,7 +38,7 @@ async def test_a_clock_that_jumps_after_its_check_removes_nothing(
         library,
         metrics,
         turn=ours,
-        clock_is_right=is_right,
+        clock_is_trusted=is_trusted,
         max_age=7 * DAY,
         interval=3600,
         reserve=all_but(),

@@ -511,20 +511,20 @@ async def test_no_hook_is_repeated_while_the_ledger_is_locked(
 ) -> None:
     recorder = Recorder()
     refused: list[str] = []
-    note = Ledger.note
+    record = Ledger.record
 
     def refusing(self: Ledger, plugin: str, *posts: Any) -> None:
         if "done" in {outcome for _, _, outcome in posts} and len(refused) < 4:
             refused.append(plugin)
             raise sqlite3.OperationalError("database or disk is full")
-        note(self, plugin, *posts)
+        record(self, plugin, *posts)
 
     names = [f"post{number}" for number in range(5)]
     async with harness.running(monkeypatch, one=recording(recorder)):
         pass
     for name in names:
         store(harness.library, name)
-    monkeypatch.setattr(Ledger, "note", refusing)
+    monkeypatch.setattr(Ledger, "record", refusing)
     async with harness.running(monkeypatch, one=recording(recorder)):
         for name in names:
             await until(lambda: harness.outcome("one", name) == "done")  # noqa: B023
@@ -715,7 +715,7 @@ async def submit(harness: Harness) -> Job:
 
 
 async def finish(harness: Harness, job: Job) -> None:
-    await harness.jobs.note(job.id, 0, job.posts[0].failed(404, "post_not_found", "gone"))
+    await harness.jobs.save_post(job.id, 0, job.posts[0].failed(404, "post_not_found", "gone"))
 
 
 async def retry(harness: Harness, job: Job) -> None:
@@ -762,6 +762,6 @@ async def test_a_job_retried_during_its_hook_is_reported_again(
         await finish(harness, job)
         await until(lambda: seen == ["post_not_found"])
         await retry(harness, job)
-        await harness.jobs.note(job.id, 0, job.posts[0].done(1))
+        await harness.jobs.save_post(job.id, 0, job.posts[0].done(1))
         proceed.set()
         await until(lambda: seen == ["post_not_found", None])

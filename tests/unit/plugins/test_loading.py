@@ -1,4 +1,4 @@
-"""Finding plugins and what they register; errors are reported at startup."""
+"""SourceResult plugins and what they register; errors are reported at startup."""
 
 import argparse
 import sys

@@ -36,7 +36,7 @@ def add(outbox: Outbox, number: int, target: str = "phone") -> None:
 def send(outbox: Outbox, target: str = "phone") -> list[str]:
     due = outbox.due(target)
     for message in due:
-        outbox.note_sent(target, message)
+        outbox.record_sent(target, message)
     return [message.text for message in due]
 
 
@@ -67,7 +67,7 @@ def test_an_event_during_a_delivery_is_not_lost(outbox: Outbox, clock: Clock) ->
     add(outbox, 1)
     [message] = outbox.due("phone")
     add(outbox, 2)
-    outbox.note_sent("phone", message)
+    outbox.record_sent("phone", message)
     clock.now += HOUR
     assert send(outbox) == ["number 2"]
 
@@ -77,7 +77,7 @@ def test_failures_are_retried_with_backoff(outbox: Outbox, clock: Clock) -> None
     pauses = []
     for _ in range(7):
         [message] = outbox.due("phone")
-        pauses.append(outbox.note_failed("phone", message))
+        pauses.append(outbox.record_failed("phone", message))
         assert outbox.due("phone") == []
         clock.now += pauses[-1]
     assert pauses == [5, 30, 300, 1800, 3600, 3600, 3600]
@@ -92,7 +92,7 @@ def test_a_restart_retries_at_once_and_repeats_nothing(
     add(outbox, 1)
     send(outbox)
     outbox.add("login", "expired", [("phone", Message("login", "login", "expired"))])
-    outbox.note_failed("phone", outbox.due("phone")[0])
+    outbox.record_failed("phone", outbox.due("phone")[0])
     restarted = Outbox(path, now=clock)
     restarted.retry_now()
     assert send(restarted) == ["expired"]
@@ -128,7 +128,7 @@ def test_a_wrong_clock_delays_nothing_for_long(outbox: Outbox, clock: Clock, jum
     add(outbox, 1)
     send(outbox)
     add(outbox, 2)
-    outbox.note_failed("phone", job(2))
+    outbox.record_failed("phone", job(2))
     clock.now += jump
     assert send(outbox) == ["number 2"]
 

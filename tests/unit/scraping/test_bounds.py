@@ -16,7 +16,7 @@ from scrapper.errors import CoolingDown, DeadlineExceeded, PostForbidden, PostNo
 from scrapper.library.post import Fetch, Post
 from scrapper.library.store import Library
 from scrapper.scraping.peers import Peers
-from scrapper.scraping.scraper import Asking, Scraper
+from scrapper.scraping.scraper import QueryGate, Scraper
 from scrapper.telemetry.metrics import Metrics
 from tests.conftest import until
 from tests.process import PATIENCE_SECONDS
@@ -36,20 +36,20 @@ class Source:
     def answer(self, error: Exception | None = None) -> None:
         self._answers.put(error)
 
-    def fetch(self, fetch: Fetch, _: Path, *, asking: Asking) -> Post:
+    def fetch(self, fetch: Fetch, _: Path, *, query_gate: QueryGate) -> Post:
         self.begun.append(fetch.shortcode)
         with suppress(PostForbidden):
-            self._query(fetch.shortcode, asking)
+            self._query(fetch.shortcode, query_gate)
         self.files_may_download.wait(PATIENCE_SECONDS)
         if fetch.shortcode == "again":
-            self._query(fetch.shortcode, asking)
+            self._query(fetch.shortcode, query_gate)
         raise PostNotFound
 
     def open_share_link(self, path: str, _: float) -> str:
         raise AssertionError(path)
 
-    def _query(self, shortcode: str, asking: Asking) -> None:
-        with asking():
+    def _query(self, shortcode: str, query_gate: QueryGate) -> None:
+        with query_gate():
             self.queried.append(shortcode)
             self._running += 1
             self.most = max(self.most, self._running)

@@ -3,10 +3,10 @@
 import math
 import time
 
-__all__ = ["Complaint"]
+__all__ = ["LogThrottle"]
 
 
-class Complaint:
+class LogThrottle:
     """A message to log if it is new, its cause changed, or it was logged *seconds* ago."""
 
     def __init__(self, seconds: float = math.inf) -> None:
@@ -22,6 +22,6 @@ class Complaint:
         self._cause, self._again_at = str(cause), now + self._seconds
         return True
 
-    def settle(self) -> None:
+    def reset(self) -> None:
         """Reset this when the fault is over, so that the next message is logged at once."""
         self._again_at = -math.inf

@@ -3,7 +3,7 @@
 from collections import deque
 from typing import Literal, NamedTuple, Protocol
 
-__all__ = ["Change", "LocalNews", "News", "PostChange"]
+__all__ = ["Change", "LocalPostChanges", "PostChange", "PostChanges"]
 
 Change = Literal["stored", "changed", "removed"]
 """``stored`` includes a post that is stored again. ``changed`` means that the post was kept or
@@ -20,10 +20,10 @@ class PostChange(NamedTuple):
     change: Change
 
 
-class News(Protocol):
+class PostChanges(Protocol):
     """The latest changes to posts, made by any process."""
 
-    def note(self, shortcode: str, change: Change) -> None:
+    def record(self, shortcode: str, change: Change) -> None:
         """Record a change; to be called on the event loop."""
 
     async def place(self) -> str:
@@ -36,14 +36,14 @@ class News(Protocol):
         """
 
 
-class LocalNews:
-    """The changes made by this process alone; an implementation of :class:`News`."""
+class LocalPostChanges:
+    """The changes made by this process alone; an implementation of :class:`PostChanges`."""
 
     def __init__(self) -> None:
         self._changes: deque[PostChange] = deque(maxlen=_MAX_CHANGES)
         self._last = 0
 
-    def note(self, shortcode: str, change: Change) -> None:
+    def record(self, shortcode: str, change: Change) -> None:
         self._changes.append(PostChange(shortcode, change))
         self._last += 1
 

@@ -7,21 +7,21 @@ from typing import Any, cast
 
 from redis.exceptions import RedisError
 
-from scrapper.library.news import Change, PostChange
+from scrapper.library.post_changes import Change, PostChange
 from scrapper.replicas.client import PREFIX, SharedRedis, translated_errors
 from scrapper.tasks import end, in_background
 
-__all__ = ["RedisNews"]
+__all__ = ["RedisPostChanges"]
 
-_STREAM = f"{PREFIX}news"
+_STREAM = f"{PREFIX}post_changes"
 _MAX_CHANGES = 10_000
 _BATCH = 1000
 _START = "0-0"
 _PAUSE_SECONDS = 1.0
 
 
-class RedisNews:
-    """The :class:`~scrapper.library.news.News` of all processes, as a stream in *redis*.
+class RedisPostChanges:
+    """The :class:`.PostChanges` of all processes, as a stream in *redis*.
 
     While Redis does not answer, the latest 10,000 changes of this process are buffered, and
     :meth:`place` and :meth:`since` raise :class:`~scrapper.errors.JobsUnreachable`.
@@ -34,7 +34,7 @@ class RedisNews:
 
     async def open(self) -> None:
         """Start sending changes to Redis."""
-        self._sending = in_background(self._send_all(), "news of posts")
+        self._sending = in_background(self._send_all(), "post_changes of posts")
 
     async def close(self) -> None:
         """Send the remaining changes, if Redis answers, and stop."""
@@ -42,7 +42,7 @@ class RedisNews:
         with suppress(RedisError):
             await self._send()
 
-    def note(self, shortcode: str, change: Change) -> None:
+    def record(self, shortcode: str, change: Change) -> None:
         self._unsent.append(PostChange(shortcode, change))
         self._has_unsent.set()
 
