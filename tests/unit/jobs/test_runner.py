@@ -51,6 +51,17 @@ def is_just(verb: str, hold: float = 0.0) -> Callable[[Decision], None]:
     return check
 
 
+def left(decision: Decision) -> None:
+    post = decision.post
+    assert (decision.verb, post.state, post.bytes_done, post.bytes_total) == (
+        "leave",
+        "queued",
+        0,
+        None,
+    )
+    assert (decision.hold, decision.is_fault) == (0.0, False)
+
+
 def stored(decision: Decision) -> None:
     assert (decision.verb, decision.post.state, decision.post.status) == ("end", "done", 200)
     assert decision.post.bytes_done == decision.post.bytes_total == 7
@@ -68,8 +79,20 @@ CASES: list[tuple[str, Case, Callable[[Decision], None]]] = [
     ("stored in a process that ends", Case(RUNNING, size=7, stopping=True), stored),
     (
         "out of time in a process that ends",
-        Case(RUNNING, error=DeadlineExceeded(), stopping=True),
-        is_just("leave"),
+        Case(
+            replace(RUNNING, bytes_done=3, bytes_total=7), error=DeadlineExceeded(), stopping=True
+        ),
+        left,
+    ),
+    (
+        "refused in a process that ends",
+        Case(RUNNING, error=PostNotFound(), stopping=True),
+        ended(404, "post_not_found"),
+    ),
+    (
+        "stored although the report of it failed",
+        Case(RUNNING, size=7, error=BrokenPipeError()),
+        stored,
     ),
     ("out of time", Case(RUNNING, error=DeadlineExceeded()), ended(503, "deadline_exceeded")),
     (
