@@ -1,13 +1,89 @@
 """What a client gets for an exception."""
 
+import pytest
+
 from scrapper.errors import (
     INTERNAL_ERROR,
     RESPONSES,
+    AudioLink,
+    Busy,
+    ChallengeRequired,
+    CoolingDown,
+    DeadlineExceeded,
+    DiskFull,
+    DiskReadOnly,
+    FFmpegMissing,
+    HighlightLink,
+    InstagramChanged,
+    InstagramFailed,
+    InstagramUnreachable,
+    InvalidURL,
+    JobRunning,
+    JobsFull,
+    JobsUnreachable,
+    MediaFolderGone,
+    MediaIncomplete,
     MediaTooLarge,
+    MediaUnexpected,
+    PaceExceeded,
+    PostForbidden,
     PostNotFound,
+    ProfileLink,
+    RateLimited,
     ScrapeError,
+    ServerFull,
+    SessionRefused,
+    StoryLink,
+    TooManyJobs,
+    TooManyStreams,
+    UnsupportedLink,
     response_to,
 )
+
+CODES: list[tuple[type[ScrapeError], int, str]] = [
+    (InvalidURL, 400, "invalid_url"),
+    (StoryLink, 400, "unsupported_link"),
+    (HighlightLink, 400, "unsupported_link"),
+    (AudioLink, 400, "unsupported_link"),
+    (ProfileLink, 400, "unsupported_link"),
+    (UnsupportedLink, 400, "unsupported_link"),
+    (ChallengeRequired, 403, "challenge_required"),
+    (PostForbidden, 403, "login_required"),
+    (SessionRefused, 403, "login_required"),
+    (PostNotFound, 404, "post_not_found"),
+    (JobRunning, 409, "job_running"),
+    (MediaTooLarge, 422, "media_too_large"),
+    (CoolingDown, 429, "cooling_down"),
+    (PaceExceeded, 429, "pace_exceeded"),
+    (RateLimited, 429, "instagram_rate_limited"),
+    (TooManyStreams, 429, "too_many_requests"),
+    (TooManyJobs, 429, "too_many_requests"),
+    (InstagramChanged, 502, "instagram_changed"),
+    (InstagramFailed, 502, "instagram_failed"),
+    (MediaIncomplete, 502, "media_incomplete"),
+    (MediaUnexpected, 502, "media_unexpected"),
+    (FFmpegMissing, 502, "ffmpeg_missing"),
+    (InstagramUnreachable, 503, "instagram_unreachable"),
+    (DeadlineExceeded, 503, "deadline_exceeded"),
+    (ServerFull, 503, "server_full"),
+    (Busy, 503, "busy"),
+    (MediaFolderGone, 503, "media_folder_gone"),
+    (JobsFull, 503, "jobs_full"),
+    (JobsUnreachable, 503, "jobs_unreachable"),
+    (DiskFull, 507, "disk_full"),
+    (DiskReadOnly, 507, "disk_read_only"),
+]
+
+
+@pytest.mark.parametrize(("error", "status", "code"), CODES)
+def test_each_error_has_its_status_and_code(
+    error: type[ScrapeError], status: int, code: str
+) -> None:
+    assert response_to(error())[:2] == (status, code)
+
+
+def test_no_error_with_a_response_lacks_a_row_above() -> None:
+    assert set(RESPONSES) == {error for error, _, _ in CODES}
 
 
 def test_error_without_an_entry_gets_that_of_its_base() -> None:
