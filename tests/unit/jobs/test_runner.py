@@ -15,6 +15,7 @@ from scrapper.errors import (
     CoolingDown,
     DeadlineExceeded,
     DiskFull,
+    MediaFolderGone,
     PaceExceeded,
     PostNotFound,
     RateLimited,
@@ -25,6 +26,7 @@ from scrapper.jobs.model import Job, JobPost, unix_time
 from scrapper.jobs.runner import ROWS, Case, Decision, Runner, decide
 from scrapper.jobs.stores.memory import MemoryStore
 from scrapper.jobs.waiting import Patience, Place
+from scrapper.library.post import Wish, moment
 from tests.conftest import until
 from tests.unit.jobs.contract import batch
 
@@ -183,6 +185,8 @@ class Script:
         self.at_hand: set[str] = set()
         self.asked: list[str] = []
         self.looked_for: list[str] = []
+        self.fails_to_look = False
+        self.options: dict[str, Any] = {}
         self.go = asyncio.Event()
         self.go.set()
         self.done: int | None = None
@@ -192,13 +196,16 @@ class Script:
 
     async def has(self, shortcode: str, _wish: Any) -> bool:
         self.looked_for.append(shortcode)
+        if self.fails_to_look:
+            raise MediaFolderGone
         return shortcode in self.at_hand
 
     async def shortcode_of(self, link: Any) -> str:
         return link if isinstance(link, str) else "opened"
 
-    async def scrape(self, shortcode: str, _url: str, **_: Any) -> Any:
+    async def scrape(self, shortcode: str, url: str, **options: Any) -> Any:
         self.asked.append(shortcode)
+        self.options = {"url": url, **options}
         await self.go.wait()
         answers = self.answers.get(shortcode, [])
         answer = answers.pop(0) if answers else None
@@ -294,7 +301,7 @@ def in_line(*posts: JobPost) -> tuple[Line, Script, Runner, Job]:
 
 async def test_a_post_whose_job_is_gone_passes_its_turn_on() -> None:
     store, script, runner, _ = in_line()
-    await runner.run("gone", 0)
+    assert await runner.run("gone", 0)
     assert (script.asked, store.passed_on) == ([], 1)
 
 
@@ -302,7 +309,7 @@ async def test_a_cancelled_post_passes_its_turn_on() -> None:
     store, script, runner, job = in_line(QUEUED, QUEUED)
     await store.add(job)
     await store.note(job.id, 0, QUEUED.cancelled())
-    await runner.run(job.id, 0)
+    assert await runner.run(job.id, 0)
     assert (script.asked, store.passed_on) == ([], 1)
 
 
@@ -335,12 +342,62 @@ async def test_the_backlog_learns_whether_a_post_met_a_limit(
 async def test_a_stored_post_is_reported_and_no_longer_followed() -> None:
     store, script, job = Line(), Script(), batch(0)
     job.posts.append(WAITING)
-    stored: list[tuple[str, int]] = []
-    runner = Runner(store, cast(Any, script), Watch(), on_stored=lambda *it: stored.append(it[:2]))
+    stored: list[Any] = []
+    runner = Runner(store, cast(Any, script), Watch(), on_stored=lambda *it: stored.append(it))
     await store.add(job)
-    await runner.run(job.id, 0)
-    assert stored == [(job.id, 0)]
+    assert await runner.run(job.id, 0)
+    [(job_id, index, scraped)] = stored
+    assert (job_id, index, len(scraped.stored.post.files)) == (job.id, 0, 2)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_post_is_scraped_as_its_job_wants_it() -> None:
+    wish = Wish("best", 8_000_000)
+    script, store = Script(), Line()
+    job = batch(1, keep=True, wish=wish)
+    await store.add(job)
+    await store.note(job.id, 0, job.posts[0].waiting(0.0, limited=True))
+    await Runner(store, cast(Any, script), Watch()).run(job.id, 0)
+    assert script.options == {"url": job.posts[0].url, "keep": True, "wish": wish}
+
+
+@pytest.mark.parametrize(
+    ("stopping", "goes_on", "state"), [(True, False, "queued"), (False, True, "failed")]
+)
+async def test_a_process_that_ends_leaves_its_post_to_another(
+    stopping: bool, goes_on: bool, state: str
+) -> None:
+    store, script, job = Line(), Script(), batch(0)
+    job.posts.append(WAITING)
+    script.answers = {"shortcode": [DeadlineExceeded()]}
+    options: dict[str, Any] = {"stopping": lambda: True} if stopping else {}
+    runner = Runner(store, cast(Any, script), Watch(), **options)
+    await store.add(job)
+    assert await runner.run(job.id, 0) is goes_on
+    assert job.posts[0].state == state
+
+
+async def test_a_post_that_ended_before_its_start_is_not_run() -> None:
+    class Ended(Line):
+        async def note(self, *_: Any) -> bool:
+            return False
+
+    store, script, job = Ended(), Script(), batch(0)
+    job.posts.append(WAITING)
+    await store.add(job)
+    assert await Runner(store, cast(Any, script), Watch()).run(job.id, 0)
+    assert script.asked == []
+
+
+async def test_a_post_out_of_patience_fails_by_its_limit() -> None:
+    store, script, runner, job = in_line(
+        replace(WAITING, waiting_since=moment(time.time() - PATIENCE)), WAITING
+    )
+    script.answers = {"shortcode": [RateLimited(retry_after=9.0), RateLimited(retry_after=9.0)]}
+    await store.add(job)
+    for index in (0, 1):
+        assert await runner.run(job.id, index)
+    assert [post.state for post in job.posts] == ["failed", "waiting"]
 
 
 async def test_a_post_that_ended_needs_no_patience() -> None:
@@ -360,9 +417,24 @@ async def test_a_post_behind_others_runs_only_if_at_hand() -> None:
     script.at_hand = {"at-hand"}
     await store.add(job)
     for index in (0, 1):
-        await runner.run(job.id, index)
+        assert await runner.run(job.id, index)
     assert script.asked == ["at-hand"]
     assert job.posts[0].state == "waiting"
+
+
+async def test_a_share_link_behind_others_waits_unopened() -> None:
+    store, script, runner, job = in_line(replace(QUEUED, shortcode=None))
+    await store.add(job)
+    await runner.run(job.id, 0)
+    assert (script.looked_for, job.posts[0].state) == ([], "waiting")
+
+
+async def test_a_post_behind_others_runs_if_it_cannot_be_looked_up() -> None:
+    store, script, runner, job = in_line(QUEUED)
+    script.fails_to_look = True
+    await store.add(job)
+    await runner.run(job.id, 0)
+    assert script.asked == ["shortcode"]
 
 
 async def test_a_limited_post_runs_again_before_those_behind_it(life: Life) -> None:
