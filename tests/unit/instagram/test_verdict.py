@@ -292,8 +292,12 @@ def page(*scripts: str) -> RawAnswer:
         (ANSWERS["to_nourl"], R.CHANGED, R.CHANGED),
         (ANSWERS["toomany"], R.RATE_LIMITED, R.RATE_LIMITED),
         (ANSWERS["fivehundred"], R.FAILED, R.FAILED),
+        (ANSWERS["loginword"], R.LOGIN_WALL, R.SESSION_ENDED),
         (RawAnswer(404), R.GONE, R.GONE),
+        (RawAnswer(410), R.GONE, R.GONE),
         (RawAnswer(403), R.LOGIN_WALL, R.LOGIN_WALL),
+        (RawAnswer(204), R.CHANGED, R.CHANGED),
+        (RawAnswer(200), None, None),
     ],
 )
 def test_each_page_has_its_meaning(
@@ -305,8 +309,30 @@ def test_each_page_has_its_meaning(
         assert reason_in(refused) == expected
 
 
-def test_a_limit_says_how_long_to_wait() -> None:
-    refused = reason_of_response(response_of(ANSWERS["toomany"]), with_session=False)
+@pytest.mark.parametrize(
+    ("html", "route"),
+    [
+        ('{"canonicalRouteName":"comet.igweb.PolarisPostRoute"}', "comet.igweb.PolarisPostRoute"),
+        ('"canonicalRouteName": "x"', "x"),
+        (f'"canonicalRouteName":"{"x" * 200}"', "x" * 200),
+        (f'"canonicalRouteName":"{"x" * 201}"', None),
+        ('"canonicalRouteName":""', None),
+        ('"canonicalRouteName":null', None),
+        ("", None),
+    ],
+)
+def test_a_page_names_its_route(html: str, route: str | None) -> None:
+    assert route_of(html.encode()) == (None if route is None else route.encode())
+
+
+@pytest.mark.parametrize("is_page", [False, True])
+def test_a_limit_says_how_long_to_wait(is_page: bool) -> None:
+    response = response_of(ANSWERS["toomany"])
+    refused = (
+        refusal_of_page(response, with_session=False, route=None)
+        if is_page
+        else reason_of_response(response, with_session=False)
+    )
     assert refused is not None
     assert refused.retry_after == 120
 
