@@ -5,7 +5,13 @@ from unittest.mock import AsyncMock, Mock
 
 import pytest
 
-from scrapper.errors import InstagramUnreachable, PostForbidden, PostNotFound, RateLimited
+from scrapper.errors import (
+    InstagramUnreachable,
+    MediaFolderGone,
+    PostForbidden,
+    PostNotFound,
+    RateLimited,
+)
 from scrapper.library.store import Library
 from scrapper.scraping.peers import Peers
 from scrapper.scraping.refusals import Refusals
@@ -46,6 +52,34 @@ async def test_one_short_limit_says_nothing_of_the_hour_after(
     # What happened in between, nobody knows.
     await refusals.note_limit(300)
     assert not refusals.have_lasted
+
+
+@pytest.mark.parametrize(("pause", "lasts"), [(HOUR, True), (HOUR + 1, False)])
+async def test_limits_up_to_an_hour_apart_are_one_series(
+    refusals: Refusals, clock: Clock, pause: float, lasts: bool
+) -> None:
+    await refusals.note_limit(300)
+    clock.now += 300 + pause
+    await refusals.note_limit(300)
+    assert refusals.have_lasted is lasts
+
+
+async def test_a_limit_counts_only_as_long_as_it_lasts(refusals: Refusals, clock: Clock) -> None:
+    await refusals.note_limit(HOUR - 1)
+    clock.now += 2 * HOUR
+    assert not refusals.have_lasted
+
+
+@pytest.mark.parametrize("error", [MediaFolderGone(), PermissionError()])
+async def test_limits_that_cannot_be_written_are_still_known(
+    tmp_path: Path, clock: Clock, error: Exception
+) -> None:
+    path = tmp_path / "refusals.json"
+    refusals = Refusals(path, check=Mock(side_effect=error), now=clock)
+    await refusals.note_limit(2 * HOUR)
+    clock.now += HOUR
+    assert refusals.have_lasted
+    assert not path.exists()
 
 
 async def test_a_long_limit_counts_after_an_hour(refusals: Refusals, clock: Clock) -> None:
