@@ -178,6 +178,7 @@ LOGIN_FORM = html(route="LoginHomepageRoute")
 PATHS = {
     **{name: f"{name}/{CODE.text}/" for name in ("p", "reel", "reels")},
     "someone": f"someone/reel/{CODE.text}/",
+    "owner": f"some.one_1/p/{CODE.text}/",
     "tv": f"tv/{CODE.code}",
 }
 PICTURE = {"code": CODE.code, "image_versions2": {"candidates": [{}]}}
@@ -228,6 +229,12 @@ def moved(to: str) -> RawAnswer:
             "p tv",
             MEDIA,
             id="moved to its code",
+        ),
+        pytest.param(
+            [moved(f"/some.one_1/p/{CODE.text}/"), html(MEDIA)],
+            "p owner",
+            MEDIA,
+            id="moved to its owner's name",
         ),
         pytest.param(
             [moved("/p/DExample002/"), html()], "p reel", R.THROTTLED, id="moved to another post"
