@@ -5,7 +5,7 @@ from http import HTTPStatus
 
 import requests
 
-from scrapper.instagram.verdict import Reason, Refused, reason_of_redirect, reason_of_response
+from scrapper.instagram.verdict import Reason, Refused, reason_of_response
 
 __all__ = ["refusal_of_page", "route_of"]
 
@@ -22,8 +22,6 @@ def refusal_of_page(
 
     *route* is the page's, see :func:`route_of`.
     """
-    if response.is_redirect:
-        return reason_of_redirect(response, with_session=with_session, page=True)
     match response.status_code:
         case HTTPStatus.OK:
             return _by_route(route, with_session)
@@ -31,7 +29,8 @@ def refusal_of_page(
             return Refused(Reason.GONE)
     refused = reason_of_response(response, with_session=with_session)
     if refused is not None and refused.reason is Reason.NEEDS_LOGIN:
-        # Weaker evidence than the API's: a page also refuses an address that asked too much.
+        # Weaker evidence than the API's: a page also refuses an address that asked too much, or
+        # sends it to the login form.
         return Refused(Reason.LOGIN_WALL)
     return refused
 

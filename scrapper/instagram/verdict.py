@@ -308,9 +308,7 @@ def _reason_of_answer(response: requests.Response, *, with_session: bool) -> Rea
     return reason or _STATUSES.get(status, unknown)
 
 
-def reason_of_redirect(
-    response: requests.Response, *, with_session: bool, page: bool = False
-) -> Refused:
+def reason_of_redirect(response: requests.Response, *, with_session: bool) -> Refused:
     """What a redirect away from the post means: a login form, a challenge, or something unknown."""
     target = location_of(response)
     if target is None or target.hostname not in _HOSTS:
@@ -320,9 +318,7 @@ def reason_of_redirect(
     if path.startswith(_ACCOUNT_PATHS) and not consent:
         return Refused(Reason.CHALLENGE)
     if consent or path in ("", "/") or path.startswith("/accounts/login"):
-        if with_session:
-            return Refused(Reason.SESSION_ENDED)
-        return Refused(Reason.LOGIN_WALL if page else Reason.NEEDS_LOGIN)
+        return Refused(Reason.SESSION_ENDED if with_session else Reason.NEEDS_LOGIN)
     return Refused(Reason.CHANGED)
 
 

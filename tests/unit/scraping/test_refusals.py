@@ -4,6 +4,7 @@ from pathlib import Path
 from unittest.mock import AsyncMock, Mock
 
 import pytest
+from structlog.testing import capture_logs
 
 from scrapper.errors import (
     InstagramUnreachable,
@@ -80,6 +81,19 @@ async def test_limits_that_cannot_be_written_are_still_known(
     clock.now += HOUR
     assert refusals.have_lasted
     assert not path.exists()
+
+
+async def test_answers_without_a_limit_write_nothing(tmp_path: Path, clock: Clock) -> None:
+    check = Mock()
+    refusals = Refusals(tmp_path / "refusals.json", check=check, now=clock)
+    await refusals.note_answer()
+    assert check.call_count == 0
+    await refusals.note_limit(300)
+    with capture_logs() as logs:
+        for _ in range(2):
+            await refusals.note_answer()
+            assert not refusals.have_lasted
+    assert (check.call_count, logs) == (2, [])
 
 
 async def test_a_long_limit_counts_after_an_hour(refusals: Refusals, clock: Clock) -> None:
