@@ -263,13 +263,14 @@ class Line(MemoryStore):
 
     passed_on = 0
     successes = 0
+    others_wait = True
 
     def __init__(self) -> None:
         super().__init__(max_jobs=8)
         self.holds: list[float] = []
 
     async def has_waiting(self) -> bool:
-        return True
+        return self.others_wait
 
     async def skip(self) -> None:
         self.passed_on += 1
@@ -420,6 +421,14 @@ async def test_a_post_behind_others_runs_only_if_at_hand() -> None:
         assert await runner.run(job.id, index)
     assert script.asked == ["at-hand"]
     assert job.posts[0].state == "waiting"
+
+
+async def test_a_post_behind_nobody_runs_without_a_look() -> None:
+    store, script, runner, job = in_line(QUEUED)
+    store.others_wait = False
+    await store.add(job)
+    await runner.run(job.id, 0)
+    assert (script.asked, script.looked_for) == (["shortcode"], [])
 
 
 async def test_a_share_link_behind_others_waits_unopened() -> None:
