@@ -399,6 +399,7 @@ async def test_a_post_out_of_patience_fails_by_its_limit() -> None:
     for index in (0, 1):
         assert await runner.run(job.id, index)
     assert [post.state for post in job.posts] == ["failed", "waiting"]
+    assert store.holds == [9.0, 9.0]
 
 
 async def test_a_post_that_ended_needs_no_patience() -> None:
