@@ -256,6 +256,7 @@ async def test_a_failing_post_does_not_stop_the_others(life: Life) -> None:
         job.id,
         "reel-0",
     )
+    assert isinstance(line["exc_info"], KeyError)
 
 
 class Line(MemoryStore):
@@ -283,11 +284,16 @@ class Line(MemoryStore):
 
 
 class Watch(Patience):
-    """Patience that notes which posts it forgets."""
+    """Patience that notes which posts it is asked about, and which it forgets."""
 
     def __init__(self) -> None:
         super().__init__(PATIENCE)
+        self.asked: list[Place] = []
         self.forgotten: list[Place] = []
+
+    async def left(self, place: Place, waiting_since: float | None) -> float:
+        self.asked.append(place)
+        return await super().left(place, waiting_since)
 
     def forget(self, place: Place) -> None:
         self.forgotten.append(place)
@@ -411,7 +417,7 @@ async def test_a_post_that_ended_needs_no_patience() -> None:
     await store.add(job)
     for index in (0, 1):
         await runner.run(job.id, index)
-    assert patience.forgotten == [job.place(1)]
+    assert (patience.asked, patience.forgotten) == ([job.place(0)], [job.place(1)])
 
 
 async def test_a_post_behind_others_runs_only_if_at_hand() -> None:
