@@ -47,7 +47,7 @@ def test_each_state_allows_its_changes(
 @pytest.mark.parametrize(
     ("post", "changes"),
     [
-        (TRIED.started(), {"next_try_at": None}),
+        (replace(TRIED, state="waiting").started(), {"next_try_at": None}),
         (
             TRIED.done(7),
             {
@@ -73,8 +73,6 @@ def test_each_state_allows_its_changes(
         (TRIED.left(), {"state": "queued", "bytes_done": 0, "bytes_total": None}),
         (TRIED.waiting(99.5, limited=False), {"state": "waiting", "next_try_at": moment(100.0)}),
         (TRIED.waiting(99.0, limited=True), {"state": "waiting", "next_try_at": moment(99.0)}),
-        (TRIED.delayed(1000.0), {}),
-        (TRIED.delayed(999.0), {}),
         (TRIED.delayed(1000.5), {"next_try_at": moment(1001.0)}),
     ],
 )
@@ -82,8 +80,9 @@ def test_each_step_changes_only_its_fields(post: JobPost, changes: dict[str, Any
     assert post == replace(TRIED, **changes)
 
 
-def test_a_post_that_does_not_wait_is_not_delayed() -> None:
-    assert POST.delayed(1000.0) is POST
+@pytest.mark.parametrize(("post", "until"), [(POST, 1000.0), (TRIED, 1000.0), (TRIED, 999.0)])
+def test_a_post_that_need_not_wait_longer_is_the_same(post: JobPost, until: float) -> None:
+    assert post.delayed(until) is post
 
 
 def test_a_retried_post_keeps_nothing_of_its_failure() -> None:

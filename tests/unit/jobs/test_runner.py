@@ -535,6 +535,38 @@ async def test_progress_reaches_followers_of_the_job(
     assert seen[-1] == ("done", "done", 7)
 
 
+async def test_only_a_changed_progress_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scrapper.jobs.runner._PROGRESS_SECONDS", 0.0)
+    looks = iter([None, None, 5, 5, 5, 7, 7])
+
+    class Noting(Line):
+        def __init__(self) -> None:
+            super().__init__()
+            self.noted: list[tuple[str, int, int | None]] = []
+
+        async def note(self, job_id: str, index: int, post: JobPost) -> bool:
+            self.noted.append((post.state, post.bytes_done, post.bytes_total))
+            return await super().note(job_id, index, post)
+
+    class Loading(Script):
+        def progress(self, _shortcode: str) -> Any:
+            self.done = next(looks, 7)
+            if self.done == 7:
+                self.go.set()
+            return super().progress(_shortcode)
+
+    store, script, job = Noting(), Loading(), batch(0)
+    script.go.clear()
+    job.posts.append(WAITING)
+    await store.add(job)
+    async with asyncio.timeout(PATIENCE):
+        await Runner(store, cast(Any, script), Watch()).run(job.id, 0)
+    running = [noted for noted in store.noted if noted[0] == "running"]
+    assert running[:2] == [("running", 0, None), ("running", 5, 9)]
+    assert running[2:] in ([], [("running", 7, 9)])
+    assert store.noted[-1] == ("done", 7, 7)
+
+
 async def test_following_ends_with_the_process(life: Life) -> None:
     life.scraper.go.clear()
     job = batch(1)
