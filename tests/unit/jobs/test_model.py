@@ -8,7 +8,7 @@ import pytest
 
 from scrapper.jobs.model import Job, JobFilter, JobPost, PostState, new_job, unix_time
 from scrapper.library.listing import Cursor
-from scrapper.library.post import moment
+from scrapper.library.post import Wish, moment
 
 POST = JobPost("url", "shortcode")
 # As a post that has met a limit, and then ran.
@@ -102,12 +102,13 @@ def test_patience_counts_from_the_first_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "most", "expected"), [(50, 100, 50), (-50, 100, 0), (150, 100, 0)]
+    ("next_try", "seconds"), [(1050.0, 50.0), (1100.0, 100.0), (1101.0, 0.0), (950.0, 0.0)]
 )
-def test_a_wait_has_a_longest_time(seconds: int, most: float, expected: int) -> None:
-    post = replace(POST, next_try_at=moment(time.time() + seconds))
-    assert post.seconds_to_wait(most) == pytest.approx(expected, abs=5)
-    assert post.seconds_to_wait(most) >= 0.0
+def test_a_wait_has_a_longest_time(
+    next_try: float, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.time", lambda: 1000.0)
+    assert replace(POST, next_try_at=moment(next_try)).seconds_to_wait(100.0) == seconds
 
 
 def test_a_post_without_a_time_does_not_wait() -> None:
@@ -206,6 +207,16 @@ def test_changes_come_in_their_order_with_their_numbers() -> None:
     # A late note takes nothing back.
     job.note(0, 2)
     assert job.version == 4
+
+
+def test_a_job_is_plain_unless_more_is_asked() -> None:
+    job = job_of("queued")
+    assert (job.keep, job.forgotten, job.version, job.wish) == (False, False, 0, Wish())
+    assert (job.client, job.webhook, job.owner, job.webhook_outcome) == (None, None, None, None)
+    assert job.changes(-1) == []
+    # All jobs of a process count their changes within one epoch.
+    assert job.epoch
+    assert job.epoch == job_of("done").epoch
 
 
 def test_a_job_delays_the_posts_that_wait() -> None:
