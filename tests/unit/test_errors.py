@@ -80,10 +80,52 @@ def test_each_error_has_its_status_and_code(
     error: type[ScrapeError], status: int, code: str
 ) -> None:
     assert response_to(error())[:2] == (status, code)
+    assert issubclass(error, ScrapeError)
+    assert error().retry_after is None
 
 
 def test_no_error_with_a_response_lacks_a_row_above() -> None:
     assert set(RESPONSES) == {error for error, _, _ in CODES}
+
+
+@pytest.mark.parametrize(
+    ("error", "base"),
+    [
+        (StoryLink, UnsupportedLink),
+        (HighlightLink, UnsupportedLink),
+        (AudioLink, UnsupportedLink),
+        (ProfileLink, UnsupportedLink),
+        (ChallengeRequired, PostForbidden),
+        (CoolingDown, RateLimited),
+    ],
+)
+def test_a_special_error_is_caught_with_its_base(error: type, base: type) -> None:
+    assert issubclass(error, base)
+
+
+@pytest.mark.parametrize(
+    ("error", "word"),
+    [
+        (StoryLink, "stories"),
+        (HighlightLink, "highlight"),
+        (AudioLink, "sound"),
+        (ProfileLink, "profile"),
+        (UnsupportedLink, "other than a post"),
+        (PostForbidden, "private"),
+        (SessionRefused, "session"),
+        (TooManyStreams, "streams"),
+        (TooManyJobs, "jobs"),
+    ],
+)
+def test_errors_of_one_code_differ_in_their_message(error: type[ScrapeError], word: str) -> None:
+    assert word in response_to(error())[2]
+
+
+def test_a_limit_begins_a_cool_down_unless_it_says_otherwise() -> None:
+    for limit in (RateLimited(retry_after=7.0), CoolingDown(retry_after=7.0)):
+        assert (limit.retry_after, limit.cool_down) == (7.0, True)
+    assert not RateLimited(cool_down=False).cool_down
+    assert ServerFull(retry_after=7.0).retry_after == 7.0
 
 
 def test_error_without_an_entry_gets_that_of_its_base() -> None:
@@ -98,6 +140,13 @@ def test_error_nobody_foresaw_is_an_internal_one() -> None:
     assert response_to(ScrapeError()) == INTERNAL_ERROR
 
 
-def test_too_large_says_how_small_the_smallest_is() -> None:
-    assert response_to(MediaTooLarge(12_345_678))[2].endswith("the smallest is 12.35 MB")
+@pytest.mark.parametrize(
+    ("size", "megabytes"),
+    [(12_345_678, "12.35"), (12_340_000, "12.34"), (12_340_001, "12.35"), (12_000_000, "12")],
+)
+def test_too_large_says_how_small_the_smallest_is(size: int, megabytes: str) -> None:
+    error = MediaTooLarge(size)
+    assert response_to(error)[2].endswith(f": the smallest is {megabytes} MB")
+    assert error.fields == {"smallest_size": size}
     assert response_to(MediaTooLarge()) == RESPONSES[MediaTooLarge]
+    assert MediaTooLarge().fields == {"smallest_size": None}

@@ -258,7 +258,19 @@ def test_a_new_job_fails_links_that_are_no_post(url: str, expected: Any) -> None
 
 def test_a_new_job_has_an_id_and_a_time() -> None:
     before = time.time()
-    jobs = [new_job([REEL], max_url_length=512, owner="one") for _ in range(2)]
+    jobs = [new_job([REEL], max_url_length=512) for _ in range(2)]
     assert jobs[0].id != jobs[1].id
     assert before <= jobs[0].created_at <= time.time()
-    assert [job.owner for job in jobs] == ["one", "one"]
+    assert not jobs[0].keep
+
+
+def test_a_new_job_has_what_its_client_asked_for() -> None:
+    options: dict[str, Any] = {
+        "client": "192.0.2.1",
+        "keep": True,
+        "webhook": "https://example.com/",
+        "owner": "one",
+        "wish": Wish("best", 8_000_000),
+    }
+    job = new_job([REEL], max_url_length=512, **options)
+    assert {name: getattr(job, name) for name in options} == options
