@@ -556,6 +556,11 @@ def test_secrets_are_removed_before_an_answer_is_cut() -> None:
     assert seen["start"] == "https://x/?[scrubbed] https://x/?[scrubbed] end"
 
 
+def test_only_the_beginning_of_an_answer_is_scrubbed_and_logged() -> None:
+    url = "https://x/?".ljust(2000, "s")
+    assert seen_in(response_of(RawAnswer(200, f"{url} end")))["start"] == "https://x/?[scrubbed]"
+
+
 @pytest.mark.parametrize("status", [200, 400, 401, 403, 429, 500])
 @pytest.mark.parametrize("body", ["", "[]", "null", "1", "{", '"text"', "[" * 10**5, "\ud83d"])
 def test_any_body_is_judged_without_a_fault(status: int, body: str) -> None:
