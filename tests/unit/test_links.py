@@ -224,6 +224,7 @@ def test_the_link_of_a_post_is_not_a_story(path: str) -> None:
         ("s/aGlnaGxpZ2h0OjE3OTAw", HighlightLink),
         ("s/aGlnaGxpZ2h0OjE3OTAw?story_media_id=x", HighlightLink),
         ("stories/someone/", StoryLink),
+        ("stories/highlights/", StoryLink),
         ("stories/highlights/17900000000000000/", HighlightLink),
         ("stories/highlights/3456789012345678901", HighlightLink),
         ("stories/highlights/17900000000000000/x/y", HighlightLink),
