@@ -5,13 +5,7 @@ from http import HTTPStatus
 
 import requests
 
-from scrapper.instagram.verdict import (
-    Reason,
-    Refused,
-    reason_of_redirect,
-    reason_of_response,
-    retry_after_of,
-)
+from scrapper.instagram.verdict import Reason, Refused, reason_of_response
 
 __all__ = ["refusal_of_page", "route_of"]
 
@@ -28,17 +22,13 @@ def refusal_of_page(
 
     *route* is the page's route; see :func:`route_of`.
     """
-    if response.is_redirect:
-        return reason_of_redirect(response, with_session=with_session, page=True)
     match response.status_code:
         case HTTPStatus.OK:
             return _by_route(route, with_session)
         case HTTPStatus.NOT_FOUND | HTTPStatus.GONE:
             return Refused(Reason.GONE)
-        case HTTPStatus.TOO_MANY_REQUESTS:
-            return Refused(Reason.RATE_LIMITED, retry_after=retry_after_of(response))
-    refused = reason_of_response(response, with_session=with_session) or Refused(Reason.CHANGED)
-    if refused.reason is Reason.NEEDS_LOGIN:
+    refused = reason_of_response(response, with_session=with_session)
+    if refused is not None and refused.reason is Reason.NEEDS_LOGIN:
         # From a page this is weak evidence: pages also refuse addresses with too many requests.
         return Refused(Reason.LOGIN_WALL)
     return refused

@@ -312,9 +312,7 @@ def _reason_of_answer(response: requests.Response, *, with_session: bool) -> Rea
     return reason or _STATUSES.get(status, unknown)
 
 
-def reason_of_redirect(
-    response: requests.Response, *, with_session: bool, page: bool = False
-) -> Refused:
+def reason_of_redirect(response: requests.Response, *, with_session: bool) -> Refused:
     """Return what a redirect away from the post means: a login form, a challenge, or unknown."""
     target = location_of(response)
     if target is None or target.hostname not in _HOSTS:
@@ -324,9 +322,7 @@ def reason_of_redirect(
     if path.startswith(_ACCOUNT_PATHS) and not consent:
         return Refused(Reason.CHALLENGE)
     if consent or path in ("", "/") or path.startswith("/accounts/login"):
-        if with_session:
-            return Refused(Reason.SESSION_ENDED)
-        return Refused(Reason.LOGIN_WALL if page else Reason.NEEDS_LOGIN)
+        return Refused(Reason.SESSION_ENDED if with_session else Reason.NEEDS_LOGIN)
     return Refused(Reason.CHANGED)
 
 
@@ -394,7 +390,7 @@ def retry_after_of(response: requests.Response) -> float | None:
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         seconds = (moment - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError, OverflowError, IndexError):
+    except (ValueError, OverflowError):
         return None
     return min(max(0.0, seconds), MAX_RETRY_AFTER_SECONDS)
 

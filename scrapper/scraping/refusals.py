@@ -8,15 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import structlog
-
 from scrapper.errors import MediaFolderGone
 from scrapper.library.state_file import StateFile
 from scrapper.local_files.watching import WatchedFile
 
 __all__ = ["Refusals"]
-
-log = structlog.get_logger(__name__)
 
 _HOUR = 60 * 60
 

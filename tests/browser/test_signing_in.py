@@ -81,7 +81,7 @@ async def test_a_visitor_with_the_key_can_change_the_login(
         cookies = card.get_by_label("Cookies of instagram.com")
         await cookies.fill(cookies_txt("expired"))
         await card.get_by_role("button", name="Use these cookies").click()
-        await expect(card.get_by_role("alert")).to_contain_text("does not accept this session")
+        await expect(card.get_by_role("alert")).to_contain_text("Instagram rejected this session")
         await cookies.fill("1%3Aalive%3A12")
         await card.get_by_role("button", name="Use these cookies").click()
         await expect(card.get_by_role("status")).to_contain_text("Logged in as alive.user since")

@@ -72,7 +72,7 @@ def test_the_account_is_used_if_the_post_needs_it(
 def test_advice_is_printed(instagram: StandIn, media_root: Path) -> None:
     code, out, _ = doctor("https://www.instagram.com/p/softblock-one/", media_root)
     assert code == 5
-    assert "Instagram's rate limit is reached" in out
+    assert "Instagram's rate limit has been reached" in out
     assert "- Wait a few hours, and request fewer posts." in out
 
 

@@ -42,6 +42,7 @@ SHORTCODES = st.text(string.ascii_letters + string.digits + "_-", min_size=5, ma
         "HTTPS://WWW.Instagram.COM/reel/SHORTCODE/",
         "https://www.instagram.com:443/reel/SHORTCODE/",
         "https://www.instagram.com/reel/SHORT%43ODE/",
+        f"https://www.instagram.com/{'x' * 30}/reel/SHORTCODE/",
     ],
 )
 def test_post_url_gives_its_shortcode(url: str) -> None:
@@ -76,6 +77,8 @@ def test_post_url_gives_its_shortcode(url: str) -> None:
         "https://www.instagram.com/REEL/SHORTCODE/",
         "https://www.instagram.com/a/b/reel/SHORTCODE/",
         "https://www.instagram.com/us%2Fer/reel/SHORTCODE/",
+        "https://www.instagram.com/" + "x" * 31,
+        f"https://www.instagram.com/{'x' * 31}/reel/SHORTCODE/",
         "https://www.instagram.com/reel/four/",
         "https://www.instagram.com/reel/" + "x" * 65,
         "https://www.instagram.com/reel/SHORT.CODE/",
@@ -117,6 +120,10 @@ def test_whitespace_and_invisible_characters_around_a_url_are_ignored(around: st
         ("?img_index=3", 3),
         ("?igsh=x&img_index=12#top", 12),
         ("?img_index=03", 3),
+        ("?img_index=000003", 3),
+        ("?img_index=0000003", None),
+        ("?img_index=9999", 9999),
+        ("?img_index=10000", None),
         ("?img_index=2&img_index=3", 2),
         ("", None),
         ("?img_index=", None),
@@ -194,6 +201,11 @@ def test_story_link_gives_the_shortcode_of_its_media_id(path: str) -> None:
     assert names_story(f" {url}\n")
 
 
+def test_the_number_of_a_story_has_twenty_digits_at_most() -> None:
+    url = "https://www.instagram.com/stories/someone/18446744073709551615/"
+    assert read_link(url, max_length=512) == "P__________"
+
+
 @pytest.mark.parametrize("path", ["stories/p", "s/p", "stories/reel", "stories.fan/p", "p"])
 def test_post_link_does_not_name_a_story(path: str) -> None:
     url = f"https://www.instagram.com/{path}/SHORTCODE/?story_media_id=3456789012345678901"
@@ -212,12 +224,15 @@ def test_post_link_does_not_name_a_story(path: str) -> None:
         ("s/aGlnaGxpZ2h0OjE3OTAw", HighlightLink),
         ("s/aGlnaGxpZ2h0OjE3OTAw?story_media_id=x", HighlightLink),
         ("stories/someone/", StoryLink),
+        ("stories/highlights/", StoryLink),
         ("stories/highlights/17900000000000000/", HighlightLink),
         ("stories/highlights/3456789012345678901", HighlightLink),
         ("stories/highlights/17900000000000000/x/y", HighlightLink),
         ("s/aGlnaGxpZ2h0OjE3OTAw?story_media_id=1", HighlightLink),
         ("someone/", ProfileLink),
         ("some.one_1", ProfileLink),
+        ("x" * 30, ProfileLink),
+        ("stories/someone/" + "3" * 21, StoryLink),
         ("someone/reels/", ProfileLink),
         ("someone/tagged/", ProfileLink),
         ("someone/feed/", ProfileLink),
@@ -253,6 +268,9 @@ def test_path_without_a_post_or_profile_is_invalid(path: str) -> None:
         ("http://WWW.instagram.com/someone/p/SHORTCODE", "SHORTCODE"),
         ("www.instagram.com/share/reel/SHORTCODE", ShareLink("share/reel/SHORTCODE/")),
         ("instagram.com/someone", None),
+        ("instagram.com/stories/someone", None),
+        ("instagram.com/s/aGlnaGxpZ2h0OjE3OTAw", None),
+        ("instagram.com/reels/audio/1234567890", None),
         ("example.com/p/SHORTCODE", None),
         ("see instagram.com/p/SHORTCODE", None),
         ("SHORTCODE", None),

@@ -51,28 +51,31 @@ def steps(outcome: Outcome) -> str:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "expected"),
+    ("outcome", "expected", "error"),
     [
-        (Outcome.WHOLE, "take"),
-        (Outcome.MUTE, "next take"),
-        (Outcome.LIMITED, "stop"),
-        (Outcome.LATE, "missing"),
-        (Outcome.SLOW, "next retry missing"),
-        (Outcome.STALLED, "next fresh other missing"),
-        (Outcome.UNREACHABLE, "retry next fresh other missing"),
-        (Outcome.FAILED, "retry next fresh other missing"),
-        (Outcome.CUT, "retry next fresh other missing"),
-        (Outcome.UNEXPECTED, "next fresh other missing"),
-        (Outcome.REFUSED, "next fresh other missing"),
-        (Outcome.FORBIDDEN, "next fresh other missing"),
-        (Outcome.GONE, "next fresh other missing"),
-        (Outcome.TOO_LARGE, "next missing"),
-        (Outcome.UNJOINED, "next missing"),
-        (Outcome.NO_FFMPEG, "next other missing"),
+        (Outcome.WHOLE, "take", MediaUnexpected),
+        (Outcome.MUTE, "next take", MediaUnexpected),
+        (Outcome.LIMITED, "stop", RateLimited),
+        (Outcome.LATE, "missing", DeadlineExceeded),
+        (Outcome.SLOW, "next retry missing", DeadlineExceeded),
+        (Outcome.STALLED, "next fresh other missing", InstagramUnreachable),
+        (Outcome.UNREACHABLE, "retry next fresh other missing", InstagramUnreachable),
+        (Outcome.FAILED, "retry next fresh other missing", InstagramFailed),
+        (Outcome.CUT, "retry next fresh other missing", MediaIncomplete),
+        (Outcome.UNEXPECTED, "next fresh other missing", MediaUnexpected),
+        (Outcome.REFUSED, "next fresh other missing", InstagramChanged),
+        (Outcome.FORBIDDEN, "next fresh other missing", PostForbidden),
+        (Outcome.GONE, "next fresh other missing", PostNotFound),
+        (Outcome.TOO_LARGE, "next missing", MediaTooLarge),
+        (Outcome.UNJOINED, "next missing", MediaUnexpected),
+        (Outcome.NO_FFMPEG, "next other missing", FFmpegMissing),
     ],
 )
-def test_every_outcome_has_its_steps_in_order(outcome: Outcome, expected: str) -> None:
+def test_each_outcome_has_its_steps_and_its_error(
+    outcome: Outcome, expected: str, error: type[ScrapeError]
+) -> None:
     assert steps(outcome) == expected
+    assert type(error_to_report([outcome])) is error
 
 
 def test_only_connection_and_server_failures_are_transient() -> None:
@@ -99,6 +102,7 @@ def test_only_a_limit_stops_the_post() -> None:
         (200, None),
         (203, None),
         (206, None),
+        (300, Outcome.REFUSED),
         (304, Outcome.REFUSED),
         (400, Outcome.REFUSED),
         (403, Outcome.FORBIDDEN),
@@ -115,6 +119,13 @@ def test_every_status_has_an_outcome(status: int, outcome: Outcome | None) -> No
     assert outcome_of_status(status) is outcome
 
 
+def broken(cause: Exception) -> Exception:
+    """The error of requests for a body that breaks off."""
+    error = requests.ConnectionError()
+    error.__context__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "began", "outcome"),
     [
@@ -122,6 +133,7 @@ def test_every_status_has_an_outcome(status: int, outcome: Outcome | None) -> No
         (requests.ReadTimeout(), False, Outcome.STALLED),
         (requests.ConnectTimeout(), False, Outcome.STALLED),
         (urllib3.exceptions.TimeoutError(), True, Outcome.STALLED),
+        (broken(urllib3.exceptions.TimeoutError()), True, Outcome.STALLED),
         (HostRefused("http://127.0.0.1"), False, Outcome.REFUSED),
         (requests.TooManyRedirects(), False, Outcome.REFUSED),
         (urllib3.exceptions.ProtocolError(), True, Outcome.CUT),

@@ -19,6 +19,7 @@ OTHERS = st.sampled_from(
         JSON % b'{"code":"DExample001"}',
         JSON % b'{"code":"DExample002","video_versions":[]}',
         JSON % (b'{"x":"' + b"x" * 600 + b'"}'),
+        b'<script data-x="' + b"x" * 600 + b'"></script>',
     ]
 )
 
@@ -34,3 +35,8 @@ def test_script_with_the_post_is_found_among_others(
 def test_at_most_eight_scripts_of_a_page_are_read() -> None:
     page = (JSON % POST) * 1000
     assert list(json_scripts_of(page, Shortcode(CODE))) == [POST] * 8
+
+
+def test_a_script_that_is_cut_off_is_not_read() -> None:
+    page = (JSON % POST).removesuffix(b"</script>")
+    assert list(json_scripts_of(page, Shortcode(CODE))) == []

@@ -176,6 +176,7 @@ LOGIN_FORM = html(route="LoginHomepageRoute")
 PATHS = {
     **{name: f"{name}/{CODE.text}/" for name in ("p", "reel", "reels")},
     "someone": f"someone/reel/{CODE.text}/",
+    "owner": f"some.one_1/p/{CODE.text}/",
     "tv": f"tv/{CODE.code}",
 }
 PICTURE = {"code": CODE.code, "image_versions2": {"candidates": [{}]}}
@@ -228,7 +229,16 @@ def redirect(to: str) -> RawAnswer:
             id="redirected to its code",
         ),
         pytest.param(
-            [redirect("/p/DExample002/"), html()], "p reel", R.THROTTLED, id="to another post"
+            [redirect(f"/some.one_1/p/{CODE.text}/"), html(MEDIA)],
+            "p owner",
+            MEDIA,
+            id="redirected to its owner's name",
+        ),
+        pytest.param(
+            [redirect("/p/DExample002/"), html()],
+            "p reel",
+            R.THROTTLED,
+            id="redirected to another post",
         ),
         pytest.param(
             [redirect(f"https://example.com/p/{CODE.text}/"), html()],

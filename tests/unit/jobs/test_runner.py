@@ -15,6 +15,7 @@ from scrapper.errors import (
     CoolingDown,
     DeadlineExceeded,
     DiskFull,
+    MediaFolderGone,
     PaceExceeded,
     PostNotFound,
     RateLimited,
@@ -25,6 +26,7 @@ from scrapper.jobs.model import Job, JobPost, unix_time
 from scrapper.jobs.runner import ROWS, Case, Decision, Runner, decide
 from scrapper.jobs.stores.memory import MemoryStore
 from scrapper.jobs.waiting import Patience, Place
+from scrapper.library.post import Preference, moment
 from tests.conftest import until
 from tests.unit.jobs.contract import batch
 
@@ -51,6 +53,17 @@ def only(action: str, hold: float = 0.0) -> Callable[[Decision], None]:
     return check
 
 
+def left(decision: Decision) -> None:
+    post = decision.post
+    assert (decision.action, post.state, post.bytes_done, post.bytes_total) == (
+        "leave",
+        "queued",
+        0,
+        None,
+    )
+    assert (decision.hold, decision.is_fault) == (0.0, False)
+
+
 def stored(decision: Decision) -> None:
     assert (decision.action, decision.post.state, decision.post.status) == ("end", "done", 200)
     assert decision.post.bytes_done == decision.post.bytes_total == 7
@@ -67,9 +80,21 @@ CASES: list[tuple[str, Case, Callable[[Decision], None]]] = [
     ("stored", Case(RUNNING, size=7), stored),
     ("stored in a process that is stopping", Case(RUNNING, size=7, stopping=True), stored),
     (
-        "out of time in a process that is stopping",
-        Case(RUNNING, error=DeadlineExceeded(), stopping=True),
-        only("leave"),
+        "out of time in a process that ends",
+        Case(
+            replace(RUNNING, bytes_done=3, bytes_total=7), error=DeadlineExceeded(), stopping=True
+        ),
+        left,
+    ),
+    (
+        "refused in a process that ends",
+        Case(RUNNING, error=PostNotFound(), stopping=True),
+        ended(404, "post_not_found"),
+    ),
+    (
+        "stored although the report of it failed",
+        Case(RUNNING, size=7, error=BrokenPipeError()),
+        stored,
     ),
     ("out of time", Case(RUNNING, error=DeadlineExceeded()), ended(503, "deadline_exceeded")),
     (
@@ -160,6 +185,8 @@ class ScriptedScraper:
         self.at_hand: set[str] = set()
         self.scraped: list[str] = []
         self.lookups: list[str] = []
+        self.lookup_fails = False
+        self.options: dict[str, Any] = {}
         self.release = asyncio.Event()
         self.release.set()
         self.done: int | None = None
@@ -167,15 +194,18 @@ class ScriptedScraper:
     def progress(self, _shortcode: str) -> Any:
         return None if self.done is None else SimpleNamespace(done=self.done, total=9)
 
-    async def has(self, shortcode: str, _preference: Any) -> bool:
+    async def has(self, shortcode: str, _wish: Any) -> bool:
         self.lookups.append(shortcode)
+        if self.lookup_fails:
+            raise MediaFolderGone
         return shortcode in self.at_hand
 
     async def shortcode_of(self, link: Any) -> str:
         return link if isinstance(link, str) else "opened"
 
-    async def scrape(self, shortcode: str, _url: str, **_: Any) -> Any:
+    async def scrape(self, shortcode: str, url: str, **options: Any) -> Any:
         self.scraped.append(shortcode)
+        self.options = {"url": url, **options}
         await self.release.wait()
         answers = self.answers.get(shortcode, [])
         answer = answers.pop(0) if answers else None
@@ -226,6 +256,7 @@ async def test_a_failing_post_does_not_stop_the_others(harness: Harness) -> None
         job.id,
         "reel-0",
     )
+    assert isinstance(line["exc_info"], KeyError)
 
 
 class BusyStore(MemoryStore):
@@ -233,13 +264,14 @@ class BusyStore(MemoryStore):
 
     skips = 0
     successes = 0
+    others_wait = True
 
     def __init__(self) -> None:
         super().__init__(max_jobs=8)
         self.holds: list[float] = []
 
     async def has_waiting(self) -> bool:
-        return True
+        return self.others_wait
 
     async def skip(self) -> None:
         self.skips += 1
@@ -256,7 +288,12 @@ class RecordingPatience(Patience):
 
     def __init__(self) -> None:
         super().__init__(PATIENCE)
+        self.asked: list[Place] = []
         self.forgotten: list[Place] = []
+
+    async def left(self, place: Place, waiting_since: float | None) -> float:
+        self.asked.append(place)
+        return await super().left(place, waiting_since)
 
     def forget(self, place: Place) -> None:
         self.forgotten.append(place)
@@ -269,9 +306,9 @@ def with_backlog(*posts: JobPost) -> tuple[BusyStore, ScriptedScraper, Runner, J
     return store, script, Runner(store, cast(Any, script), RecordingPatience()), job
 
 
-async def test_a_post_of_a_removed_job_is_skipped() -> None:
+async def test_a_post_whose_job_is_gone_passes_its_turn_on() -> None:
     store, script, runner, _ = with_backlog()
-    await runner.run("gone", 0)
+    assert await runner.run("gone", 0)
     assert (script.scraped, store.skips) == ([], 1)
 
 
@@ -279,7 +316,7 @@ async def test_a_cancelled_post_is_skipped() -> None:
     store, script, runner, job = with_backlog(QUEUED, QUEUED)
     await store.add(job)
     await store.save_post(job.id, 0, QUEUED.cancelled())
-    await runner.run(job.id, 0)
+    assert await runner.run(job.id, 0)
     assert (script.scraped, store.skips) == ([], 1)
 
 
@@ -312,20 +349,68 @@ async def test_the_backlog_is_notified_of_successes_and_limits(
 async def test_a_stored_post_is_reported_and_leaves_no_task() -> None:
     store, script, job = BusyStore(), ScriptedScraper(), batch(0)
     job.posts.append(WAITING)
-    stored: list[tuple[str, int]] = []
+    stored: list[Any] = []
     runner = Runner(
-        store,
-        cast(Any, script),
-        RecordingPatience(),
-        on_stored=lambda *it: stored.append(it[:2]),
+        store, cast(Any, script), RecordingPatience(), on_stored=lambda *it: stored.append(it)
     )
     await store.add(job)
-    await runner.run(job.id, 0)
-    assert stored == [(job.id, 0)]
+    assert await runner.run(job.id, 0)
+    [(job_id, index, scraped)] = stored
+    assert (job_id, index, len(scraped.stored.post.files)) == (job.id, 0, 2)
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_the_patience_of_a_finished_post_is_forgotten() -> None:
+async def test_a_post_is_scraped_with_the_options_of_its_job() -> None:
+    preference = Preference("best", 8_000_000)
+    script, store = ScriptedScraper(), BusyStore()
+    job = batch(1, keep=True, preference=preference)
+    await store.add(job)
+    await store.save_post(job.id, 0, job.posts[0].waiting(0.0, limited=True))
+    await Runner(store, cast(Any, script), RecordingPatience()).run(job.id, 0)
+    assert script.options == {"url": job.posts[0].url, "keep": True, "preference": preference}
+
+
+@pytest.mark.parametrize(
+    ("stopping", "goes_on", "state"), [(True, False, "queued"), (False, True, "failed")]
+)
+async def test_a_process_that_ends_leaves_its_post_to_another(
+    stopping: bool, goes_on: bool, state: str
+) -> None:
+    store, script, job = BusyStore(), ScriptedScraper(), batch(0)
+    job.posts.append(WAITING)
+    script.answers = {"shortcode": [DeadlineExceeded()]}
+    options: dict[str, Any] = {"stopping": lambda: True} if stopping else {}
+    runner = Runner(store, cast(Any, script), RecordingPatience(), **options)
+    await store.add(job)
+    assert await runner.run(job.id, 0) is goes_on
+    assert job.posts[0].state == state
+
+
+async def test_a_post_that_ended_before_its_start_is_not_run() -> None:
+    class Ended(BusyStore):
+        async def save_post(self, *_: Any) -> bool:
+            return False
+
+    store, script, job = Ended(), ScriptedScraper(), batch(0)
+    job.posts.append(WAITING)
+    await store.add(job)
+    assert await Runner(store, cast(Any, script), RecordingPatience()).run(job.id, 0)
+    assert script.scraped == []
+
+
+async def test_a_post_out_of_patience_fails_by_its_limit() -> None:
+    store, script, runner, job = with_backlog(
+        replace(WAITING, waiting_since=moment(time.time() - PATIENCE)), WAITING
+    )
+    script.answers = {"shortcode": [RateLimited(retry_after=9.0), RateLimited(retry_after=9.0)]}
+    await store.add(job)
+    for index in (0, 1):
+        assert await runner.run(job.id, index)
+    assert [post.state for post in job.posts] == ["failed", "waiting"]
+    assert store.holds == [9.0, 9.0]
+
+
+async def test_a_post_that_ended_needs_no_patience() -> None:
     store, patience, job = BusyStore(), RecordingPatience(), batch(0)
     job.posts.extend([WAITING, WAITING])
     script = ScriptedScraper()
@@ -334,7 +419,7 @@ async def test_the_patience_of_a_finished_post_is_forgotten() -> None:
     await store.add(job)
     for index in (0, 1):
         await runner.run(job.id, index)
-    assert patience.forgotten == [job.place(1)]
+    assert (patience.asked, patience.forgotten) == ([job.place(0)], [job.place(1)])
 
 
 async def test_a_post_behind_others_runs_only_if_at_hand() -> None:
@@ -342,12 +427,35 @@ async def test_a_post_behind_others_runs_only_if_at_hand() -> None:
     script.at_hand = {"at-hand"}
     await store.add(job)
     for index in (0, 1):
-        await runner.run(job.id, index)
+        assert await runner.run(job.id, index)
     assert script.scraped == ["at-hand"]
     assert job.posts[0].state == "waiting"
 
 
-async def test_a_limited_post_is_retried_before_those_behind_it(harness: Harness) -> None:
+async def test_a_post_behind_nobody_runs_without_a_look() -> None:
+    store, script, runner, job = with_backlog(QUEUED)
+    store.others_wait = False
+    await store.add(job)
+    await runner.run(job.id, 0)
+    assert (script.scraped, script.lookups) == (["shortcode"], [])
+
+
+async def test_a_share_link_behind_others_waits_unopened() -> None:
+    store, script, runner, job = with_backlog(replace(QUEUED, shortcode=None))
+    await store.add(job)
+    await runner.run(job.id, 0)
+    assert (script.lookups, job.posts[0].state) == ([], "waiting")
+
+
+async def test_a_post_behind_others_runs_if_it_cannot_be_looked_up() -> None:
+    store, script, runner, job = with_backlog(QUEUED)
+    script.lookup_fails = True
+    await store.add(job)
+    await runner.run(job.id, 0)
+    assert script.scraped == ["shortcode"]
+
+
+async def test_a_limited_post_runs_again_before_those_behind_it(harness: Harness) -> None:
     harness.scraper.answers = {"reel-0": [RateLimited(retry_after=0.0)]}
     harness.scraper.at_hand = {"reel-2"}
     job = batch(3)
@@ -429,7 +537,39 @@ async def test_followers_of_a_job_see_its_progress(
     assert seen[-1] == ("done", "done", 7)
 
 
-async def test_following_ends_when_the_process_stops(harness: Harness) -> None:
+async def test_only_a_changed_progress_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scrapper.jobs.runner._PROGRESS_SECONDS", 0.0)
+    looks = iter([None, None, 5, 5, 5, 7, 7])
+
+    class Noting(BusyStore):
+        def __init__(self) -> None:
+            super().__init__()
+            self.noted: list[tuple[str, int, int | None]] = []
+
+        async def save_post(self, job_id: str, index: int, post: JobPost) -> bool:
+            self.noted.append((post.state, post.bytes_done, post.bytes_total))
+            return await super().save_post(job_id, index, post)
+
+    class Loading(ScriptedScraper):
+        def progress(self, _shortcode: str) -> Any:
+            self.done = next(looks, 7)
+            if self.done == 7:
+                self.release.set()
+            return super().progress(_shortcode)
+
+    store, script, job = Noting(), Loading(), batch(0)
+    script.release.clear()
+    job.posts.append(WAITING)
+    await store.add(job)
+    async with asyncio.timeout(PATIENCE):
+        await Runner(store, cast(Any, script), RecordingPatience()).run(job.id, 0)
+    running = [noted for noted in store.noted if noted[0] == "running"]
+    assert running[:2] == [("running", 0, None), ("running", 5, 9)]
+    assert running[2:] in ([], [("running", 7, 9)])
+    assert store.noted[-1] == ("done", 7, 7)
+
+
+async def test_following_ends_with_the_process(harness: Harness) -> None:
     harness.scraper.release.clear()
     job = batch(1)
     await harness.jobs.submit(job)

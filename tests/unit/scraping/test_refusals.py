@@ -4,8 +4,15 @@ from pathlib import Path
 from unittest.mock import AsyncMock, Mock
 
 import pytest
+from structlog.testing import capture_logs
 
-from scrapper.errors import InstagramUnreachable, PostForbidden, PostNotFound, RateLimited
+from scrapper.errors import (
+    InstagramUnreachable,
+    MediaFolderGone,
+    PostForbidden,
+    PostNotFound,
+    RateLimited,
+)
 from scrapper.library.store import Library
 from scrapper.scraping.peers import Peers
 from scrapper.scraping.refusals import Refusals
@@ -46,7 +53,48 @@ async def test_a_short_limit_does_not_last(refusals: Refusals, clock: Clock) -> 
     assert not refusals.have_lasted
 
 
-async def test_a_long_limit_lasts_after_an_hour(refusals: Refusals, clock: Clock) -> None:
+@pytest.mark.parametrize(("pause", "lasts"), [(HOUR, True), (HOUR + 1, False)])
+async def test_limits_up_to_an_hour_apart_are_one_series(
+    refusals: Refusals, clock: Clock, pause: float, lasts: bool
+) -> None:
+    await refusals.record_limit(300)
+    clock.now += 300 + pause
+    await refusals.record_limit(300)
+    assert refusals.have_lasted is lasts
+
+
+async def test_a_limit_counts_only_as_long_as_it_lasts(refusals: Refusals, clock: Clock) -> None:
+    await refusals.record_limit(HOUR - 1)
+    clock.now += 2 * HOUR
+    assert not refusals.have_lasted
+
+
+@pytest.mark.parametrize("error", [MediaFolderGone(), PermissionError()])
+async def test_limits_that_cannot_be_written_are_still_known(
+    tmp_path: Path, clock: Clock, error: Exception
+) -> None:
+    path = tmp_path / "refusals.json"
+    refusals = Refusals(path, check=Mock(side_effect=error), now=clock)
+    await refusals.record_limit(2 * HOUR)
+    clock.now += HOUR
+    assert refusals.have_lasted
+    assert not path.exists()
+
+
+async def test_answers_without_a_limit_write_nothing(tmp_path: Path, clock: Clock) -> None:
+    check = Mock()
+    refusals = Refusals(tmp_path / "refusals.json", check=check, now=clock)
+    await refusals.record_answer()
+    assert check.call_count == 0
+    await refusals.record_limit(300)
+    with capture_logs() as logs:
+        for _ in range(2):
+            await refusals.record_answer()
+            assert not refusals.have_lasted
+    assert (check.call_count, logs) == (2, [])
+
+
+async def test_a_long_limit_counts_after_an_hour(refusals: Refusals, clock: Clock) -> None:
     await refusals.record_limit(24 * HOUR)
     assert not refusals.have_lasted
     clock.now += HOUR
