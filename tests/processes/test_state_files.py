@@ -39,6 +39,8 @@ def test_nothing_is_lost_when_a_state_file_vanishes(
     with Service(media_root, environment, python_path=tmp_path) as service:
         service.scrape(URL.format("reel-before"))
         jobs.append(service.post("/jobs", {"urls": [URL.format("reel-job-before")]}).json()["id"])
+        # The service creates the catalogue in the background.
+        wait_for((media_root / ".state" / name).exists)
         change(media_root / ".state" / name)
         service.scrape(URL.format("reel-after"))
         for number in range(3):
