@@ -75,7 +75,7 @@ _EXPECTED_ERRORS = (
     ": file recreated",
     "journal set aside",
     "webhook given up",
-    "plugin missed a job: too many wait",
+    "plugin missed a job: too many waiting",
 )
 _SWEPT = re.compile(r'^library_sweeps_total\{outcome="ok"\} ([\d.]+)', re.MULTILINE)
 _POSTS = ("reel", "photo", "carousel", "slow", "big")

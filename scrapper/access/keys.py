@@ -96,7 +96,7 @@ class ApiKeys:
         except SettingsError as error:
             # This runs every second, so the same warning would fill the log.
             if str(error) != self._logged_cause:
-                log.warning("API keys unreadable: the old ones stay", cause=str(error))
+                log.warning("API keys unreadable: keeping the old ones", cause=str(error))
             self._logged_cause = str(error)
 
     def _read(self) -> None:

@@ -122,7 +122,7 @@ class EventFeed:
         # Without Redis, changes cannot be read, and some may be lost by the time it is back.
         except ScrapeError as error:
             if self._position is not None:
-                log.warning("events unavailable for a while", cause=repr(error))
+                log.warning("events temporarily unavailable", cause=repr(error))
             self._position = None
 
     async def _start(self) -> "_Position":

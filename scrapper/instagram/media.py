@@ -232,7 +232,7 @@ def describe(media: dict[str, Any], shortcode: Shortcode) -> Description:
     """
     kind = media.get("media_type")
     if type(kind) is int and kind not in (_PICTURE, _VIDEO, _CAROUSEL):
-        log.warning("media type not known", media_type=kind)
+        log.warning("unknown media type", media_type=kind)
         raise Refused(Reason.CHANGED)
     children = _list(media.get("carousel_media"))
     is_carousel = kind == _CAROUSEL or bool(children)
@@ -472,7 +472,7 @@ def _caption(media: dict[str, Any]) -> str:
     if not isinstance(text, str):
         return ""
     if len(text) > _MAX_CAPTION:
-        log.warning("caption cut", characters=len(text))
+        log.warning("caption truncated", characters=len(text))
     return _encodable(text[:_MAX_CAPTION])
 
 

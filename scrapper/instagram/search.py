@@ -116,7 +116,7 @@ class Search:
             transport.deadline = deadline
         if attempt.description is None:
             error = verdict(attempt.refusals)
-            log.warning("no source gave the post", outcome=type(error).__name__)
+            log.warning("no source returned the post", outcome=type(error).__name__)
             raise error
         return attempt.description
 

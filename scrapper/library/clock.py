@@ -98,7 +98,7 @@ class ClockWatch:
         if not agreed:
             self._suspect = now
         log.warning(
-            "clock in doubt",
+            "clock not trusted",
             wall_seconds=round(now.wall - trusted.wall),
             running_seconds=round(now.running - trusted.running),
         )

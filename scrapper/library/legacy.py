@@ -108,7 +108,7 @@ def record_seen(root: Path, shortcodes: Set[str]) -> Set[str]:
         pass
     except OSError as error:
         # Continue: a full disk is when the sweep is needed most.
-        log.warning("posts of release 0.2.0 not recorded: they stay", cause=str(error))
+        log.warning("posts of release 0.2.0 not recorded: keeping them", cause=str(error))
     return known - shortcodes
 
 

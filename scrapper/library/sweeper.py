@@ -45,7 +45,7 @@ async def sweeping(
                 await _sweep(library, metrics, clock_is_trusted, max_age, reserve)
 
     if math.isfinite(max_age):
-        log.info("posts are removed when they are old", days=max_age / DAY, advice=_ADVICE)
+        log.info("old posts will be removed", days=max_age / DAY, advice=_ADVICE)
     else:
         log.info("posts are never removed")
     task = in_background(_every(interval, sweep), "sweeper")
@@ -88,5 +88,5 @@ async def _sweep(
         metrics.swept_posts.inc(removed)
         metrics.posts.set(usage.posts)
         metrics.bytes.set(usage.bytes)
-        event = "swept" if right else "sweep skipped: the clock is in doubt"
+        event = "swept" if right else "sweep skipped: clock not trusted"
         log.info(event, removed=removed, posts=usage.posts, bytes=usage.bytes)

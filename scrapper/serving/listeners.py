@@ -102,7 +102,7 @@ class Certificate:
                 log.info("certificate renewed")
         except (OSError, ValueError) as error:
             if self._unusable.is_due(cause := _describe(error)):
-                log.error("certificate unusable: the old one stays", cause=cause)  # noqa: TRY400
+                log.error("certificate unusable: keeping the old one", cause=cause)  # noqa: TRY400
         else:
             self._unusable.reset()
 

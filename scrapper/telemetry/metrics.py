@@ -72,7 +72,7 @@ class Metrics:
         _create_series(self.rejections, "work", "reads", "files")
         self.sweeps = counter(
             "library_sweeps",
-            "Sweeps, by outcome: ok, failed, or skipped: the clock is in doubt",
+            "Sweeps, by outcome: ok, failed, or skipped because the clock is not trusted",
             ["outcome"],
         )
         _create_series(self.sweeps, "ok", "failed", "skipped")

@@ -52,8 +52,8 @@ def scrape_in_background(service: Service, shortcode: str) -> tuple[threading.Th
 @pytest.mark.parametrize(
     ("days", "event"),
     [
-        (None, "posts are removed when they are old"),
-        ("0.5", "posts are removed when they are old"),
+        (None, "old posts will be removed"),
+        ("0.5", "old posts will be removed"),
         ("0", "posts are never removed"),
     ],
 )

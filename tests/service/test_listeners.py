@@ -187,7 +187,7 @@ def test_the_service_reloads_its_certificate(
         wait_for(lambda: certificate_of(service, authority) != first)
         second = certificate_of(service, authority)
         # A poll between the renames of a renewal may also find the files unusable.
-        unusable = partial(service.logged, "certificate unusable: the old one stays")
+        unusable = partial(service.logged, "certificate unusable: keeping the old one")
         before = unusable()
         (tmp_path / "new").write_text("no key")
         (tmp_path / "new").rename(settings["TLS_KEY_FILE"])

@@ -390,4 +390,4 @@ class MemoryStore:
             del self._jobs[job_id], self._unfinished[job_id]
             for plugin, ends in self._ends.items():
                 if ends.pop(job_id, None) is not None:
-                    log.error("plugin missed a job: too many wait", plugin=plugin)
+                    log.error("plugin missed a job: too many waiting", plugin=plugin)
