@@ -305,6 +305,16 @@ def test_duration_is_at_most_a_day(value: object, seconds: float | None) -> None
     [
         pytest.param([("a", 640, 640), ("b", 320, 320), ("c", 240, 240)], "b", id="the largest"),
         pytest.param([("a", 640, 640), ("b", 321, 321)], None, id="none is small enough"),
+        pytest.param(
+            [("a?stp=p200x300", None, None), ("b?stp=p310x150", None, None)],
+            "b?stp=p310x150",
+            id="the longer side counts, whichever it is",
+        ),
+        pytest.param(
+            [("a?stp=p300x200", None, None), ("b?stp=p150x310", None, None)],
+            "b?stp=p150x310",
+            id="also in the other direction",
+        ),
         pytest.param([("a", 300, 1000), ("b", 320, 640), ("c", 640, 500)], "b", id="a tall one"),
         pytest.param(
             [("a", 300, 330), ("b", 100, 100), ("c", 90, 90)], "b", id="one that fits entirely"
