@@ -84,7 +84,9 @@ async def test_a_text_without_a_link_stays_in_the_field(
     client = await start_service()
     async with browse(client) as page:
         await get_posts(page, "hello there")
-        await expect(page.get_by_role("alert")).to_contain_text("copy the link from the post's share")
+        await expect(page.get_by_role("alert")).to_contain_text(
+            "copy the link from the post's share"
+        )
         await expect(page.get_by_label("Links", exact=True)).to_have_value("hello there")
         await expect(lines(page)).to_have_count(0)
 
@@ -111,7 +113,7 @@ async def test_more_than_100_links_become_several_jobs(
     async with browse(client) as page:
         await get_posts(page, *NO_POSTS)
         await expect(page.locator("#summary")).to_have_text("1 to be sent · 100 failed")
-        rest = lines(page).filter(has_text="you have reached this server's limit of requests")
+        rest = lines(page).filter(has_text="you have reached this server's request limit")
         await page.get_by_role("button", name="Show").click()
         await expect(rest).to_contain_text("https://example.com/100")
         await expect(rest).to_have_count(0)
