@@ -126,7 +126,7 @@ async def test_failed_posts_can_be_retried_singly_and_together(
 ) -> None:
     client = await start_service()
     for source in ALL:
-        instagram.turn_off(source, "limitedbare")
+        instagram.override_answer(source, "limitedbare")
     async with browse(client) as page:
         await get_posts(page, *(REEL.format(f"reel-again-{number}") for number in range(3)))
         await expect(page.locator("#summary")).to_have_text("3 failed")
@@ -144,7 +144,7 @@ async def test_a_waiting_post_shows_when_it_resumes(
 ) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="300", JOB_PATIENCE_SECONDS="3600")
     for source in ALL:
-        instagram.turn_off(source, "limitedbare")
+        instagram.override_answer(source, "limitedbare")
     async with browse(client) as page:
         await get_posts(page, REEL.format("reel-later"))
         state = lines(page).locator(".state")
