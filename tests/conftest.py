@@ -168,7 +168,7 @@ def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dic
     """The settings of the test's mode; by default the service runs without Redis."""
     if getattr(request, "param", "alone") == "alone":
         return {}
-    # With its usual timeouts the service would do without Redis if the machine is busy.
+    # With its usual timeouts, the service would continue without Redis on a busy machine.
     for name in ("_TIMEOUT_SECONDS", "_POOL_TIMEOUT_SECONDS"):
         monkeypatch.setattr(f"scrapper.replicas.client.{name}", PATIENCE_SECONDS)
     server: RedisServer = request.getfixturevalue("redis_server")

@@ -95,7 +95,7 @@ class Process:
             self.kill()
 
     def start(self, **more: str) -> None:
-        """Start it, with *more* in its environment, and wait for nothing."""
+        """Start the process with *more* in its environment, without waiting for it."""
         environment = {**more, **self.environment}
         self._process: Fork | subprocess.Popen[str]
         if self._is_fork:

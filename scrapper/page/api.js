@@ -4,7 +4,7 @@ const LONGEST_WAIT_SECONDS = 10;
 
 export const wait = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
-/** A failed request: its code says why, and its status is 0 if there was no response. */
+/** A failed request: its code identifies the reason, and its status is 0 if there was no response. */
 export class Failure extends Error {
   constructor(status, code, message, retryAfter = null) {
     super(message);

@@ -1,4 +1,4 @@
-/** Deletion with an undo: posts are deleted when the time for an undo is over, unless the user has left the page. */
+/** Deletion with an undo: posts are deleted when the undo period ends, unless the user has left the page by then. */
 
 import { guarded } from "./advice.js";
 import { bulk } from "./bulk.js";

@@ -44,7 +44,7 @@ function nameOfLink(link) {
 
 /** Why a post waits, by the error's code. */
 const LIMITS = {
-  too_many_requests: "you have reached this server's limit of requests",
+  too_many_requests: "you have reached this server's request limit",
   jobs_full: "this server has too much to do",
   server_full: "this server has too much to do",
   jobs_unreachable: "this server cannot take downloads for now",
@@ -131,7 +131,7 @@ export const TEXTS = {
   fewerLines: "Show fewer",
   ready: (number) => (number === 1 ? "The post is ready." : `${NUMBER.format(number)} posts are ready.`),
   failedOf: (failed, all, reason) =>
-    reason || `${NUMBER.format(failed)} of ${plural(all, "post")} failed: the list of downloads says why.`,
+    reason || `${NUMBER.format(failed)} of ${plural(all, "post")} failed: the list of downloads shows why.`,
   copied: "Copied",
 
   stored: "Stored posts",
@@ -242,7 +242,7 @@ export const TEXTS = {
     media_folder_gone: () => "The media folder is missing: check that its disk is connected.",
     media_too_large: ({ message }) => `${message}.`,
     body_too_large: () => "Too many links at once: send fewer.",
-    too_many_requests: (_, later) => `You have reached this server's limit of requests: ${later}.`,
+    too_many_requests: (_, later) => `You have reached this server's request limit: ${later}.`,
     instagram_rate_limited: (_, later) => `Instagram asks this server to wait: ${later}.`,
     cooling_down: (_, later) => `Instagram asks this server to wait: ${later}.`,
     pace_exceeded: (_, later) => `This server slows its requests to Instagram to avoid being blocked: ${later}.`,

@@ -202,7 +202,7 @@ def new_posts() -> Iterator[Row]:
                 cpu.append((cpu_seconds(running.pid) - before) / POSTS)
                 counted = instagram.counters()
                 connections.append(counted["connections"])
-                queries.append(counted["most_queries"])
+                queries.append(counted["peak_queries"])
             with scratch() as folder, service(folder, environment, without=LIMITS) as running:
                 rates[LIMITS].append(_new_posts_a_second(running.url, POSTS // 2, turn))
             # The slower peers get fewer posts, because only the rate counts.

@@ -171,8 +171,8 @@ def plugins() -> Iterator[Row]:
 def _follow(seconds: float) -> tuple[float, int, float, float]:
     """Store posts while a plugin takes *seconds* for each.
 
-    Return the seconds until all posts were stored, the number of posts that the plugin had got by
-    then, the seconds until it had got all, and the seconds that its calls took.
+    Return the seconds until all posts were stored, the number of posts that the plugin had
+    received by then, the seconds until it had received all, and the seconds that its calls took.
     """
     with tempfile.TemporaryDirectory() as name, InstagramProcess() as instagram:
         folder = Path(name)

@@ -107,7 +107,7 @@ async def test_the_page_passes_axe_with_waiting_and_failed_posts(
 ) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="300", JOB_PATIENCE_SECONDS="3600")
     for source in ("api", "root", "web", "page", "embed"):
-        instagram.turn_off(source, "limitedbare")
+        instagram.override_answer(source, "limitedbare")
     page = await open_page(new_page, client, "/?q=nothing", look)
     await get_posts(page, REEL.format("reel-axe-1"), "https://example.com/1", REEL.format("x" * 60))
     await expect(page.locator("#summary")).to_contain_text("2 waiting")

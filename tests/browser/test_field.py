@@ -111,7 +111,7 @@ async def test_more_than_100_links_become_several_jobs(
     async with browse(client) as page:
         await get_posts(page, *NO_POSTS)
         await expect(page.locator("#summary")).to_have_text("1 to be sent · 100 failed")
-        rest = lines(page).filter(has_text="you have reached this server's limit of requests")
+        rest = lines(page).filter(has_text="you have reached this server's request limit")
         await page.get_by_role("button", name="Show").click()
         await expect(rest).to_contain_text("https://example.com/100")
         await expect(rest).to_have_count(0)

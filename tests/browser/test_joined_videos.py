@@ -57,7 +57,7 @@ _WATCH = """async url => {
 async def test_the_browser_plays_each_pair_in_sync(
     start_service: StartService, new_page: NewPage, cdn: Cdn, video: str, sound: str
 ) -> None:
-    cdn.gives(_PARTS, {"video": video, "sound": sound})
+    cdn.set_manifest(_PARTS, {"video": video, "sound": sound})
     client = await start_service()
     link = {"url": f"https://www.instagram.com/reel/{CODE}/", "quality": "best"}
     response = await client.post("/scrape", json=link)

@@ -66,7 +66,7 @@ async def test_an_event_source_gets_progress_from_start_to_end(
             REEL.format("slow-source"),
         )
     assert (shares[0], shares[-1]) == (0, 1)
-    assert len(set(shares)) > 4
+    assert len(set(shares)) > 2
 
 
 async def test_every_window_shows_all_downloads(
@@ -127,7 +127,7 @@ async def test_failed_posts_can_be_retried_singly_and_together(
 ) -> None:
     client = await start_service()
     for source in ALL:
-        instagram.turn_off(source, "limitedbare")
+        instagram.override_answer(source, "limitedbare")
     async with browse(client) as page:
         await get_posts(page, *(REEL.format(f"reel-again-{number}") for number in range(3)))
         await expect(page.locator("#summary")).to_have_text("3 failed")
@@ -145,7 +145,7 @@ async def test_a_waiting_post_shows_when_it_resumes(
 ) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="300", JOB_PATIENCE_SECONDS="3600")
     for source in ALL:
-        instagram.turn_off(source, "limitedbare")
+        instagram.override_answer(source, "limitedbare")
     async with browse(client) as page:
         await get_posts(page, REEL.format("reel-later"))
         state = lines(page).locator(".state")

@@ -221,7 +221,7 @@ def test_full_image_joins_videos_makes_sounds_and_copies(
         return {**media, "video_dash_manifest": manifest("parts-one", *streams)}
 
     answers = {f"{one.variant}/1": [Answer(f"{tmp_path}/{one.variant}.mp4")] for one in streams}
-    instagram.define("parts", Scenario("", change=change, answers=answers))
+    instagram.set_scenario("parts", Scenario("", change=change, answers=answers))
     port = str(free_port())
     url = f"http://127.0.0.1:{port}"
     with S3Server() as bucket:

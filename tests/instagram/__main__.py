@@ -31,7 +31,7 @@ def main() -> None:
                 "graphql": instagram.requests("graphql"),
                 "media": instagram.requests("media"),
                 "connections": instagram.connections(),
-                "most_queries": instagram.most_queries(),
+                "peak_queries": instagram.peak_queries(),
             }
             print(json.dumps(counters), flush=True)
 

@@ -97,7 +97,7 @@ def manifest(shortcode: str, *streams: Stream, number: int = 1) -> str:
 
 
 def _representation(shortcode: str, stream: Stream, number: int) -> str:
-    said = {
+    values = {
         "id": f"{stream.variant}{stream.kind[0]}",
         "bandwidth": stream.bandwidth,
         "codecs": stream.codecs,
@@ -108,7 +108,7 @@ def _representation(shortcode: str, stream: Stream, number: int) -> str:
         "frameRate": "24/24" if stream.height else None,
     }
     attributes = " ".join(
-        f"{name}={quoteattr(str(value))}" for name, value in said.items() if value
+        f"{name}={quoteattr(str(value))}" for name, value in values.items() if value
     )
     url = url_of(shortcode, stream.variant, number).replace("&", "&amp;")
     return (
@@ -141,7 +141,7 @@ class Cdn:
         self._instagram = instagram
         self.streams = streams
 
-    def gives(
+    def set_manifest(
         self,
         text: str | Sequence[Stream],
         answers: Mapping[str, Answer | str],
@@ -165,7 +165,7 @@ class Cdn:
             for variant, one in answers.items()
         }
         scenario = Scenario("", shape=shape, change=with_manifest, answers=sent)
-        self._instagram.define("dash", scenario)
+        self._instagram.set_scenario("dash", scenario)
 
     def damaged(self, name: str, damage: Callable[[bytes], bytes]) -> Answer:
         """Return an answer with a stream that is sent completely, but is damaged."""

@@ -170,7 +170,7 @@ class Posts:
             media |= self._item(shortcode, 1, files[0], shape, sized=True)
             if files[0].suffix != "mp4":
                 media |= {"__typename": "XIGPolarisImageMedia", "product_type": "feed"}
-        return _altered(media, shape)
+        return _with_quirks(media, shape)
 
     def stub(self, shortcode: str) -> dict[str, Any]:
         """Return a page's stub of a post in its owner's timeline, without media."""
@@ -280,7 +280,7 @@ class Posts:
                 return f"{url}&oe=7FFFFFFF"
 
 
-def _altered(media: dict[str, Any], shape: str) -> dict[str, Any]:
+def _with_quirks(media: dict[str, Any], shape: str) -> dict[str, Any]:
     match shape:
         case "unknowntype":
             media["media_type"] = 77

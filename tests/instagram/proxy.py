@@ -32,10 +32,10 @@ class Proxy:
                 await writer.drain()
             else:
                 self.connections[host] += 1
-                await self._lead(reader, writer, b"HTTP/1.1 200 Connection established\r\n\r\n")
+                await self._tunnel(reader, writer, b"HTTP/1.1 200 Connection established\r\n\r\n")
         writer.close()
 
-    async def _lead(
+    async def _tunnel(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, greeting: bytes
     ) -> None:
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._port)
@@ -67,7 +67,7 @@ class SocksProxy(Proxy):
             await writer.drain()
             if allowed:
                 self.connections[host] += 1
-                await self._lead(reader, writer, b"")
+                await self._tunnel(reader, writer, b"")
         writer.close()
 
 

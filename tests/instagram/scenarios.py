@@ -46,7 +46,7 @@ class Scenario:
     The best candidate of the second item is ``best/2``.
     """
 
-    about: str
+    description: str
     api: str = "post"
     root: str = ""
     web: str = ""

@@ -106,8 +106,8 @@ class Instagram:
     ``root_query``, ``web_query``, ``post_page``, ``embed_page``, ``media_info``, ``share``,
     ``script`` and ``media``; also ``cookie`` for a media request with a cookie, and ``account`` for
     any request with a session. While ``go`` is not set, queries and pages of posts wait; while
-    ``media_go`` is not set, files pause half way. ``off`` maps a source to the answer that it gives
-    for every post, regardless of the scenario.
+    ``media_go`` is not set, files pause half way. ``overrides`` maps a source to its answer for
+    every post, regardless of the scenario.
     """
 
     def __init__(self, posts: Posts, latency: float, cdn_latency: float) -> None:
@@ -116,14 +116,14 @@ class Instagram:
         self.go.set()
         self.media_go.set()
         self.scenarios: dict[str, Scenario] = dict(SCENARIOS)
-        self.off: dict[str, str] = {}
+        self.overrides: dict[str, str] = {}
         self.token_form = "lsd"
         self.doc_ids = {WEB_QUERY}
         self.root_id, self.root_flags = ROOT_QUERY, ROOT_FLAGS
         self.scripts: dict[str, bytes] = {}
         self._posts = posts
         self._latency, self._cdn_latency = latency, cdn_latency
-        self.most_queries = self._queries = 0
+        self.peak_queries = self._queries = 0
         self._tokens: set[str] = set()
         self._used_tokens: set[str] = set()
         self._cut_once: set[str] = set()
@@ -144,7 +144,7 @@ class Instagram:
         app.router.add_get("/v/t50/{variant}/{name}", self._media)
         return app
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Reset the counts of descriptions, the files that were cut, and the defined scenarios."""
         self.scenarios = dict(SCENARIOS)
         self._described.clear()
@@ -173,7 +173,7 @@ class Instagram:
             response: web.StreamResponse = await handler(request)
             return response
         self._queries += 1
-        self.most_queries = max(self.most_queries, self._queries)
+        self.peak_queries = max(self.peak_queries, self._queries)
         try:
             response = await handler(request)
         finally:
@@ -182,7 +182,7 @@ class Instagram:
 
     async def _start_page(self, request: web.Request) -> web.Response:
         self.requests["start_page", ""] += 1
-        if answer := self.off.get("start"):
+        if answer := self.overrides.get("start"):
             return ANSWERS[answer].response()
         session = request.cookies.get("sessionid", "")
         if session.startswith("expired"):
@@ -251,16 +251,16 @@ class Instagram:
             return _ended(session)
         used = token in self._used_tokens
         self._used_tokens.add(token)
-        answer = self.off.get(source) or self.scenario(shortcode).answer(source)
+        answer = self.overrides.get(source) or self.scenario(shortcode).answer(source)
         if session and answer in ("loginonly", "gated"):
             answer = "post"
         if answer == "stale":
             answer = "forbidden" if used else "post"
         if answer != "post":
             return await self._refuse(request, answer, by_web, shortcode)
-        return await self._give(request, by_web, shortcode)
+        return await self._send_post(request, by_web, shortcode)
 
-    async def _give(
+    async def _send_post(
         self, request: web.Request, by_web: bool, shortcode: str, fault: str = ""
     ) -> web.StreamResponse:
         media = self._describe(shortcode, "web" if by_web else "api")
@@ -292,13 +292,13 @@ class Instagram:
             kinds = ("graphql", "root_query", "web_query")
             if sum(self.requests[kind, shortcode] for kind in kinds) == 1:
                 return ANSWERS["staletokens"].response()
-            return await self._give(request, by_web, shortcode)
+            return await self._send_post(request, by_web, shortcode)
         if answer in ("removed", "nullinfo") and by_web:
             return web.json_response(_GONE_FROM_THE_WEB)
         if answer in _ANSWERS:
             return web.json_response(_ANSWERS[answer])
         if answer in ("apidrip", "apicut", "warned"):
-            return await self._give(request, by_web, shortcode, answer)
+            return await self._send_post(request, by_web, shortcode, answer)
         fault = await too_much(request, answer, "application/json")
         return fault or await _fault(request, answer)
 
@@ -311,7 +311,7 @@ class Instagram:
         await self.go.wait()
         await asyncio.sleep(self._latency)
         source = "page" if request.match_info["kind"] == "p" else "reel"
-        answer = self.off.get("page") or self.scenario(shortcode).answer(source)
+        answer = self.overrides.get("page") or self.scenario(shortcode).answer(source)
         if any(request.headers.get(name) != value for name, value in _NAVIGATION.items()):
             answer = "throttled"
         if answer in ANSWERS:
@@ -328,7 +328,7 @@ class Instagram:
         shortcode = request.match_info["shortcode"]
         self.requests["embed_page", shortcode] += 1
         await self.go.wait()
-        answer = self.off.get("embed") or self.scenario(shortcode).embed
+        answer = self.overrides.get("embed") or self.scenario(shortcode).embed
         if any(request.headers.get(name) != value for name, value in _FRAME.items()):
             answer = "login"
         if answer in ANSWERS:
@@ -398,7 +398,7 @@ class Instagram:
             return _ended(session)
         if not request.headers.get("X-IG-App-ID") or not request.headers.get("X-CSRFToken"):
             return _answer("forbidden")
-        answer = self.off.get("info") or self.scenario(shortcode).answer("info")
+        answer = self.overrides.get("info") or self.scenario(shortcode).answer("info")
         if answer != "post":
             return await self._refuse(request, answer, False, shortcode)
         media = self._describe(shortcode, "info", whole=True)
@@ -420,7 +420,7 @@ class Instagram:
         if answers:
             tried = self._tries[shortcode, f"{variant}/{number}"]
             self._tries[shortcode, f"{variant}/{number}"] += 1
-            return await _give_file(request, answers[min(tried, len(answers) - 1)], file)
+            return await _send_file(request, answers[min(tried, len(answers) - 1)], file)
         if request.host not in CDN_HOSTS or request.query.get("oh") != signature(request.path):
             return web.Response(status=403, text="Bad URL hash")
         if file.suffix != suffix or variant != "best":
@@ -489,7 +489,7 @@ class Instagram:
                 return await send(request, content, headers)
 
 
-async def _give_file(request: web.Request, answer: Answer, file: File) -> web.StreamResponse:
+async def _send_file(request: web.Request, answer: Answer, file: File) -> web.StreamResponse:
     """Send one answer of the CDN, as the scenario defines it."""
     if answer.status != 200:
         return web.Response(status=answer.status)

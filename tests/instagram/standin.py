@@ -69,9 +69,9 @@ class StandIn:
             if kind in (None, this_kind) and shortcode in (None, this_shortcode)
         )
 
-    def most_queries(self) -> int:
+    def peak_queries(self) -> int:
         """Return the highest number of queries and pages in progress at the same time."""
-        return self._instagram.most_queries
+        return self._instagram.peak_queries
 
     def connections(self) -> int:
         """Return the number of TLS connections that were opened."""
@@ -88,20 +88,20 @@ class StandIn:
     def reset_counters(self) -> None:
         """Set all counters to zero."""
         self._call(self._instagram.requests.clear)
-        self._instagram.most_queries = 0
+        self._instagram.peak_queries = 0
         self._call(self._proxy.connections.clear)
 
-    def define(self, name: str, scenario: Scenario) -> None:
+    def set_scenario(self, name: str, scenario: Scenario) -> None:
         """Use *scenario* for posts whose shortcode begins with *name*, until :meth:`reset`."""
         self._call(lambda: self._instagram.scenarios.__setitem__(name, scenario))
 
-    def turn_off(self, source: str, answer: str) -> None:
+    def override_answer(self, source: str, answer: str) -> None:
         """Make a source return *answer* for every post.
 
         *source* is ``api``, ``root``, ``web``, ``page``, ``embed``, ``info``, or, for the start
         page, ``start``.
         """
-        self._call(lambda: self._instagram.off.__setitem__(source, answer))
+        self._call(lambda: self._instagram.overrides.__setitem__(source, answer))
 
     def accept_document(self, doc_id: str) -> None:
         """Accept only *doc_id* as the document of the logged-out web app's query."""
@@ -122,8 +122,8 @@ class StandIn:
 
     def reset(self) -> None:
         """Return to the initial state."""
-        self._call(self._instagram.off.clear)
-        self._call(self._instagram.forget)
+        self._call(self._instagram.overrides.clear)
+        self._call(self._instagram.reset)
         self._call(self._instagram.go.set)
         self._call(self._instagram.media_go.set)
         self.set_token_form("lsd")

@@ -35,7 +35,7 @@ def test_each_source_is_queried_once_without_the_account(
     instagram: StandIn, media_root: Path, tmp_path: Path
 ) -> None:
     media_root.mkdir()
-    instagram.define("partly", Scenario("", api="wait", web="post", page="throttled"))
+    instagram.set_scenario("partly", Scenario("", api="wait", web="post", page="throttled"))
     code, out, err = doctor(
         "https://www.instagram.com/p/partly-one/", media_root, **session_file(tmp_path, "alive")
     )
@@ -60,7 +60,7 @@ def test_each_source_is_queried_once_without_the_account(
 def test_the_account_is_used_if_the_post_needs_it(
     instagram: StandIn, media_root: Path, tmp_path: Path
 ) -> None:
-    instagram.define("closed", Scenario("", api="forbidden", page="gated"))
+    instagram.set_scenario("closed", Scenario("", api="forbidden", page="gated"))
     code, out, _ = doctor(
         "https://www.instagram.com/p/closed-one/", media_root, **session_file(tmp_path, "alive")
     )

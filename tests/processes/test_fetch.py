@@ -145,7 +145,7 @@ async def test_thousands_of_links_are_reported_in_order(instagram: StandIn, tmp_
 
 async def test_a_wait_for_a_limit_is_announced(instagram: StandIn, tmp_path: Path) -> None:
     for source in ("api", "root", "web", "page", "embed"):
-        instagram.turn_off(source, "limitedbare")
+        instagram.override_answer(source, "limitedbare")
     urls = [REEL.format(f"reel-wait-{number}") for number in range(5)]
     environment = {"INSTAGRAM_COOLDOWN_SECONDS": "1", "INSTAGRAM_MAX_QUERIES": "0"}
     running = asyncio.create_task(fetch(*urls, "--ordered", "--into", str(tmp_path), **environment))
@@ -285,7 +285,7 @@ def test_a_closed_standard_output_is_no_error(instagram: StandIn, tmp_path: Path
 
 
 async def test_quality_and_size_are_options(cdn: Cdn, tmp_path: Path) -> None:
-    cdn.gives(
+    cdn.set_manifest(
         [Stream("video", height=1920), Stream("sound", "mp4a.40.2")],
         {"video": "h264", "sound": "aac"},
     )

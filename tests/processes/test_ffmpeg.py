@@ -44,7 +44,7 @@ def test_a_slow_program_is_killed(fake: Fake, ffmpeg: FFmpeg, tmp_path: Path) ->
     fake(f"exec tail -f {tmp_path}/ffmpeg")
     with pytest.raises(TimeoutError):
         ffmpeg.run("ffmpeg", seconds=1, max_bytes=1_000)
-    # Nothing runs any more that has the script's path among its words.
+    # No running process has the script's path among its arguments.
     left = subprocess.run(["pgrep", "--full", f"{tmp_path}/ffmpeg"], check=False)
     assert left.returncode == 1
 

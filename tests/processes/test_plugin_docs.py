@@ -54,7 +54,7 @@ def test_a_plugin_made_from_the_template_runs(
         wait_for(lambda: "reel-1.mp4" in (notes / "reel-1.md").read_text())
         assert service.delete("/posts/reel-1").status_code == 204
         wait_for(lambda: not (notes / "reel-1.md").exists())
-        # Now the ledger has what the plugin did.
+        # By now the ledger has recorded the plugin's calls.
         wait_for(lambda: 'plugin_behind{plugin="memos"} 0.0' in service.get("/metrics").text)
     shown = subprocess.run(
         [str(fresh_python), "-m", "scrapper", "plugins"],

@@ -203,15 +203,15 @@ def test_kill_at_any_instant_shows_no_partial_file(instagram: StandIn, media_roo
     dice = random.Random(7)  # noqa: S311
     shortcodes = [f"killed-{number:04}" for number in range(10)]
     at_once = Scenario("the video of slow, sent at once", shape="slow")
-    instagram.define("killed", at_once)
+    instagram.set_scenario("killed", at_once)
     [whole] = instagram.bytes_of("killed-0000")
     for killed, shortcode in pairwise([None, *shortcodes, None]):
         with Service(media_root, instagram.environment) as service:
             if killed:
-                instagram.define("killed", at_once)
+                instagram.set_scenario("killed", at_once)
                 check_after_kill(service, media_root, killed, whole)
             if shortcode:
-                instagram.define("killed", replace(at_once, media="slow"))
+                instagram.set_scenario("killed", replace(at_once, media="slow"))
                 thread, _ = scrape_in_background(service, shortcode)
                 wait_for(partial(queried_once, instagram, shortcode))
                 # The stand-in sends this file within about a second.

@@ -109,7 +109,7 @@ def test_a_file_of_a_later_release_prevents_the_start(
 
 
 @pytest.mark.parametrize("put", [fifo, folder, dangling, device])
-def test_odd_files_prevent_neither_start_nor_shutdown(
+def test_irregular_files_prevent_neither_start_nor_shutdown(
     instagram: StandIn, media_root: Path, tmp_path: Path, put: Callable[[Path], None]
 ) -> None:
     (tmp_path / "noting.py").write_text(NOTING)

@@ -246,7 +246,7 @@ async def test_events_show_the_progress_until_the_end(
     done = [post["bytes_done"] for post in posts]
     assert done == sorted(done)
     assert done[0] == 0
-    assert len(set(done)) > 3
+    assert len(set(done)) > 2
     assert done[-1] == posts[-1]["bytes_total"]
     assert all(one != other for one, other in pairwise(posts))
     assert [event["event"] for event in seen if event["event"] != "post"] == ["end"]

@@ -108,7 +108,7 @@ async def test_an_unexpected_page_does_not_replace_the_login(
     instagram: StandIn, client: Client, answer: str, status: int, code: str
 ) -> None:
     assert (await put(client, cookies_txt("alive")))[0] == 200
-    instagram.turn_off("start", answer)
+    instagram.override_answer("start", answer)
     response = await client.put("/login", data=cookies_txt("other"), headers=KEY)
     assert (response.status, (await response.json())["code"]) == (status, code)
     assert ("Retry-After" in response.headers) == (status == 429)

@@ -455,7 +455,7 @@ async def refreshed(client: Client, instagram: StandIn) -> tuple[dict[str, str],
     found: list[dict[str, str]] = []
     for name in ("photo.jpg", "other.jpg"):
         answers = {"best/1": [Answer(name)]}
-        instagram.define("dated", Scenario("", shape="photo", answers=answers))
+        instagram.set_scenario("dated", Scenario("", shape="photo", answers=answers))
         await client.post("/scrape", json={"url": url, "refresh": True})
         # Make the seconds in Last-Modified differ, too.
         manifest = client.app[LIBRARY].root / "dated-one/post.json"
@@ -528,7 +528,7 @@ async def test_no_other_item_is_returned_for_a_missing_one(
         return media | {"code": "DParent0001", "pk": "1"}
 
     client = await start_service()
-    instagram.define("lost", Scenario("", shape="carousel", media="slide404", change=change))
+    instagram.set_scenario("lost", Scenario("", shape="carousel", media="slide404", change=change))
     url = "https://www.instagram.com/p/lost-slide/"
     async with client.get("/download", params={"url": f"{url}?img_index=3"}) as response:
         assert response.status == 200
@@ -552,7 +552,7 @@ async def test_an_item_s_code_fetches_its_carousel(
     client = await start_service()
     for number, refusal in enumerate(("post", "forbidden")):
         scenario = Scenario("", shape="carousel", change=change, api=refusal, page="post")
-        instagram.define("slide", scenario)
+        instagram.set_scenario("slide", scenario)
         url = f"https://www.instagram.com/p/slide-{number}/"
         async with client.post("/scrape", json={"url": url}) as response:
             post = await response.json()

@@ -135,7 +135,7 @@ def wide(media: dict[str, Any]) -> dict[str, Any]:
 async def test_a_smaller_candidate_is_stored_for_lists(
     instagram: StandIn, start_service: StartService, media_root: Path, shape: str
 ) -> None:
-    instagram.define("wide", Scenario("", shape=shape, change=wide))
+    instagram.set_scenario("wide", Scenario("", shape=shape, change=wide))
     client = await start_service()
     job = await submit(client, "wide-one")
     [post] = (await finish(client, job))["posts"]
@@ -178,7 +178,7 @@ async def test_a_failed_small_picture_does_not_fail_the_post(
 ) -> None:
     monkeypatch.setattr("scrapper.instagram.files.post._SMALL_SECONDS", 0.5)
     scenario = Scenario("", shape="photo", change=wide, answers={"small/1": [answer]})
-    instagram.define("failing", scenario)
+    instagram.set_scenario("failing", scenario)
     client = await start_service()
     async with client.post("/scrape", json={"url": REEL.format("failing-one")}) as response:
         post = await response.json()

@@ -34,7 +34,7 @@ async def until_all(client: Client, job: dict[str, Any], state: str) -> list[dic
 
 def refuse_all(instagram: StandIn) -> None:
     for source in ("api", "root", "web", "page", "embed"):
-        instagram.turn_off(source, "limitedbare")
+        instagram.override_answer(source, "limitedbare")
 
 
 @both_modes
@@ -58,10 +58,10 @@ async def test_posts_beyond_the_pace_wait_and_resume_automatically(
 
 
 @both_modes
-async def test_private_posts_wait_while_the_account_rests(
+async def test_private_posts_wait_while_the_account_is_paused(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
-    instagram.turn_off("info", "toomany")
+    instagram.override_answer("info", "toomany")
     client = await start_service(**session_file(tmp_path, "alive"), **PATIENT)
     job = await submit(client, *(f"private-resting-{number}" for number in range(4)))
     await until_all(client, job, "waiting")
@@ -201,7 +201,7 @@ def test_a_long_batch_survives_a_refusal_and_a_kill(instagram: StandIn, tmp_path
     shortcodes = [f"reel-{number}" for number in range(done)]
     shortcodes += [f"late-{number}" for number in range(refused)]
     batches = [shortcodes[first : first + 20] for first in range(0, len(shortcodes), 20)]
-    instagram.define("late", Scenario("", api="limitedbare", page="limitedbare"))
+    instagram.set_scenario("late", Scenario("", api="limitedbare", page="limitedbare"))
 
     def posts(service: Service, jobs: list[str]) -> list[dict[str, Any]]:
         return [post for job in jobs for post in service.get(f"/jobs/{job}").json()["posts"]]
@@ -212,7 +212,7 @@ def test_a_long_batch_survives_a_refusal_and_a_kill(instagram: StandIn, tmp_path
         wait_for(lambda: any(post["state"] == "waiting" for post in posts(service, jobs)))
         service.kill()
     assert instagram.requests("media") > 20
-    instagram.define("late", Scenario(""))
+    instagram.set_scenario("late", Scenario(""))
     with Service(tmp_path, environment) as service:
         wait_for(lambda: all(post["state"] == "done" for post in posts(service, jobs)))
         assert {post["status"] for post in posts(service, jobs)} == {200}

@@ -50,7 +50,7 @@ async def test_response_and_cool_down_for_each_api_answer(
     expected: tuple[int, str],
     cools_down: bool,
 ) -> None:
-    instagram.define("same", Scenario("", api=answer, page="loginroute"))
+    instagram.set_scenario("same", Scenario("", api=answer, page="loginroute"))
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="600")
     status, body = await scrape(client, "same-one")
     assert (status, body["code"]) == expected
@@ -62,24 +62,24 @@ async def test_response_and_cool_down_for_each_api_answer(
 async def test_post_is_found_despite_any_answer_of_one_source(
     instagram: StandIn, start_service: StartService, answer: str
 ) -> None:
-    instagram.define("one", Scenario("", api=answer, web=answer, page="post"))
+    instagram.set_scenario("one", Scenario("", api=answer, web=answer, page="post"))
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="600")
     assert (await scrape(client, "one-query"))[0] == 200
-    instagram.turn_off("page", answer)
+    instagram.override_answer("page", answer)
     assert (await scrape(client, "reel-page"))[0] == 200
 
 
 async def test_media_with_a_warning_is_accepted(
     instagram: StandIn, start_service: StartService
 ) -> None:
-    instagram.define("warned", Scenario("", api="warned", page="loginroute"))
+    instagram.set_scenario("warned", Scenario("", api="warned", page="loginroute"))
     assert (await scrape(await start_service(), "warned-one"))[0] == 200
 
 
 async def test_unknown_answer_is_logged_without_secrets(
     instagram: StandIn, start_service: StartService
 ) -> None:
-    instagram.define("odd", Scenario("", api="nonsense", page="loginroute"))
+    instagram.set_scenario("odd", Scenario("", api="nonsense", page="loginroute"))
     client = await start_service()
     with capture_logs() as logs:
         await scrape(client, "odd-one")
@@ -91,7 +91,7 @@ async def test_unknown_answer_is_logged_without_secrets(
 async def test_stale_tokens_are_replaced_once(
     instagram: StandIn, start_service: StartService
 ) -> None:
-    instagram.define("stale", Scenario("", api="staleonce", page="loginroute"))
+    instagram.set_scenario("stale", Scenario("", api="staleonce", page="loginroute"))
     client = await start_service(SCRAPE_CONCURRENCY="1")
     assert (await scrape(client, "stale-one"))[0] == 200
     assert (instagram.requests("start_page"), instagram.requests("graphql")) == (2, 2)
@@ -100,7 +100,7 @@ async def test_stale_tokens_are_replaced_once(
 async def test_tokens_that_stay_stale_are_replaced_only_once(
     instagram: StandIn, start_service: StartService
 ) -> None:
-    instagram.define("staler", Scenario("", api="staletokens", page="loginroute"))
+    instagram.set_scenario("staler", Scenario("", api="staletokens", page="loginroute"))
     client = await start_service(SCRAPE_CONCURRENCY="1")
     for _ in range(2):
         assert (await scrape(client, "staler-one"))[0] == 403
@@ -110,7 +110,7 @@ async def test_tokens_that_stay_stale_are_replaced_only_once(
 async def test_rate_limit_in_a_200_slows_the_pace(
     instagram: StandIn, start_service: StartService
 ) -> None:
-    instagram.define("slowed", Scenario("", api="ratecode", page="post"))
+    instagram.set_scenario("slowed", Scenario("", api="ratecode", page="post"))
     client = await start_service(INSTAGRAM_MAX_QUERIES="200", SCRAPE_CONCURRENCY="1")
     assert (await scrape(client, "slowed-one"))[0] == 200
     ready = await (await client.get("/ready")).json()
@@ -140,7 +140,7 @@ async def test_challenged_account_is_no_longer_used(
     mode: dict[str, str],
     answer: str,
 ) -> None:
-    instagram.turn_off("info", answer)
+    instagram.override_answer("info", answer)
     settings = {**session_file(tmp_path, "alive"), "SCRAPE_CONCURRENCY": "1"}
     clients = [await start_service(**settings) for _ in range(2 if mode else 1)]
     with capture_logs() as logs:
@@ -173,7 +173,7 @@ async def test_challenged_account_is_no_longer_used(
 async def test_refusal_by_the_account_pauses_it(
     instagram: StandIn, start_service: StartService, tmp_path: Path, answer: str, first: Any
 ) -> None:
-    instagram.turn_off("info", answer)
+    instagram.override_answer("info", answer)
     settings = {"SCRAPE_CONCURRENCY": "1", "INSTAGRAM_COOLDOWN_SECONDS": "300"}
     client = await start_service(**session_file(tmp_path, "alive"), **settings)
     status, body = await scrape(client, "private-first")
@@ -187,7 +187,7 @@ async def test_refusal_by_the_account_pauses_it(
 async def test_post_hidden_in_this_country_takes_one_request(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
-    instagram.turn_off("info", "geoblock")
+    instagram.override_answer("info", "geoblock")
     client = await start_service(**session_file(tmp_path, "alive"), SCRAPE_CONCURRENCY="1")
     for number in range(2):
         assert (await scrape(client, f"private-{number}"))[1]["code"] == LOGIN
@@ -208,7 +208,7 @@ async def test_replacement_for_a_retired_document_is_found(
     instagram.link_scripts(SCRIPTS)
     instagram.set_root_query("300000", {"PolarisNew": False})
     for source in ("api", "web"):
-        instagram.turn_off(source, retired)
+        instagram.override_answer(source, retired)
     client = await start_service(SCRAPE_CONCURRENCY="1")
     for number in range(3):
         assert (await scrape(client, f"photo-{number}"))[0] == 200
@@ -233,7 +233,7 @@ async def test_batch_succeeds_while_all_documents_are_retired(
     instagram.link_scripts(SCRIPTS)
     instagram.set_root_query("300000", {"PolarisNew": False})
     instagram.accept_document("1234567890")
-    instagram.turn_off("api", "retired")
+    instagram.override_answer("api", "retired")
     client = await start_service(SCRAPE_TIMEOUT_SECONDS="600")
     results = await asyncio.gather(*(scrape(client, f"photo-{number}") for number in range(50)))
     assert {status for status, _ in results} == {200}
@@ -242,7 +242,7 @@ async def test_batch_succeeds_while_all_documents_are_retired(
 async def test_media_deleted_according_to_the_account_is_not_found(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
-    instagram.define("erased", Scenario("", api="forbidden", page="gated", info="deleted"))
+    instagram.set_scenario("erased", Scenario("", api="forbidden", page="gated", info="deleted"))
     client = await start_service(**session_file(tmp_path, "alive"))
     assert (await scrape(client, "erased-one"))[0] == 404
 
@@ -253,7 +253,7 @@ async def test_no_answer_to_new_cookies_causes_an_internal_error(
 ) -> None:
     key = {"X-API-Key": "a-key-of-the-tests"}
     client = await start_service(API_KEY=key["X-API-Key"])
-    instagram.turn_off("start", answer)
+    instagram.override_answer("start", answer)
     body: dict[str, Any] = {"sessionid": "1%3Aalive%3A12"}
     response = await client.put("/login", json=body, headers=key)
     assert response.status in (403, 502)

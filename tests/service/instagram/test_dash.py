@@ -61,7 +61,7 @@ def without_progressive(media: dict[str, Any]) -> None:
 async def test_every_pair_of_codecs_is_joined_in_sync(
     start_service: StartService, cdn: Cdn, media_root: Path, video: str, sound: str
 ) -> None:
-    cdn.gives([VIDEO, SOUND], {"video": video, "sound": sound})
+    cdn.set_manifest([VIDEO, SOUND], {"video": video, "sound": sound})
     status, post = await scrape(await start_service(), quality="best")
     assert status == 200, post
     [item] = post["media"]
@@ -93,7 +93,9 @@ def half_a_second_late(content: bytes, *, units: int = 22_050) -> bytes:
 async def test_delay_of_the_sound_is_preserved(
     start_service: StartService, cdn: Cdn, video: str
 ) -> None:
-    cdn.gives([VIDEO, SOUND], {"video": video, "sound": cdn.damaged("aac", half_a_second_late)})
+    cdn.set_manifest(
+        [VIDEO, SOUND], {"video": video, "sound": cdn.damaged("aac", half_a_second_late)}
+    )
     _, post = await scrape(await start_service(), quality="best")
     assert "/video/" in post["cdn_url"]
     dark = reported_times(post["video"], "-vf blackdetect=d=0.5:pix_th=0.2", r"black_end:([0-9.]+)")
@@ -114,7 +116,7 @@ MANY = (
 async def test_h264_is_preferred_at_the_same_height(
     start_service: StartService, cdn: Cdn, instagram: StandIn
 ) -> None:
-    cdn.gives(MANY, {"h1080": "h264", "sound": "aac"})
+    cdn.set_manifest(MANY, {"h1080": "h264", "sound": "aac"})
     status, post = await scrape(await start_service(), quality="best")
     assert (status, post["media"][0]["codec"]) == (200, "h264")
     assert "/h1080/" in post["cdn_url"]
@@ -125,7 +127,7 @@ async def test_h264_is_preferred_at_the_same_height(
 async def test_compatible_quality_chooses_the_progressive_file(
     start_service: StartService, cdn: Cdn, instagram: StandIn
 ) -> None:
-    cdn.gives(MANY, {})
+    cdn.set_manifest(MANY, {})
     status, post = await scrape(await start_service())
     assert (status, post["media"][0]["codec"]) == (200, "h264")
     assert "/best/" in post["cdn_url"]
@@ -192,7 +194,7 @@ async def test_faulty_part_lowers_only_the_quality(
     start_service: StartService, cdn: Cdn, media_root: Path, fault: str
 ) -> None:
     answers = {"video": "h264", "sound": "aac", **FAULTS[fault](cdn), "best": PROGRESSIVE}
-    cdn.gives([VIDEO, SOUND], answers)
+    cdn.set_manifest([VIDEO, SOUND], answers)
     status, post = await scrape(await start_service(), quality="best")
     assert (status, post.get("missing")) == (200, []), post
     assert "/best/" in post["cdn_url"]
@@ -200,7 +202,7 @@ async def test_faulty_part_lowers_only_the_quality(
 
 
 async def test_codec_is_read_from_the_file(start_service: StartService, cdn: Cdn) -> None:
-    cdn.gives([VIDEO, SOUND], {"video": "vp9", "sound": "aac"})
+    cdn.set_manifest([VIDEO, SOUND], {"video": "vp9", "sound": "aac"})
     _, post = await scrape(await start_service(), quality="best")
     [item] = post["media"]
     assert (item["codec"], item["height"]) == ("vp9", 160)
@@ -209,7 +211,7 @@ async def test_codec_is_read_from_the_file(start_service: StartService, cdn: Cdn
 async def test_manifest_without_sound_does_not_lose_the_sound(
     start_service: StartService, cdn: Cdn
 ) -> None:
-    cdn.gives([VIDEO], {"video": "h264", "best": PROGRESSIVE})
+    cdn.set_manifest([VIDEO], {"video": "h264", "best": PROGRESSIVE})
     _, post = await scrape(await start_service(), quality="best")
     assert post["media"][0]["has_audio"]
     assert "/best/" in post["cdn_url"]
@@ -217,7 +219,7 @@ async def test_manifest_without_sound_does_not_lose_the_sound(
 
 async def test_stream_with_its_own_sound_keeps_it(start_service: StartService, cdn: Cdn) -> None:
     stream = VIDEO._replace(codecs="vp09.00.10.08,mp4a.40.2")
-    cdn.gives([stream], {"video": "with its sound"}, change=without_progressive)
+    cdn.set_manifest([stream], {"video": "with its sound"}, change=without_progressive)
     _, post = await scrape(await start_service(), quality="best")
     assert post["media"][0]["has_audio"]
     assert [stream["codec_name"] for stream in probe(post["video"])] == ["vp9", "aac"]
@@ -229,7 +231,7 @@ async def test_failed_sound_is_replaced_by_another(
 ) -> None:
     other = Stream("other", "opus", bandwidth=10)
     answers = {"video": "vp9", "other": "opus", **FAULTS[fault](cdn)}
-    cdn.gives([VIDEO, SOUND, other], answers, change=without_progressive)
+    cdn.set_manifest([VIDEO, SOUND, other], answers, change=without_progressive)
     status, post = await scrape(await start_service(), quality="best")
     assert status == 200, post
     assert [stream["codec_name"] for stream in probe(post["video"])] == ["vp9", "opus"]
@@ -239,7 +241,7 @@ async def test_silent_video_needs_no_sound(start_service: StartService, cdn: Cdn
     def silent(media: dict[str, Any]) -> None:
         media["has_audio"] = False
 
-    cdn.gives([VIDEO], {"video": "h264"}, change=silent)
+    cdn.set_manifest([VIDEO], {"video": "h264"}, change=silent)
     _, post = await scrape(await start_service(), quality="best")
     assert "/video/" in post["cdn_url"]
     assert [stream["codec_name"] for stream in probe(post["video"])] == ["h264"]
@@ -277,7 +279,7 @@ HOSTILE = {
 async def test_hostile_manifest_lowers_only_the_quality(
     start_service: StartService, cdn: Cdn, name: str
 ) -> None:
-    cdn.gives(HOSTILE[name], {"best": PROGRESSIVE})
+    cdn.set_manifest(HOSTILE[name], {"best": PROGRESSIVE})
     status, post = await scrape(await start_service(), quality="best")
     assert (status, post.get("missing")) == (200, []), post
     assert "/best/" in post["cdn_url"]
@@ -287,7 +289,7 @@ async def test_hostile_manifest_lowers_only_the_quality(
 async def test_hostile_manifest_alone_costs_one_slide(
     start_service: StartService, cdn: Cdn, name: str
 ) -> None:
-    cdn.gives(HOSTILE[name], {}, shape="carousel", number=2, change=without_progressive)
+    cdn.set_manifest(HOSTILE[name], {}, shape="carousel", number=2, change=without_progressive)
     status, post = await scrape(await start_service(), quality="best")
     assert (status, post["missing"]) == (200, [2])
 
@@ -315,7 +317,7 @@ FORMS = {
 async def test_manifest_in_another_form_is_read(
     start_service: StartService, cdn: Cdn, form: str
 ) -> None:
-    cdn.gives(FORMS[form], {"video": "h264", "sound": "aac"})
+    cdn.set_manifest(FORMS[form], {"video": "h264", "sound": "aac"})
     _, post = await scrape(await start_service(), quality="best")
     assert "/video/" in post["cdn_url"]
 
@@ -328,7 +330,7 @@ async def test_video_available_only_in_parts_is_joined(
     start_service: StartService, cdn: Cdn, quality: str
 ) -> None:
     parts = {"v720": "h264", "h1080": "h264", "v1080": "av1"}
-    cdn.gives(MANY, {**parts, "sound": "aac"}, change=without_progressive)
+    cdn.set_manifest(MANY, {**parts, "sound": "aac"}, change=without_progressive)
     status, post = await scrape(await start_service(), quality=quality)
     assert (status, post["media"][0]["codec"]) == (200, "h264"), post
 
@@ -338,7 +340,7 @@ async def test_parts_replace_a_failed_progressive_file(
     start_service: StartService, cdn: Cdn, fault: Answer
 ) -> None:
     parts = {"v720": "h264", "sound": "aac"}
-    cdn.gives(MANY, {**parts, "best": fault, "small": fault, "v1080": GONE, "h1080": GONE})
+    cdn.set_manifest(MANY, {**parts, "best": fault, "small": fault, "v1080": GONE, "h1080": GONE})
     status, post = await scrape(await start_service())
     assert (status, post.get("missing")) == (200, []), post
     assert "/v720/" in post["cdn_url"]
@@ -349,7 +351,7 @@ async def test_without_ffmpeg_a_failed_file_has_its_own_error(
 ) -> None:
     for module in ("fetch", "post"):
         monkeypatch.setattr(f"scrapper.instagram.files.{module}.missing_programs", lambda: ["x"])
-    cdn.gives(MANY, {"best": GONE, "small": GONE})
+    cdn.set_manifest(MANY, {"best": GONE, "small": GONE})
     status, post = await scrape(await start_service())
     assert (status, post["code"]) == (404, "post_not_found")
 
@@ -359,7 +361,7 @@ async def test_error_without_ffmpeg_says_what_to_install(
     start_service: StartService, cdn: Cdn, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     monkeypatch.setattr("scrapper.instagram.files.fetch.missing_programs", lambda: [missing])
-    cdn.gives([VIDEO, SOUND], {}, change=without_progressive)
+    cdn.set_manifest([VIDEO, SOUND], {}, change=without_progressive)
     status, post = await scrape(await start_service())
     assert (status, post["code"]) == (502, "ffmpeg_missing")
     assert "install ffmpeg" in post["error"]
@@ -369,7 +371,7 @@ async def test_best_without_ffmpeg_is_the_progressive_file(
     start_service: StartService, cdn: Cdn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapper.instagram.files.fetch.missing_programs", lambda: ["ffmpeg"])
-    cdn.gives([VIDEO, SOUND], {})
+    cdn.set_manifest([VIDEO, SOUND], {})
     client = await start_service()
     status, post = await scrape(client, quality="best")
     assert (status, "/best/" in post["cdn_url"]) == (200, True)
@@ -380,7 +382,7 @@ async def test_slide_in_parts_is_missing_without_ffmpeg(
     start_service: StartService, cdn: Cdn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapper.instagram.files.fetch.missing_programs", lambda: ["ffmpeg"])
-    cdn.gives([VIDEO, SOUND], {}, shape="carousel", number=2, change=without_progressive)
+    cdn.set_manifest([VIDEO, SOUND], {}, shape="carousel", number=2, change=without_progressive)
     status, post = await scrape(await start_service())
     assert (status, post["missing"]) == (200, [2])
 
@@ -397,7 +399,7 @@ async def test_failing_ffmpeg_lowers_only_the_quality(
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    cdn.gives([VIDEO, SOUND], {"video": "h264", "sound": "aac", "best": PROGRESSIVE})
+    cdn.set_manifest([VIDEO, SOUND], {"video": "h264", "sound": "aac", "best": PROGRESSIVE})
     client = await start_service(SCRAPE_TIMEOUT_SECONDS="5")
     status, post = await scrape(client, quality="best")
     assert status == 200, post
@@ -431,7 +433,7 @@ async def test_largest_file_that_fits_is_chosen(
     fits: str,
 ) -> None:
     # The progressive file never fits.
-    cdn.gives(sized(cdn, declared=declared), {**PARTS, "best": LARGE})
+    cdn.set_manifest(sized(cdn, declared=declared), {**PARTS, "best": LARGE})
     most = (cdn.size_of(fits) + 500) / 1_000_000
     status, post = await scrape(await start_service(), quality=quality, max_mb=most)
     assert status == 200, post
@@ -443,7 +445,7 @@ async def test_largest_file_that_fits_is_chosen(
 async def test_error_states_the_smallest_size_if_none_fits(
     start_service: StartService, cdn: Cdn, media_root: Path
 ) -> None:
-    cdn.gives(sized(cdn), {**PARTS, "best": LARGE})
+    cdn.set_manifest(sized(cdn), {**PARTS, "best": LARGE})
     client = await start_service()
     status, error = await scrape(client, max_mb=0.001)
     smallest = cdn.size_of("h264")
@@ -458,7 +460,7 @@ async def test_error_states_the_smallest_size_if_none_fits(
 
 
 async def test_size_limit_of_the_service_applies_too(start_service: StartService, cdn: Cdn) -> None:
-    cdn.gives(
+    cdn.set_manifest(
         [Stream("h1080", "avc1", 1920), SOUND],
         {"h1080": "h264", "sound": "aac", "best": LARGE},
     )
@@ -471,7 +473,7 @@ async def test_smaller_picture_is_chosen_too(
     start_service: StartService, instagram: StandIn
 ) -> None:
     answers = {"best/1": [Answer("large.jpg")], "small/1": [Answer("preview.jpg")]}
-    instagram.define("dash", Scenario("", shape="photo", answers=answers))
+    instagram.set_scenario("dash", Scenario("", shape="photo", answers=answers))
     sizes = [len(content_of(name)) for name in ("large.jpg", "preview.jpg")]
     most = (min(sizes) + 1) / 1_000_000
     status, post = await scrape(await start_service(), max_mb=most)
@@ -504,7 +506,7 @@ async def test_compatible_post_is_fetched_once_more_for_best(
     instagram: StandIn,
     media_root: Path,
 ) -> None:
-    cdn.gives([VIDEO, SOUND], {"video": "h264", "sound": "aac"})
+    cdn.set_manifest([VIDEO, SOUND], {"video": "h264", "sound": "aac"})
     client = await start_service()
     assert "/best/" in (await scrape(client))[1]["cdn_url"]
     _, post = await scrape(client, quality="best")
@@ -519,7 +521,7 @@ async def test_best_without_a_manifest_is_not_fetched_again(
     start_service: StartService, instagram: StandIn
 ) -> None:
     client = await start_service()
-    instagram.define("dash", Scenario(""))
+    instagram.set_scenario("dash", Scenario(""))
     for cached in (False, True, True):
         assert (await scrape(client, quality="best"))[1]["cached"] is cached
 
@@ -528,7 +530,7 @@ async def test_pictures_satisfy_any_quality(
     start_service: StartService, instagram: StandIn
 ) -> None:
     client = await start_service()
-    instagram.define("dash", Scenario("", shape="photo"))
+    instagram.set_scenario("dash", Scenario("", shape="photo"))
     await scrape(client)
     assert (await scrape(client, quality="best"))[1]["cached"]
 
@@ -536,7 +538,7 @@ async def test_pictures_satisfy_any_quality(
 async def test_post_in_vp9_is_fetched_again_for_compatible(
     start_service: StartService, cdn: Cdn
 ) -> None:
-    cdn.gives([VIDEO, SOUND], {"video": "vp9", "sound": "aac"})
+    cdn.set_manifest([VIDEO, SOUND], {"video": "vp9", "sound": "aac"})
     client = await start_service()
     assert (await scrape(client, quality="best"))[1]["media"][0]["codec"] == "vp9"
     _, post = await scrape(client, quality="compatible")
@@ -548,10 +550,10 @@ async def test_stored_post_is_returned_if_a_refetch_fails(
     start_service: StartService, instagram: StandIn, body: dict[str, Any]
 ) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="60")
-    instagram.define("dash", Scenario(""))
+    instagram.set_scenario("dash", Scenario(""))
     await scrape(client)
     for source in ("api", "root", "web", "page", "embed"):
-        instagram.turn_off(source, "servererror")
+        instagram.override_answer(source, "servererror")
     for _ in range(2):
         status, post = await scrape(client, **body)
         assert (status, post["cached"], post["stale"]) == (200, True, True)
@@ -560,7 +562,7 @@ async def test_stored_post_is_returned_if_a_refetch_fails(
 
 
 async def test_size_limit_holds_whatever_is_stored(start_service: StartService, cdn: Cdn) -> None:
-    cdn.gives(
+    cdn.set_manifest(
         [Stream("large", "avc1", 1920), Stream("small", "avc1", 960), SOUND],
         {"large": "large", "small": "h264", "sound": "aac"},
     )
@@ -583,7 +585,9 @@ async def test_size_limit_holds_whatever_is_stored(start_service: StartService, 
 async def test_size_limit_holds_for_old_files_of_a_carousel(
     start_service: StartService, instagram: StandIn
 ) -> None:
-    instagram.define("dash", Scenario("", shape="carousel", answers={"best/2": [PROGRESSIVE]}))
+    instagram.set_scenario(
+        "dash", Scenario("", shape="carousel", answers={"best/2": [PROGRESSIVE]})
+    )
     client = await start_service()
     _, post = await scrape(client)
     sizes = [item["size"] for item in post["media"]]
@@ -597,7 +601,7 @@ async def test_size_limit_holds_for_old_files_of_a_carousel(
 
 @both_modes
 async def test_job_accepts_quality_and_size(start_service: StartService, cdn: Cdn) -> None:
-    cdn.gives([VIDEO, SOUND], {"video": "h264", "sound": "aac"})
+    cdn.set_manifest([VIDEO, SOUND], {"video": "h264", "sound": "aac"})
     client = await start_service()
 
     async def job(**body: Any) -> dict[str, Any]:
@@ -617,7 +621,7 @@ async def test_job_accepts_quality_and_size(start_service: StartService, cdn: Cd
 async def test_clients_with_different_options_share_no_files(
     start_service: StartService, cdn: Cdn, instagram: StandIn
 ) -> None:
-    cdn.gives([VIDEO, SOUND], {"video": "vp9", "sound": "aac"})
+    cdn.set_manifest([VIDEO, SOUND], {"video": "vp9", "sound": "aac"})
     client = await start_service()
     instagram.hold()
     bodies: list[dict[str, Any]] = [

@@ -311,7 +311,7 @@ CASES = [
 async def test_best_available_file_of_each_item_is_stored(
     instagram: StandIn, start_service: StartService, media_root: Path, case: Case
 ) -> None:
-    instagram.define(
+    instagram.set_scenario(
         "case", Scenario("", shape=case.shape, answers=case.answers, change=case.change)
     )
     status, post = await scrape(await start_service(), "case-one")
@@ -331,7 +331,7 @@ async def test_rate_limit_of_the_cdn_stops_the_post(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     answers = {"best/2": [Answer(status=429)]}
-    instagram.define("limit", Scenario("", shape="carousel", answers=answers))
+    instagram.set_scenario("limit", Scenario("", shape="carousel", answers=answers))
     status, post = await scrape(await start_service(), "limit-one")
     assert (status, post["code"]) == (429, "instagram_rate_limited")
     assert stored_files(media_root) == set()
@@ -346,7 +346,7 @@ async def test_rate_limit_for_the_cover_does_not_stop_the_post(
         del media["image_versions2"]["candidates"][0]
         return media
 
-    instagram.define("limit", Scenario("", answers=answers, change=change))
+    instagram.set_scenario("limit", Scenario("", answers=answers, change=change))
     status, post = await scrape(await start_service(), "limit-one")
     assert (status, post["thumbnail"]) == (200, None)
 
@@ -370,7 +370,7 @@ async def test_number_of_requests_for_a_file_is_limited(
 
     # Candidates without a defined answer are pictures.
     answers = {f"best{number}/1": [CUT] for number in range(9)}
-    instagram.define("never", Scenario("", answers=answers, change=change))
+    instagram.set_scenario("never", Scenario("", answers=answers, change=change))
     assert (await scrape(await start_service(), "never-one"))[1]["code"] == "media_incomplete"
     # Five URLs, tried twice, for each different description, and the cover at most twice.
     assert most <= instagram.requests("media", "never-one") <= most + 2
@@ -382,7 +382,7 @@ async def test_broken_connection_counts_as_a_try(
     instagram: StandIn, start_service: StartService
 ) -> None:
     answers = {name: [Answer(wire="reset")] for name in ("best/1", "small/1")}
-    instagram.define("noanswer", Scenario("", shape="photo", answers=answers))
+    instagram.set_scenario("noanswer", Scenario("", shape="photo", answers=answers))
     _, post = await scrape(await start_service(), "noanswer-one")
     assert post["code"] == "instagram_unreachable"
     assert instagram.requests("media", "noanswer-one") == 2 * 2
@@ -407,14 +407,14 @@ async def test_withheld_files_come_from_another_source(
     instagram: StandIn, start_service: StartService
 ) -> None:
     changes = {"api": withheld, "web": withheld}
-    instagram.define("withheld", Scenario("", shape="photo", change_by=changes))
+    instagram.set_scenario("withheld", Scenario("", shape="photo", change_by=changes))
     assert (await scrape(await start_service(), "withheld-one"))[0] == 200
 
 
 async def test_files_withheld_by_every_source_need_a_login(
     instagram: StandIn, start_service: StartService
 ) -> None:
-    instagram.define("withheld", Scenario("", shape="photo", change=withheld))
+    instagram.set_scenario("withheld", Scenario("", shape="photo", change=withheld))
     status, post = await scrape(await start_service(), "withheld-one")
     assert (status, post["code"]) == (403, "login_required")
 
@@ -425,7 +425,7 @@ async def test_url_without_tls_is_tried_once_with_it(
 ) -> None:
     answers = {"best/1": [answer], "small/1": [GONE]}
     scenario = Scenario("", shape="photo", change=plain, answers=answers)
-    instagram.define("plain", scenario)
+    instagram.set_scenario("plain", scenario)
     status, post = await scrape(await start_service(), "plain-one")
     expected = (200, None) if answer.status == 200 else (403, "login_required")
     assert (status, post.get("code")) == expected
@@ -436,7 +436,7 @@ async def test_url_without_tls_is_replaced_from_another_source(
 ) -> None:
     changes = {"api": plain_and_gone}
     scenario = Scenario("", shape="photo", change_by=changes, answers={"gone/1": [GONE]})
-    instagram.define("plain", scenario)
+    instagram.set_scenario("plain", scenario)
     assert (await scrape(await start_service(), "plain-one"))[0] == 200
     assert instagram.requests("media", "plain-one") == 2
 
@@ -458,7 +458,7 @@ async def test_file_that_fails_comes_from_another_source(
 
     answers = {"best/2": [GONE], "other/2": [VIDEO]}
     scenario = Scenario("", shape="carousel", change_by={"web": other}, answers=answers)
-    instagram.define("other", scenario)
+    instagram.set_scenario("other", scenario)
     status, post = await scrape(await start_service(), "other-one")
     assert (status, post["missing"]) == (200, [])
     assert instagram.requests("graphql", "other-one") == 2
@@ -478,7 +478,7 @@ async def test_smaller_picture_from_another_source_replaces_failed_ones(
 
     answers = {**SIZES, **{f"gone{number}/1": [GONE] for number in range(6)}}
     changes = {"api": six_gone, "web": small, "page": six_gone}
-    instagram.define("other", Scenario("", shape="photo", change_by=changes, answers=answers))
+    instagram.set_scenario("other", Scenario("", shape="photo", change_by=changes, answers=answers))
     status, post = await scrape(await start_service(), "other-one")
     assert (status, post["media"][0]["width"]) == (200, 640)
 
@@ -510,7 +510,7 @@ async def test_largest_picture_of_all_sources_is_stored(
     changes = {"api": small, "web": small, "page": small, source: large}
     page = "" if source == "page" else "login"
     scenario = Scenario("", shape="photo", page=page, change_by=changes, answers=SIZES)
-    instagram.define("small", scenario)
+    instagram.set_scenario("small", scenario)
     client = await start_service()
     # The page is tried first. If it has no larger pictures, the web app's query is tried next time.
     for number in range(2):
@@ -528,7 +528,7 @@ async def test_search_for_larger_pictures_costs_few_requests(
     if larger_from:
         changes[larger_from] = large
     scenario = Scenario("", shape="photo", change_by=changes, answers=SIZES)
-    instagram.define("many", scenario)
+    instagram.set_scenario("many", scenario)
     client = await start_service()
     posts = [await scrape(client, f"many-{number:02}") for number in range(20)]
     assert {status for status, _ in posts} == {200}
@@ -545,7 +545,9 @@ async def test_smaller_picture_is_stored_if_the_largest_is_gone(
 ) -> None:
     changes = {"api": large, "page": small}
     answers = {**SIZES, "large/1": [GONE]}
-    instagram.define("fallen", Scenario("", shape="photo", change_by=changes, answers=answers))
+    instagram.set_scenario(
+        "fallen", Scenario("", shape="photo", change_by=changes, answers=answers)
+    )
     status, _ = await scrape(await start_service(), "fallen-one")
     assert status == 200
 
@@ -556,7 +558,7 @@ async def test_smaller_picture_is_stored_if_the_largest_is_gone(
 async def test_files_complete_at_the_deadline_are_stored(
     instagram: StandIn, start_service: StartService
 ) -> None:
-    instagram.define("stuck", Scenario("", shape="carousel", media="slidedrip"))
+    instagram.set_scenario("stuck", Scenario("", shape="carousel", media="slidedrip"))
     status, post = await scrape(await start_service(SCRAPE_TIMEOUT_SECONDS="2"), "stuck-one")
     assert (status, post["missing"], len(post["media"])) == (200, [2], 2)
 
@@ -565,7 +567,7 @@ async def test_very_slow_slide_does_not_stop_the_others(
     instagram: StandIn, start_service: StartService
 ) -> None:
     answers = {"best/1": [GONE], "small/1": [GONE], "best/2": [DRIP], "small/2": [DRIP]}
-    instagram.define("dripping", Scenario("", shape="ten", answers=answers))
+    instagram.set_scenario("dripping", Scenario("", shape="ten", answers=answers))
     status, post = await scrape(await start_service(SCRAPE_TIMEOUT_SECONDS="3"), "dripping-one")
     assert (status, post["missing"]) == (200, [1, 2])
 
@@ -573,7 +575,7 @@ async def test_very_slow_slide_does_not_stop_the_others(
 async def test_expired_urls_are_renewed_once_for_all_files(
     instagram: StandIn, start_service: StartService
 ) -> None:
-    instagram.define("expired", Scenario("", shape="ten", media="worn"))
+    instagram.set_scenario("expired", Scenario("", shape="ten", media="worn"))
     status, post = await scrape(await start_service(), "expired-one")
     assert (status, post["missing"]) == (200, [])
     described = [instagram.requests(kind, "expired-one") for kind in ("graphql", "web_query")]
@@ -585,7 +587,9 @@ async def test_stalled_file_is_replaced_by_its_next_candidate(
 ) -> None:
     monkeypatch.setattr("scrapper.instagram.client.STALLED_SECONDS", 0.3)
     answers = {"best/2": [Answer(wire="stall")], "second/2": [VIDEO]}
-    instagram.define("stall", Scenario("", shape="carousel", change=second_video, answers=answers))
+    instagram.set_scenario(
+        "stall", Scenario("", shape="carousel", change=second_video, answers=answers)
+    )
     status, post = await scrape(await start_service(), "stall-one")
     assert (status, post["missing"]) == (200, [])
 
@@ -596,7 +600,7 @@ async def test_slow_files_are_abandoned_while_others_wait(
     monkeypatch.setattr("scrapper.instagram.files.fetch._SPEED_AFTER_SECONDS", 0.2)
     names = [f"{name}/{number}" for name in ("best", "small") for number in range(1, 5)]
     answers = {name: [DRIP] for name in names}
-    instagram.define("slowly", Scenario("", shape="ten", answers=answers))
+    instagram.set_scenario("slowly", Scenario("", shape="ten", answers=answers))
     status, post = await scrape(await start_service(SCRAPE_TIMEOUT_SECONDS="3"), "slowly-one")
     assert (status, post["missing"]) == (200, [1, 2, 3, 4])
 
@@ -624,7 +628,7 @@ async def test_slow_file_is_replaced_by_its_next_candidate(
     files: int,
 ) -> None:
     monkeypatch.setattr("scrapper.instagram.files.fetch._SPEED_AFTER_SECONDS", 0.2)
-    instagram.define("slowly", scenario)
+    instagram.set_scenario("slowly", scenario)
     status, post = await scrape(await start_service(SCRAPE_TIMEOUT_SECONDS="5"), "slowly-one")
     assert (status, len(post.get("media", ()))) == (200, files)
 
@@ -642,7 +646,7 @@ async def test_files_come_only_from_the_cdn(
         return media
 
     answers = {"lead/1": [Answer(wire="to " + POST.format("other-page"))], "small/1": [JPEG]}
-    instagram.define("cdn", Scenario("", shape="photo", change=change, answers=answers))
+    instagram.set_scenario("cdn", Scenario("", shape="photo", change=change, answers=answers))
     assert (await scrape(await start_service(), "cdn-one"))[0] == 200
     assert instagram.requests("media", "cdn-one") == 2
     assert instagram.requests(shortcode="other-page") == 0
@@ -659,10 +663,10 @@ async def test_refresh_keeps_old_files_that_it_cannot_replace(
 ) -> None:
     monkeypatch.setattr("scrapper.library.index._TRUSTED_SECONDS", 0)
     client = await start_service()
-    instagram.define("old", Scenario("", shape="carousel"))
+    instagram.set_scenario("old", Scenario("", shape="carousel"))
     _, first = await scrape(client, "old-one")
     lost = {"best/2": [GONE], "small/2": [GONE], "best/1": [Answer("picture.webp")]}
-    instagram.define("old", Scenario("", shape="carousel", answers=lost))
+    instagram.set_scenario("old", Scenario("", shape="carousel", answers=lost))
     status, post = await scrape(client, "old-one", refresh=True)
     assert (status, post["missing"]) == (200, [])
     assert suffixes_of(post) == [".webp", ".mp4", ".jpg"]
@@ -671,7 +675,7 @@ async def test_refresh_keeps_old_files_that_it_cannot_replace(
     assert post["thumbnail"]
     assert len(stored_files(media_root)) == 5
     # An hour later the missing file is requested again, and arrives.
-    instagram.define("old", Scenario("", shape="carousel"))
+    instagram.set_scenario("old", Scenario("", shape="carousel"))
     manifest = media_root / "old-one/post.json"
     assert json.loads(manifest.read_text())["outdated"] == [2]
     assert (await scrape(client, "old-one"))[1]["cached"]
@@ -721,7 +725,7 @@ class Fetcher:
         self._number += 1
         folder = self._folder / str(self._number)
         folder.mkdir()
-        self._instagram.define("random", scenario)
+        self._instagram.set_scenario("random", scenario)
         code = f"random-{self._number}"
         deadline = time.monotonic() + 600
         fetch = Fetch(code, POST.format(code), deadline)

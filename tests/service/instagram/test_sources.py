@@ -268,7 +268,9 @@ async def test_post_is_found_with_each_form_of_tokens(
 async def test_embed_page_has_posts_that_the_page_refuses(
     instagram: StandIn, start_service: StartService, shape: str
 ) -> None:
-    instagram.define("framed", Scenario("", api="wait", page="login", shape=shape, embed="post"))
+    instagram.set_scenario(
+        "framed", Scenario("", api="wait", page="login", shape=shape, embed="post")
+    )
     status, post = await scrape(await start_service(), "framed-x")
     assert (status, post.get("missing"), post.get("owner")) == (200, [], "someone")
     assert contents_of(post) == instagram.bytes_of("framed-x")
@@ -281,7 +283,7 @@ async def test_embed_page_without_the_file_does_not_decide_the_error(
     instagram: StandIn, start_service: StartService, shape: str, embed: str
 ) -> None:
     scenario = Scenario("", api="forbidden", page="login", shape=shape, embed=embed)
-    instagram.define("framed", scenario)
+    instagram.set_scenario("framed", scenario)
     status, body = await scrape(await start_service(), "framed-x")
     assert (status, body["code"]) == (403, "login_required")
 
@@ -297,7 +299,7 @@ async def test_shortcode_of_a_slide_gives_its_post(
     answers: dict[str, Any] = {
         name: "post" if name == by else "login" for name in ("api", "page", "embed")
     }
-    instagram.define("slide", Scenario("", shape="carousel", change=change, **answers))
+    instagram.set_scenario("slide", Scenario("", shape="carousel", change=change, **answers))
     client = await start_service(**session_file(tmp_path, "alive"))
     for cached in (False, True):
         status, post = await scrape(client, "slide-two")
@@ -345,7 +347,7 @@ async def test_batch_succeeds_while_one_source_fails(
 ) -> None:
     monkeypatch.setattr("scrapper.instagram.order._SCOUT_SECONDS", 600)
     monkeypatch.setattr("scrapper.instagram.order._SCOUT_SHARE", 1)
-    instagram.turn_off(source, answer)
+    instagram.override_answer(source, answer)
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="600", SCRAPE_TIMEOUT_SECONDS="600")
     shortcodes = [f"photo-batch{number}" for number in range(20)]
     results = await asyncio.gather(*(scrape(client, shortcode) for shortcode in shortcodes))
@@ -360,7 +362,7 @@ async def test_batch_costs_few_requests_while_the_api_refuses(
     monkeypatch.setattr("scrapper.instagram.order._SCOUT_SECONDS", 600)
     monkeypatch.setattr("scrapper.instagram.order._SCOUT_SHARE", 1)
     for source in ("api", "root", "web"):
-        instagram.turn_off(source, "wait")
+        instagram.override_answer(source, "wait")
     client = await start_service(SCRAPE_TIMEOUT_SECONDS="600")
     shortcodes = [f"photo-batch{number}" for number in range(50)]
     results = await asyncio.gather(*(scrape(client, shortcode) for shortcode in shortcodes))
@@ -692,7 +694,7 @@ def test_one_broken_value_loses_no_file_with_a_url(
     scenario = Scenario("broken", shape=shape, change=change)
     if by_page:
         scenario = replace(scenario, api="forbidden", web="forbidden", page="post")
-    fetcher.instagram.define("broken", scenario)
+    fetcher.instagram.set_scenario("broken", scenario)
     try:
         post = fetcher.fetch("broken")
     except ScrapeError:

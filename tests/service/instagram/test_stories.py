@@ -32,7 +32,7 @@ async def scrape(client: Client, url: str) -> tuple[int, dict[str, Any]]:
 async def test_story_takes_one_request_with_the_session(
     instagram: StandIn, start_service: StartService, tmp_path: Path, url: str
 ) -> None:
-    instagram.define("story", Scenario("", shape="reel", change=of_story))
+    instagram.set_scenario("story", Scenario("", shape="reel", change=of_story))
     client = await start_service(**session_file(tmp_path, "alive"))
     status, post = await scrape(client, url)
     assert (status, post["shortcode"], post["original_url"]) == (200, "story-one", url)
@@ -66,7 +66,7 @@ async def test_story_without_a_session_sends_no_request(
 async def test_expired_story_is_not_found(
     instagram: StandIn, start_service: StartService, tmp_path: Path, info: str
 ) -> None:
-    instagram.define("story", Scenario("", info=info))
+    instagram.set_scenario("story", Scenario("", info=info))
     client = await start_service(**session_file(tmp_path, "alive"))
     assert (await scrape(client, LINKS[0]))[1]["code"] == "post_not_found"
     assert instagram.requests("account") == 1
@@ -75,7 +75,7 @@ async def test_expired_story_is_not_found(
 async def test_challenged_account_fetches_no_stories(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
-    instagram.define("story", Scenario("", info="to_terms"))
+    instagram.set_scenario("story", Scenario("", info="to_terms"))
     client = await start_service(**session_file(tmp_path, "alive"))
     codes = [(await scrape(client, LINKS[0]))[1]["code"] for _ in range(3)]
     assert codes == ["challenge_required", "login_required", "login_required"]

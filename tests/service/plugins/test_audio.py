@@ -215,7 +215,9 @@ async def test_one_request_downloads_pictures_and_their_song(
     start_service: StartService, instagram: StandIn, tmp_path: Path, shape: str
 ) -> None:
     answers = {"song/1": [Answer("sound.m4a", "audio/mp4")]}
-    instagram.define("song", Scenario("", shape=shape, change=with_song(SONG), answers=answers))
+    instagram.set_scenario(
+        "song", Scenario("", shape=shape, change=with_song(SONG), answers=answers)
+    )
     client = await start_service(**PLUGIN)
     url = "https://www.instagram.com/p/song-1/"
     response = await client.get("/download", params={"url": url, "audio": "1"})
@@ -248,7 +250,7 @@ async def test_a_failed_song_affects_nothing_else(
 ) -> None:
     answers = {"song/1": [answer]}
     scenario = Scenario("", shape="photo", change=with_song(SONG), answers=answers)
-    instagram.define("song", scenario)
+    instagram.set_scenario("song", scenario)
     client = await start_service(**PLUGIN)
     await scrape(client, "song-1")
     assert (await client.get("/download/song-1?audio=1")).status == status
@@ -263,7 +265,7 @@ async def test_a_failed_song_affects_nothing_else(
 async def test_songs_are_downloaded_only_from_the_cdn(
     start_service: StartService, instagram: StandIn, url: str
 ) -> None:
-    instagram.define("song", Scenario("", shape="photo", change=with_song(url)))
+    instagram.set_scenario("song", Scenario("", shape="photo", change=with_song(url)))
     client = await start_service(**PLUGIN)
     await scrape(client, "song-1")
     assert (await client.get("/download/song-1?audio=1")).status in (404, 502)
@@ -276,7 +278,7 @@ async def test_songs_are_downloaded_only_from_the_cdn(
 )
 async def test_a_failed_song_is_retried(instagram: StandIn, tmp_path: Path, first: Answer) -> None:
     answers = {"song/1": [first, Answer("sound.m4a", "audio/mp4")]}
-    instagram.define("song", Scenario("", shape="photo", answers=answers))
+    instagram.set_scenario("song", Scenario("", shape="photo", answers=answers))
     fetch = partial(fetch_song, SONG, tmp_path, "song", seconds=20, max_bytes=10**6, keep_free=0)
     song = await asyncio.to_thread(fetch)
     assert song.path.read_bytes() == content_of("sound.m4a")
@@ -287,7 +289,7 @@ async def test_a_slow_song_does_not_delay_videos(
 ) -> None:
     answers = {"song/1": [Answer("sound.m4a", wire="drip")]}
     scenario = Scenario("", shape="photo", change=with_song(SONG), answers=answers)
-    instagram.define("song", scenario)
+    instagram.set_scenario("song", scenario)
     client = await start_service(**PLUGIN, SCRAPE_TIMEOUT_SECONDS="5", PLUGIN_TIMEOUT_SECONDS="60")
     await scrape(client, "song-1")
     waiting = asyncio.create_task(client.get("/download/song-1?audio=1"))
@@ -333,7 +335,7 @@ async def test_a_large_picture_gets_a_small_one(
     instagram: StandIn, start_service: StartService, tmp_path: Path, when: str
 ) -> None:
     answers = {"best/1": [Answer("large.jpg")]}
-    instagram.define("large", Scenario("", shape="photo", change=large, answers=answers))
+    instagram.set_scenario("large", Scenario("", shape="photo", change=large, answers=answers))
     if when == "before":
         client = await start_service()
         await scrape(client, "large-one")
@@ -356,7 +358,7 @@ async def test_a_video_without_a_cover_gets_a_small_picture(
         media["image_versions2"]["candidates"] = []
         return media
 
-    instagram.define("bare", Scenario("", change=without_cover))
+    instagram.set_scenario("bare", Scenario("", change=without_cover))
     client = await start_service(**PLUGIN)
     await scrape(client, "bare-one")
     await post_with_sound(client, "bare-one")
