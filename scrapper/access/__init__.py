@@ -1,1 +1,1 @@
-"""Who may use the service: API keys, browser sessions, and sign-in by a proxy."""
+"""Decides who may use the service, by API key, browser session, or sign-in by a proxy."""

@@ -1,4 +1,4 @@
-"""The list of sessions that were ended before they expired."""
+"""Keeps the list of sessions that were ended before they expired."""
 
 import threading
 from bisect import insort

@@ -1,4 +1,4 @@
-"""The API keys, each with its name and its rate limit."""
+"""Reads the API keys, each with its name and rate limit."""
 
 import re
 import threading
@@ -77,7 +77,7 @@ class ApiKeys:
         return self._secrets
 
     def names(self) -> Mapping[str, str]:
-        """Return the names of the keys by their digests."""
+        """Return the name of each key, by the key's digest."""
         return self._names
 
     def called(self, name: str) -> Iterator[Key]:

@@ -1,4 +1,4 @@
-"""Sign-in by a proxy, which sends the user's name in a header instead of a key."""
+"""Signs users in by name, which a trusted proxy sends in a header instead of a key."""
 
 import re
 import struct
@@ -27,9 +27,9 @@ _IS_GATEWAY = 0x2
 class ProxySignIn:
     """Reads the signed-in user from ``AUTH_PROXY_HEADER``, which only ``AUTH_PROXIES`` may send.
 
-    The header is ignored unless one of these proxies opened the connection itself; here
-    ``X-Forwarded-For`` does not matter. It is also ignored in requests by other sites' pages. Other
-    ignored headers are logged once for each cause.
+    The header is ignored unless one of these proxies opened the connection itself, regardless of
+    ``X-Forwarded-For``. Each cause of an ignored header is logged once, except for requests by
+    other sites' pages, in which the header is always ignored.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -38,7 +38,7 @@ class ProxySignIn:
         self._logged: set[str] = set()
 
     def name_of(self, request: web.Request) -> str | None:
-        """Return ``proxy:NAME`` (no key's name) if a proxy signed the user in, or else None."""
+        """Return ``proxy:NAME``, never a key's name, if a proxy signed the user in, or None."""
         given = request.headers.getall(self._header, ()) if self._header else ()
         if not given or is_foreign(request, by_referer=True):
             return None
@@ -57,7 +57,7 @@ class ProxySignIn:
         return None
 
     def client_of(self, request: web.Request) -> str | None:
-        """Return the client, for limits per client: a user that a proxy signed in, or an address.
+        """Return the client for limits per client: a user that a proxy signed in, or an address.
 
         Users behind a proxy may all have the proxy's address.
         """

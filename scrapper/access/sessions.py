@@ -1,4 +1,4 @@
-"""Cookies that stand for an API key, for requests in which a page cannot send a header."""
+"""Issues and checks cookies that replace an API key where a page cannot send a header."""
 
 import asyncio
 import hashlib
@@ -21,7 +21,7 @@ COOKIE = "session"
 """The cookie's name."""
 
 MAX_AGE_SECONDS = 30 * 24 * 60 * 60
-"""The longest that a session lasts."""
+"""The lifetime of a session in seconds."""
 
 _COOKIE = re.compile(r"([A-Za-z0-9._-]{1,64})~([0-9]{1,12})~([0-9a-f]{16})~([0-9a-f]{64})")
 _FOUND = web.RequestKey[Key | None]("session")
@@ -30,11 +30,11 @@ _FOUND = web.RequestKey[Key | None]("session")
 class Sessions:
     """The sessions of *keys*, except for those in *ended*.
 
-    A cookie's value contains the name of a key and an expiry, and is signed with that key. So a
-    session survives restarts, is valid for all replicas, and ends when its key is removed or
-    changed. Replicas share the media folder, which has the list of *ended* sessions. If *shared* is
-    true, the list is reloaded whenever another replica changed it. A request with a session is
-    treated as if it carried the key, with the key's name and limit.
+    A cookie's value contains the name of a key and an expiry, and is signed with that key. The
+    session therefore survives restarts, is valid for all replicas, and ends when its key is removed
+    or changed. Replicas share the media folder, which contains the list of *ended* sessions. If
+    *shared* is true, the list is reloaded whenever another replica has changed it. A request with a
+    session is treated as if it carried the key, with the key's name and limit.
     """
 
     def __init__(

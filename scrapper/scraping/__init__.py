@@ -1,1 +1,1 @@
-"""Scrapes posts: from the library if possible, else with one download at a time for each post."""
+"""Takes posts from the library if possible, or else downloads them, with single flight per post."""

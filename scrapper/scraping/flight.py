@@ -1,4 +1,4 @@
-"""A download in progress, shared by all who request its post."""
+"""Shares a download in progress among all requests for its post."""
 
 import asyncio
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _GRACE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Scraped:
-    """A post; ``cached`` if it came from disk without a request to Instagram."""
+    """A post; ``cached`` is true if it came from disk without a request to Instagram."""
 
     stored: StoredPost
     cached: bool
@@ -28,7 +28,7 @@ class Flight:
         self.fetch = fetch
         self._task = task
         # Waiting clients get the error. If all of them are gone, asyncio must not complain that the
-        # error was never retrieved: it has been logged already.
+        # error was never retrieved, because it has already been logged.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def join(self) -> Scraped:

@@ -1,4 +1,4 @@
-"""The contract between processes that share a library, and its single-process implementation."""
+"""Defines how processes that share a library coordinate, and implements it for one process."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,9 +9,9 @@ __all__ = ["Peers", "TurnQueue"]
 class TurnQueue:
     """The queue of processes that want one post: one has the turn and downloads it, others wait.
 
-    The turn ends with the ``with`` block of :meth:`Peers.line`. The waiting processes then learn
-    whether the process set ``stored``, because it stored the post, or which
-    :class:`~scrapper.errors.ScrapeError` left its block.
+    The turn ends with the ``with`` block of :meth:`Peers.queue_for`. The waiting processes then
+    learn whether the holder set ``stored`` because it stored the post, or which
+    :class:`~scrapper.errors.ScrapeError` its block raised.
     """
 
     stored = False
@@ -36,14 +36,14 @@ class TurnQueue:
 
 
 class Peers:
-    """What the processes coordinate: turns, exclusive tasks, and cool-downs."""
+    """The coordination of turns, exclusive tasks, and cool-downs between processes."""
 
     shared = False
     """Whether there may be other processes."""
 
     @asynccontextmanager
     async def queue_for(self, shortcode: str) -> AsyncIterator[TurnQueue]:  # noqa: ARG002
-        """Queue for a post's turn for the duration of the block."""
+        """Queue for a turn to download a post, for the duration of the block."""
         yield TurnQueue()
 
     @asynccontextmanager
@@ -55,7 +55,7 @@ class Peers:
         yield True
 
     async def cooldown_left(self) -> float:
-        """Return the seconds left of a cool-down that any process began; 0 if there is none."""
+        """Return the remaining seconds of a cool-down that any process began, or 0 without one."""
         return 0.0
 
     async def cool_down(self, seconds: float) -> None:

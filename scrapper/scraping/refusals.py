@@ -1,4 +1,4 @@
-"""Tracks how long Instagram has been refusing, across restarts and for all processes."""
+"""Tracks how long Instagram has been refusing requests, across restarts and for all processes."""
 
 import asyncio
 import threading
@@ -18,7 +18,7 @@ _HOUR = 60 * 60
 
 
 class _Refused(NamedTuple):
-    """The Unix times of the first limit, and of the end of the latest."""
+    """The Unix times at which the first limit began and the latest one ends."""
 
     since: float
     until: float

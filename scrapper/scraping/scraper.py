@@ -47,7 +47,7 @@ log = structlog.get_logger(__name__)
 Result = TypeVar("Result")
 
 QueryGate = Callable[[], AbstractContextManager[None]]
-"""Makes the ``with`` blocks in which Instagram may be queried."""
+"""Returns a context manager. Instagram may be queried only within its ``with`` block."""
 
 
 class Source(Protocol):
@@ -72,10 +72,10 @@ class Scraper:
 
     At most *queries* posts query Instagram at a time, while *downloads* others may download their
     files. *queue_limit* posts beyond *queries* may download or wait. Further posts are refused. A
-    scrape may take *timeout* seconds, including its wait. A limit of Instagram's begins a cool-down
-    as long as Instagram demands, or else of *cooldown* seconds. The *peers* share turns and
-    cool-downs, but each process has its own threads and queue. The *refusals* record limits and
-    answers.
+    scrape may take *timeout* seconds, including its wait. A limit set by Instagram begins a
+    cool-down, which lasts as long as Instagram demands, or else *cooldown* seconds. The *peers*
+    share turns and cool-downs, but each process has its own threads and queue. The *refusals*
+    record limits and answers.
     """
 
     def __init__(
@@ -161,7 +161,8 @@ class Scraper:
     async def has(self, shortcode: str, preference: Preference = _ANY) -> bool:
         """Return whether :meth:`scrape` would return the post from disk.
 
-        It would if the post is fresh and satisfies the *preference*, or must not be requested now.
+        It would if the stored post is fresh and satisfies the *preference*, or if Instagram must
+        not be queried for the post now.
         """
         return await self._stored(shortcode, preference) is not None
 
@@ -182,9 +183,9 @@ class Scraper:
         """Return the post that fits the *preference* from the library, or download and store it.
 
         A stored post that is stale, or does not satisfy the *preference*, is returned all the same
-        if it cannot be downloaded again. It is then not requested from Instagram for the error's
-        ``retry_after``, or else for the cool-down. There is one exception: a stored post that is
-        too large, and has no smaller files, is an error.
+        if it cannot be downloaded again. It is then not requested from Instagram until the error's
+        ``retry_after``, or else the cool-down, has passed. There is one exception: if the post is
+        too large, and so are the stored files, :class:`~scrapper.errors.MediaTooLarge` is raised.
 
         With *refresh*, the post is downloaded even if the stored one is fresh, and any error is
         raised. With *keep*, sweeps no longer remove the post. *url* is the URL that the client
@@ -237,7 +238,7 @@ class Scraper:
                 return scraped
 
     def _postpone_refresh(self, error: Exception, shortcode: str) -> None:
-        """Make no new attempt until the *error* may have passed; the stale post is returned."""
+        """Postpone the next attempt until the *error* may have passed, and log the stale post."""
         is_expected = isinstance(error, ScrapeError | OSError)
         log.warning(
             "stale post returned",
@@ -287,7 +288,7 @@ class Scraper:
         return shortcode
 
     async def abort(self) -> None:
-        """End all flights: other processes get the turns, and running threads can store nothing."""
+        """End all flights. Other processes get the turns, and running threads can store nothing."""
         for flight in list(self._flights.values()):
             await flight.abort()
 
@@ -313,7 +314,7 @@ class Scraper:
         self._refuse_while_cooling()
         now = time.monotonic()
         if self.saturated:
-            # The oldest flight is over by then.
+            # By then, the oldest flight has ended.
             first = min(flight.fetch.deadline for flight in self._flights.values())
             raise ServerFull(retry_after=max(1, math.ceil(first - now)))
         fetch = Fetch(shortcode, url, now + self._timeout, preference=preference)
@@ -335,7 +336,7 @@ class Scraper:
     async def _download_in_turn(self, line: TurnQueue, fetch: Fetch, refresh: bool) -> Scraped:
         shortcode = fetch.shortcode
         while True:
-            # A flight that waits for another process needs no thread.
+            # A flight that waits for another process holds no thread.
             async with self._thread(fetch.deadline):
                 fence = await line.take_turn()
                 if fence is not None:
@@ -385,7 +386,7 @@ class Scraper:
         return stored
 
     async def _run_in_thread(self, work: Callable[[QueryGate], Result], deadline: float) -> Result:
-        """Run *work* in a thread and return its result; *work* gets an :data:`QueryGate`."""
+        """Run *work* in a thread and return its result; *work* gets a :data:`QueryGate`."""
         # The context carries the request ID to the thread's log lines.
         context, loop = contextvars.copy_context(), asyncio.get_running_loop()
         with self._slots.queue(deadline) as slot:
@@ -395,7 +396,12 @@ class Scraper:
 
     @contextmanager
     def _querying(self, slot: Slot, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-        """Hold the *slot* for the duration of the block, unless a cool-down began; for threads."""
+        """Hold the *slot* for the duration of the block; for threads.
+
+        Raises:
+            CoolingDown: a cool-down has begun.
+            DeadlineExceeded: the slot was not free in time, or the post ended.
+        """
         with slot.held():
             if self._peers.shared:
                 asyncio.run_coroutine_threadsafe(self._adopt_cooldown(), loop).result()
@@ -422,7 +428,7 @@ class Scraper:
 
     @asynccontextmanager
     async def _recording_limits(self) -> AsyncIterator[None]:
-        """Begin a cool-down if the block raises a limit, and record limits and answers."""
+        """Begin a cool-down if the block raises RateLimited, and record limits and answers."""
         try:
             yield
         except CoolingDown:

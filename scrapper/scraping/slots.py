@@ -1,7 +1,7 @@
 """Limits how many posts query Instagram at a time.
 
-The threads pass the slots on among themselves: each prepares its query, then waits for its slot.
-The event loop is not involved, because other threads may hold it up.
+The threads hand the slots to each other directly: each prepares its query, then waits for its slot.
+The event loop is not involved, because other threads may delay it.
 """
 
 import threading
@@ -15,7 +15,7 @@ __all__ = ["Slot", "Slots"]
 
 
 class Slots:
-    """Slots for *number* posts at a time, in the order in which the posts queued."""
+    """Slots for *number* posts at a time, granted in the order in which the posts queued."""
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -25,7 +25,7 @@ class Slots:
 
     @property
     def waiting(self) -> int:
-        """How many posts wait for a slot."""
+        """The number of posts that wait for a slot."""
         return max(0, len(self._queue) - self._number)
 
     @contextmanager
@@ -77,7 +77,7 @@ class Slot:
     def held(self) -> Iterator[None]:
         """Wait for the slot and hold it for the duration of the block; a second block queues again.
 
-        Call this in the post's thread. After a limit, the slot is not released before :meth:`end`,
+        Call this in the post's thread. After a limit, only :meth:`end` releases the slot,
         so that the cool-down begins before the next query. A thread that still runs after
         :meth:`end` releases its slot at once.
 

@@ -1,1 +1,1 @@
-"""Listeners, connections, the order of middlewares, and response headers."""
+"""Accepts connections, arranges the middlewares, and sets response headers."""

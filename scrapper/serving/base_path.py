@@ -1,4 +1,4 @@
-"""The path under which a reverse proxy serves the service."""
+"""Finds the path prefix under which a reverse proxy serves the service."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@-]{1,100}){1,10}")
 class BasePath:
     """``BASE_PATH``, or the prefix that a trusted proxy sends in ``X-Forwarded-Prefix``.
 
-    With ``BASE_PATH``, a proxy may strip the prefix from the path of a request or leave it there.
+    With ``BASE_PATH``, a proxy may strip the prefix from a request's path or leave it in place.
     """
 
     def __init__(self, settings: Settings) -> None:

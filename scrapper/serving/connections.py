@@ -1,4 +1,4 @@
-"""Protection from too many connections, slow clients, and malformed HTTP."""
+"""Protects the service from too many connections, slow clients, and malformed HTTP."""
 
 import asyncio
 import resource
@@ -33,10 +33,10 @@ async def running_app(
 ) -> AsyncIterator[Callable[[], asyncio.Protocol]]:
     """Run *app* while the block runs, and yield the factory for its connections' protocols.
 
-    There are at most *most* connections; any further one gets 503 and is closed. If the head of a
+    At most *most* connections are open; any further one gets 503 and is closed. If the head of a
     request is not complete after *head_timeout* seconds, its connection gets 408 and is closed.
     Malformed HTTP gets 400. These responses are JSON, like every other error. At shutdown,
-    unfinished requests have *grace* seconds.
+    unfinished requests have *grace* seconds to finish.
     """
     runner = web.AppRunner(app, shutdown_timeout=grace)
     try:
@@ -50,7 +50,7 @@ async def running_app(
 def _connections(
     server: web.Server, metrics: Metrics, *, most: int, head_timeout: float
 ) -> Callable[[], asyncio.Protocol]:
-    # The server's own list is updated too late, because asyncio first accepts a whole burst.
+    # The server's own list is updated too late, because asyncio accepts a whole burst first.
     open_: set[_Connection] = set()
 
     def connect() -> asyncio.Protocol:
@@ -67,7 +67,7 @@ def _connections(
 
 
 def raise_open_files(connections: int) -> int:
-    """Raise this process's limit of open files, to allow this number of *connections*.
+    """Raise this process's limit on open files to allow this number of *connections*.
 
     Return how many connections are possible. If the hard limit allows fewer, log a warning.
     """
@@ -162,7 +162,7 @@ class _Connection(web.RequestHandler):
 
 
 class _Refusal(asyncio.Protocol):
-    """Sends 503, and closes the connection when the client does, or after a second."""
+    """Sends 503, then closes the connection when the client does, or after a second."""
 
     def connection_made(self, transport: Any) -> None:
         transport.write(_respond(503, "server_full", "Too many connections: try again later"))

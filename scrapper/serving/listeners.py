@@ -1,4 +1,4 @@
-"""What the service listens on: an address, with or without TLS, and a Unix socket."""
+"""Listens on an address, with or without TLS, and on a Unix socket if one is configured."""
 
 import asyncio
 import errno
@@ -128,7 +128,7 @@ def unix_listener(path: Path, mode: int) -> Iterator[socket.socket]:
     A socket that a killed process left behind is replaced.
 
     Raises:
-        SettingsError: another process listens there, or there is another kind of file.
+        SettingsError: another process listens there, or *path* is another kind of file.
     """
     with socket.socket(socket.AF_UNIX) as listener:
         try:
@@ -145,7 +145,7 @@ def unix_listener(path: Path, mode: int) -> Iterator[socket.socket]:
         try:
             yield listener
         finally:
-            # A process that was started in the meantime may have replaced the socket with its own.
+            # A process started in the meantime may have replaced the socket with its own.
             if identity(path) == ours:
                 path.unlink(missing_ok=True)
 
@@ -154,7 +154,7 @@ def _remove_stale(path: Path) -> None:
     """Remove the socket at *path* if no process listens on it any more.
 
     Raises:
-        OSError: a process listens on it, or there is another kind of file.
+        OSError: a process listens on it, or *path* is another kind of file.
     """
     try:
         status = path.lstat()
@@ -173,7 +173,7 @@ def _remove_stale(path: Path) -> None:
 
 
 def tcp_listener(host: str, port: int, setting: str = "PORT") -> socket.socket:
-    """Return a socket that listens on *port*, whose *setting* is named in errors.
+    """Return a socket that listens on *host* and *port*; errors name *setting* for the port.
 
     Raises:
         SettingsError: the address cannot be used.

@@ -1,4 +1,4 @@
-"""The request path: the middlewares that a request passes through on its way to a handler."""
+"""Assembles the request path, the middlewares through which a request reaches its handler."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -70,9 +70,9 @@ def check_path(settings: Settings, *, keyed: bool) -> None:
     """Check that the request path of *settings* is safe.
 
     Raises:
-        SettingsError: the path has an entry twice. Unless ``MIDDLEWARES_UNCHECKED`` is set, also:
-            the service is *keyed* and ``api_key`` is missing, or ``errors`` comes after a
-            middleware that raises exceptions to refuse requests.
+        SettingsError: the path has an entry twice. Unless ``MIDDLEWARES_UNCHECKED`` is set, this is
+            also raised if the service is *keyed* but ``api_key`` is missing, or if ``errors`` comes
+            after a middleware that raises exceptions to refuse requests.
     """
     names = path_names(settings)
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -95,7 +95,7 @@ def check_path(settings: Settings, *, keyed: bool) -> None:
 
 
 def path_warnings(settings: Settings, *, keyed: bool) -> Iterator[str]:
-    """Yield warnings for the operator about the request path of *settings*, a sentence each."""
+    """Yield warnings for the operator about the request path of *settings*, one sentence each."""
     names = path_names(settings)
     for name, risk in _RISKS_WITHOUT.items():
         if name not in names:
@@ -164,7 +164,7 @@ def _arguments(factory: Factory, *offered: Any) -> tuple[Any, ...]:
     """Return *offered*, or an empty tuple if *factory* takes no arguments."""
     try:
         signature = inspect.signature(factory)
-    # Some built-in functions have no signature to read.
+    # Some built-in functions have no readable signature.
     except ValueError:
         return ()
     try:
@@ -262,7 +262,7 @@ class OwnMiddlewares:
     async def _own_limit(self, request: web.Request) -> tuple[str, int] | None:
         """Return the bucket of the request's or its session's key, if the key has its own limit.
 
-        Each user that a proxy signs in has a bucket, because they all have the proxy's address.
+        Each user that a proxy signs in has a separate bucket, because they share its address.
         """
         sender = await sender_of(request)
         if isinstance(sender, Key):
@@ -309,7 +309,7 @@ class OwnMiddlewares:
         return path.startswith(_BY_URL) and not asked.isdisjoint(CONVERSION_NAMES)
 
     def _hosts(self) -> Sequence[str] | None:
-        """Return the allowed host names, or None for all, because a key prevents rebinding."""
+        """Return the allowed host names, or None for all if a key prevents DNS rebinding."""
         allowed = self._settings.allowed_hosts
         return None if self._keys.needed and not allowed else allowed
 
@@ -320,7 +320,7 @@ class OwnMiddlewares:
         return f"{advice}, or set API_KEY: with a key, the service answers under every name."
 
     def _larger_bodies(self) -> Mapping[str, int]:
-        """Return the limits in bytes of paths that take larger bodies than the others."""
+        """Return the limits in bytes of the paths that accept larger bodies than others."""
         settings = self._settings
         batch = MAX_URLS * (settings.max_url_length + 16) + MAX_WEBHOOK_LENGTH + 128
         sizes = {

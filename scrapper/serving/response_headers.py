@@ -1,4 +1,4 @@
-"""The headers that every response has."""
+"""Adds the headers that every response has."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -20,8 +20,8 @@ HEADERS: Mapping[str, str] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-"""These make browsers trust the content type, never show a response inside another site's page,
-and store nothing. ``Strict-Transport-Security`` is up to the proxy that terminates TLS."""
+"""These headers make browsers trust the content type, never show a response inside another site's
+page, and store nothing. ``Strict-Transport-Security`` is up to the proxy that terminates TLS."""
 
 _HEADERS = CIMultiDict(HEADERS)
 

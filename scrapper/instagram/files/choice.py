@@ -11,14 +11,14 @@ from scrapper.library.post import Preference
 __all__ = ["MAX_CANDIDATES", "Choice", "choose"]
 
 MAX_CANDIDATES = 5
-"""How many candidates of a file are tried, not counting those that are too large."""
+"""The maximum number of candidates tried per file, not counting those that are too large."""
 
 # Fewer than MAX_CANDIDATES, to leave attempts for whole files.
 _MAX_PAIRS = 3
 _MAX_SOUNDS = 3
 _MAX_FALLBACKS = 2
 _H264 = "h264"
-# Few programs play Extended HE-AAC.
+# Extended HE-AAC, which few players support.
 _RARELY_PLAYABLE = "mp4a.40.42"
 
 
@@ -26,8 +26,8 @@ class Choice(NamedTuple):
     """The candidates to be ``tried``, best first.
 
     If a candidate turns out to be too large, the next one in ``all_candidates`` is tried.
-    ``passed_over`` is true if better candidates were left out because of their size. The
-    ``fallbacks`` are tried when all else has failed.
+    ``passed_over`` is true if better candidates were skipped because of their size. The
+    ``fallbacks`` are tried when everything else has failed.
     """
 
     tried: Sequence[Candidate]
@@ -40,7 +40,7 @@ class Choice(NamedTuple):
 class _Pair:
     """A manifest's video with one of its sounds.
 
-    ``size`` is in bytes, or None if that of either part is unknown. ``others`` are the sounds to
+    ``size`` is in bytes, or None if either part's size is unknown. ``others`` are the sounds to
     try if ``sound`` cannot be downloaded.
     """
 
@@ -63,15 +63,15 @@ class _Pair:
 def choose(item: Item, preference: Preference, max_bytes: int) -> Choice:
     """Choose what to try for *item*, leaving out files known to be larger than *max_bytes*.
 
-    ``best`` is the tallest video, whole or in parts. At the same height, videos of the manifest
-    come first, and H.264 comes before other codecs. ``compatible`` is a whole video, which is
-    H.264. A video in parts is used only if there is no whole one, or all whole ones are too large
-    or cannot be downloaded.
+    ``best`` means the tallest video, whole or in parts. At the same height, videos of the manifest
+    come first, and H.264 comes before other codecs. ``compatible`` means a whole video, which is
+    always H.264. A video in parts is then used only if there is no whole one, or if all whole ones
+    are too large or cannot be downloaded.
     """
     pairs = _pairs(item, max_bytes)
     fitting = [pair for pair in pairs if not _exceeds(pair, max_bytes)]
     too_large = [pair for pair in pairs if _exceeds(pair, max_bytes)]
-    # If nothing fits, this pair shows the size of the smallest file.
+    # If nothing fits, this pair is tried to learn the size of the smallest file.
     smallest = sorted(too_large, key=lambda pair: pair.size or 0)[:1]
     passed_over = bool(too_large)
     if preference.quality == "best":
@@ -92,7 +92,7 @@ def choose(item: Item, preference: Preference, max_bytes: int) -> Choice:
 
 
 def _pairs(item: Item, max_bytes: int) -> list[_Pair]:
-    """Return the manifest's videos, tallest first, each with the best sound that fits with it."""
+    """Return the manifest's videos, tallest first, each with the best sound that still fits."""
     videos = [stream for stream in item.streams if stream.type == "video"]
     sounds = [stream for stream in item.streams if stream.type == "audio"]
     height = _heights(item)
@@ -108,7 +108,7 @@ def _pairs(item: Item, max_bytes: int) -> list[_Pair]:
 
 
 def _candidates(pairs: Sequence[_Pair]) -> list[Candidate]:
-    """Return the candidates of *pairs* without duplicates: a manifest may repeat itself."""
+    """Return the candidates of *pairs* without the duplicates that a manifest may contain."""
     return list(dict.fromkeys(pair.candidate for pair in pairs))
 
 
@@ -117,7 +117,7 @@ def _exceeds(pair: _Pair, max_bytes: int) -> bool:
 
 
 def _sound_is_known(item: Item) -> bool:
-    """Return whether the manifest has the video's sound, if the video has any."""
+    """Return whether the video has no sound, or the manifest includes its sound."""
     return item.has_audio is False or any(stream.type == "audio" for stream in item.streams)
 
 
@@ -125,14 +125,14 @@ def _merged(in_parts: Sequence[Candidate], item: Item) -> list[Candidate]:
     if not _sound_is_known(item):
         return [*item.candidates, *in_parts]
     height = _heights(item)
-    # Whole files keep their order; those without a size come last.
+    # The sort is stable, so whole files keep their order. Files without dimensions come last.
     return sorted([*in_parts, *item.candidates], key=lambda candidate: -height(candidate))
 
 
 def _heights(item: Item) -> Callable[[Candidate | Representation], float]:
-    """Return a function of a file's height in pixels.
+    """Return a function that returns a file's height in pixels.
 
-    If the height is unknown, it follows from the width and the aspect ratio of another file.
+    It derives an unknown height from the file's width and the aspect ratio of another file.
     """
     known: Sequence[Candidate | Representation] = (*item.streams, *item.candidates)
     sizes = ((file.width, file.height) for file in known)

@@ -1,8 +1,8 @@
 """Reads Instagram's DASH manifests (ISO 23009-1), which list videos and sounds as whole files.
 
-A manifest is untrusted XML. It is parsed as a stream, and refused if it exceeds 1 MB or 100
-representations, or declares a document type, since it could then define entities or refer to other
-files.
+A manifest is untrusted XML. It is parsed as a stream, and refused if it is larger than 1 MB, has
+more than 100 representations, or declares a document type, which could define entities or refer to
+other files.
 """
 
 import re
@@ -25,7 +25,7 @@ _SOUNDS = ("mp4a", "opus")
 _SIZES = ("width", "height", "bandwidth", "FBContentLength")
 _ATTRIBUTES = ("mimeType", "contentType", "codecs", *_SIZES)
 _MAX_DEPTH = 20
-# Next to these elements, a BaseURL is not a playable file.
+# A BaseURL next to one of these elements is not a playable file.
 _UNUSABLE = ("ContentProtection", "SegmentTemplate", "SegmentList")
 
 
@@ -61,7 +61,7 @@ def read_manifest(text: str) -> list[Representation]:
     from xml.parsers import expat  # noqa: PLC0415
 
     reader = _Reader()
-    # The text was decoded already, whatever encoding the manifest declares.
+    # The text is already decoded, so the encoding that the manifest declares does not matter.
     parser = expat.ParserCreate("utf-8")
     parser.buffer_text = True
     parser.StartDoctypeDeclHandler = _refuse_doctype
@@ -83,7 +83,7 @@ def _refuse_doctype(*_: object) -> None:
 class _Open:
     """An open element, with its own and its inherited attributes.
 
-    ``before`` is the number of representations found before it.
+    ``before`` is the number of representations found before the element.
     """
 
     name: str
@@ -141,7 +141,7 @@ class _Reader:
             if representation is not None:
                 self.found.append(representation)
         if not element.usable:
-            # An element that makes representations unusable may follow them.
+            # The element that makes representations unusable may come after them.
             del self.found[element.before :]
 
 
@@ -149,7 +149,7 @@ def _representation(attributes: Mapping[str, str], url: str) -> Representation |
     codecs = attributes.get("codecs", "").strip().lower()
     codec = next((name for start, name in _CODECS.items() if codecs.startswith(start)), None)
     named = [attributes.get(key, "").lower() for key in ("mimeType", "contentType")]
-    # Some sounds and videos have the type "application", so that only the codec shows the kind.
+    # Some sounds and videos have the type "application", so only the codec shows their kind.
     named = [name for name in named if name and not name.startswith("application/")]
     kind = named[0].strip().partition("/")[0] if named else _kind_by_codec(codec, codecs)
     if kind not in ("video", "audio"):

@@ -50,11 +50,12 @@ log = structlog.get_logger(__name__)
 _COPY_BYTES = 256 * 1024
 _SLOW_BYTES_A_SECOND = 4 * _COPY_BYTES
 _SPEED_AFTER_SECONDS = 2.0
-# The joined file needs this share of both parts' bytes. The rest may be the headers of fragments.
+# The joined file must have this share of the parts' bytes. The rest may be fragment headers.
 _JOINED_SHARE = 0.5
-# The rest of the time is for downloading a whole file, if ffmpeg hangs or is busy.
+# ffmpeg gets this share of the remaining time. The rest is for downloading a whole file, if ffmpeg
+# hangs or is busy.
 _JOINING_SHARE = 0.5
-# After these, only another sound can help. After other outcomes, a retry or a smaller video may.
+# After these outcomes, only another sound can help. After others, a retry or a smaller video may.
 _ANOTHER_SOUND = (Outcome.GONE, Outcome.FORBIDDEN, Outcome.REFUSED, Outcome.UNEXPECTED)
 _LENGTH = re.compile(r"[0-9]{1,15}")
 _WHOLE_RANGE = re.compile(r"bytes +[0-9]+-[0-9]+/([0-9]{1,15})")
@@ -64,9 +65,9 @@ _WHOLE_RANGE = re.compile(r"bytes +[0-9]+-[0-9]+/([0-9]{1,15})")
 class Wanted:
     """A file to download: the *candidate*, which becomes *name* in the target's folder.
 
-    The file may be at most *max_bytes* large, and take at most *patience* seconds. A download that
-    is too slow stops if *has_alternative* returns true. *other_part_size* is the size in bytes of
-    the part that the file will be joined with.
+    *max_bytes* limits the size of the file, and *patience* the duration of its download in seconds.
+    A download that is too slow stops if *has_alternative* returns true. *other_part_size* is the
+    size in bytes of the part that the file will be joined with.
     """
 
     kind: Promised
@@ -91,7 +92,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The outcome of an attempt: with a *file*, or with a *cause* for the log.
+    """The outcome of an attempt, with a *file* or else a *cause* for the log.
 
     *size* is the size in bytes of a file that is too large, if known. *retry_after* is in seconds.
     """
@@ -105,9 +106,9 @@ class Fetched:
 
 @dataclass(slots=True)
 class Target:
-    """The folder for a post's files, their progress and their limits; safe for threads.
+    """The folder for a post's files, with their progress and limits; thread-safe.
 
-    A file may be at most *max_bytes* large, and *keep_free* bytes of the disk stay free.
+    No file may be larger than *max_bytes*, and *keep_free* bytes of the disk must stay free.
     """
 
     folder: Path
@@ -149,7 +150,7 @@ class Target:
             self.progress.done += len(piece)
 
     def discard(self, size: int, expected: int) -> None:
-        """Subtract *size* received and *expected* announced bytes from the progress."""
+        """Subtract *size* received bytes and *expected* announced bytes from the progress."""
         with self._lock:
             self.progress.done -= size
             if self.progress.total is not None:
@@ -163,8 +164,8 @@ class Target:
 def fetch_file(context: Context, target: Target, wanted: Wanted) -> Fetched:
     """Make one attempt to download a file.
 
-    Instaloader's ``download_pic`` is not used, because it takes the extension from the type that
-    the server names, and mistakes a truncated file for a complete one.
+    Instaloader's ``download_pic`` is not used, because it derives the extension from the
+    server's ``Content-Type``, and mistakes a truncated file for a complete one.
 
     Raises:
         DiskFull: there is no room for the file.
@@ -202,7 +203,7 @@ def _fetch(context: Context, target: Target, wanted: Wanted) -> Fetched:
 
 
 def _fetch_parts(context: Context, target: Target, wanted: Wanted) -> Fetched:
-    """Download a sound and its video, and join both with ffmpeg."""
+    """Download a sound and its video, and join them with ffmpeg."""
     if missing_programs():
         return Fetched(Outcome.NO_FFMPEG)
     parts: list[File] = []
@@ -222,7 +223,7 @@ def _fetch_parts(context: Context, target: Target, wanted: Wanted) -> Fetched:
             parts.append(fetched.file)
         elif candidate.sounds and not fetched.size:
             return fetched
-        # If the sound is too large, the video is requested only to learn the size of both.
+        # If the sound is too large, the video is requested only to learn their combined size.
         sound_size = sum(part.size for part in parts) or fetched.size or 0
         fetched = _fetch(context, target, replace(video, other_part_size=sound_size))
         if fetched.file is None:
@@ -264,7 +265,7 @@ def _join(parts: Sequence[File], target: Target, wanted: Wanted, deadline: float
             outcome = Outcome.MUTE if wanted.with_sound and not kind.has_audio else Outcome.WHOLE
             fetched = Fetched(outcome, File(path, kind, size, movie))
     except (NotJoined, TimeoutError) as error:
-        # ffmpeg may have failed for lack of room.
+        # ffmpeg may have failed for lack of disk space.
         target.check_room(parts_size)
         fetched = Fetched(Outcome.UNJOINED, cause=str(error))
     finally:
@@ -293,7 +294,7 @@ class _Download:
         self._started = time.monotonic()
 
     def run(self) -> Fetched:
-        """Copy the body and verify it; the file stays only if it is usable."""
+        """Copy the body to the file and verify it, and delete the file if it is unusable."""
         fetched = None
         try:
             fetched = self._run()
@@ -332,7 +333,7 @@ class _Download:
                 kind = kind_of(head)
                 wrong = kind is None or (kind.type == "image") != (self._wanted.kind == "image")
                 if wrong and len(head) >= HEAD_BYTES:
-                    # The rest of the wrong file may be large.
+                    # Do not download the rest of the wrong file, which may be large.
                     return Outcome.UNEXPECTED
             if self._is_too_slow() and self._wanted.has_alternative():
                 return Outcome.SLOW

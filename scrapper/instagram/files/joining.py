@@ -15,7 +15,7 @@ _MAX_OFFSET_SECONDS = 60.0
 
 
 class NotJoined(Exception):
-    """ffmpeg could not join the parts; the message is one line that says why."""
+    """ffmpeg could not join the parts; the message gives the cause in one line."""
 
 
 def join(parts: Sequence[tuple[Path, float]], target: Path, deadline: float) -> None:

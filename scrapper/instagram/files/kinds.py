@@ -1,9 +1,10 @@
-"""Detects the kind of a file from its bytes, and whether the file is complete.
+"""Detects a file's kind from its bytes, and whether the file is complete.
 
-The library *filetype* recognises the kinds that posts have, in 10 microseconds. It needs as much
-memory as puremagic (1.4 MB), which mistakes HEIC and M4A for MP4. This module adds the brands that
-*filetype* misses, the tracks of an MP4, and a check for files whose length is unknown. It reads
-only a file's beginning and the headers of its parts.
+The *filetype* library recognises the kinds that posts have in 10 microseconds. It needs as much
+memory as puremagic (1.4 MB), but puremagic mistakes HEIC and M4A for MP4. This module adds the
+brands that *filetype* misses, the tracks of an MP4, and a check for files whose length is unknown.
+It reads only a file's beginning and the headers of its parts.
+
 Formats: ISO/IEC 14496-12 (MP4, MOV, M4A), 23008-12 (HEIC, AVIF), 10918-1 (JPEG), 15948 (PNG),
 RFC 9649 (WebP), and the GIF89a specification.
 """
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 HEAD_BYTES = 1024
-"""How many bytes of a file's beginning show its kind."""
+"""The number of bytes at the start of a file that show its kind."""
 
 MEDIA_TYPES: Mapping[str, str] = {
     ".mp4": "video/mp4",
@@ -46,12 +47,12 @@ MEDIA_TYPES: Mapping[str, str] = {
 """The media type of each kind of file, by its extension."""
 
 _EXTENSIONS = {media_type: extension for extension, media_type in MEDIA_TYPES.items()}
-# Major brands that filetype does not know, by their first three bytes. Any other is an MP4.
+# Major brands that filetype does not know, by their first three bytes. Any other brand is an MP4.
 _BRANDS = {b"hei": ".heic", b"hev": ".heic", b"mif": ".heic", b"msf": ".heic", b"avi": ".avif"}
 _MOVIES = (".mp4", ".mov", ".m4a")
 _MAX_PARTS = 20_000
 _MAX_TRACKS = 20
-# The path to a track's handler, and how many boxes of each name are read.
+# The path to a track's handler, and the maximum number of boxes to read of each name.
 _BOXES_WITH_TRACKS = ((b"moov", 1), (b"trak", _MAX_TRACKS), (b"mdia", 1), (b"hdlr", 1))
 _MAX_INDEXES = 20
 ENCRYPTED = "encrypted"
@@ -86,9 +87,9 @@ class FileKind(NamedTuple):
 
 
 class Movie(NamedTuple):
-    """The properties of the first video of an MP4, or else of its first sound.
+    """The properties of the first video track of an MP4, or else of its first sound track.
 
-    ``codec`` is a name that ffprobe uses. ``seconds`` is the duration. ``start`` is the start in
+    ``codec`` is the name that ffprobe uses. ``seconds`` is the duration. ``start`` is the start in
     seconds on the timeline that a video shares with its sound.
     """
 
@@ -112,7 +113,7 @@ class _Box(NamedTuple):
 
 def kind_of(head: bytes) -> FileKind | None:
     """Return the kind of a file that begins with *head*; None if posts have no such files."""
-    # filetype takes half a megabyte, which an idle service can do without.
+    # Importing filetype here saves an idle service half a megabyte.
     import filetype  # noqa: PLC0415
 
     found = filetype.guess(head)  # type: ignore[no-untyped-call]
@@ -211,7 +212,7 @@ def _tracks(file: BinaryIO, start: int, end: int, depth: int = 0) -> Iterator[by
 
 
 def _find(file: BinaryIO, start: int, end: int, *names: bytes) -> tuple[int, int] | None:
-    """Return where the content of the first box at the path *names* starts and ends."""
+    """Return the start and end of the content of the first box at the path *names*, or None."""
     for name in names:
         found = next((box for box in _boxes(file, start, end) if box.name == name), None)
         if found is None:
@@ -225,7 +226,7 @@ def _handler(file: BinaryIO, track: tuple[int, int]) -> bytes:
 
 
 def _read(file: BinaryIO, where: tuple[int, int] | None) -> bytes:
-    """Read at most 64 bytes between two offsets, which covers every field that is used.
+    """Read at most 64 bytes between two offsets, enough for every field used here.
 
     Return no bytes if *where* is None.
     """
@@ -280,7 +281,10 @@ def _start(file: BinaryIO, track: tuple[int, int], movie_scale: int) -> float:
 
 
 def _is_whole_movie(file: BinaryIO, size: int) -> bool:
-    """Return whether boxes fill the file, with a movie and its data; fragments need an index."""
+    """Return whether the boxes fill the file, and include the movie and its data.
+
+    A fragmented movie also needs an index.
+    """
     boxes = list(_boxes(file, 0, size))
     by_name = {box.name: box for box in boxes}
     if not {b"moov", b"mdat"} <= by_name.keys() or boxes[-1].end != size:
@@ -312,7 +316,7 @@ def _indexed_until(file: BinaryIO, index: _Box) -> int:
 
 
 def _is_whole_picture(file: BinaryIO, size: int) -> bool:
-    """Return whether boxes fill the file, including a picture's metadata and its data."""
+    """Return whether the boxes fill the file, and include a picture's metadata and its data."""
     boxes = list(_boxes(file, 0, size))
     by_name = {box.name: box for box in boxes}
     if b"meta" not in by_name or boxes[-1].end != size:
@@ -323,9 +327,9 @@ def _is_whole_picture(file: BinaryIO, size: int) -> bool:
 
 
 def _is_whole_jpeg(file: BinaryIO, size: int) -> bool:
-    """Return whether there is an end marker; phones and cameras may add data after it."""
+    """Return whether the file has an end marker; phones and cameras may add data after it."""
     start = 2
-    # A preview in one of the segments has its own end marker.
+    # Skip the segments, because a preview in one of them has its own end marker.
     for _ in range(_MAX_PARTS):
         file.seek(start)
         header = file.read(4)
@@ -358,7 +362,7 @@ def _is_whole_webp(file: BinaryIO, size: int) -> bool:
 
 
 def _is_whole_gif(file: BinaryIO, size: int) -> bool:
-    # The picture's empty last block, and the end marker.
+    # A complete file ends with an empty block and the end marker.
     file.seek(max(0, size - 2))
     return file.read() == b"\0;"
 

@@ -1,8 +1,8 @@
 """Downloads the files that a post's description lists, and retries those that fail.
 
 Each attempt runs in a thread of its own, and :mod:`scrapper.instagram.files.verdict` decides what
-its outcome means. The post consists of the files that are complete at the deadline. The others are
-reported as missing.
+its outcome means. The post consists of the files that are complete by the deadline. Any others
+are reported as missing.
 """
 
 import math
@@ -39,7 +39,7 @@ _REQUEUED_LAST = (Outcome.SLOW, Outcome.STALLED)
 _NO_FALLBACK = (Outcome.LATE, Outcome.SLOW, Outcome.TOO_LARGE)
 
 Find = Callable[[frozenset[str], float], Description]
-"""Gets the post's current description, without the named sources, within the given seconds."""
+"""Gets the post's current description within the given seconds, without the named sources."""
 
 Begin = Callable[[Wanted], Future[Fetched]]
 """Starts an attempt to download a file in another thread."""
@@ -47,13 +47,13 @@ Begin = Callable[[Wanted], Future[Fetched]]
 
 @dataclass(slots=True, eq=False)
 class _File:
-    """The state of a file that is not finished yet, with its *candidates*, the current one first.
+    """The state of an unfinished file, with its *candidates*, the current one first.
 
     The candidates come from the description with the number ``generation``. ``tries`` counts the
     attempts for each URL, across all descriptions. If a candidate is too large, the next one in
-    ``all_candidates`` may fit. The ``fallbacks`` are tried when all else has failed. ``mute`` is a
-    downloaded file without sound, kept in case no other candidate has the sound. ``not_before`` is
-    in monotonic time.
+    ``all_candidates`` may fit. The ``fallbacks`` are tried when everything else has failed.
+    ``mute`` is a downloaded file without sound, kept in case no other candidate has the sound.
+    ``not_before`` is in monotonic time.
     """
 
     index: int
@@ -103,7 +103,7 @@ class _File:
 class PostDownload:
     """The download of one post, at most four files at a time, until the deadline of *fetch*.
 
-    A file may be at most *max_bytes* large.
+    No file may be larger than *max_bytes*.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class PostDownload:
         return replace(post, small=self._small(post))
 
     def _small(self, post: Post) -> MediaItem | None:
-        """Download a small picture of *post*; None if its picture is small, or on failure."""
+        """Download a small picture of *post*; return None if none is needed or available."""
         item = self._description.items[post.number_of(post.lead) - 1]
         if item is None or item.small is None or (post.picture and post.picture.is_small):
             return None
@@ -184,7 +184,7 @@ class PostDownload:
         return MediaItem("image", path.name, candidate.url, size, candidate.width, candidate.height)
 
     def _files(self, known: Mapping[int, _File]) -> Iterator[_File]:
-        """Yield the description's unfinished files, with their *known* state; the cover is last."""
+        """Yield the description's unfinished files with their *known* state, the cover last."""
         code, items = self._fetch.shortcode, self._description.items
         skipped = self._finished.union(file.index for file in self._running.values())
         for index, item in enumerate(items):
@@ -238,10 +238,10 @@ class PostDownload:
                 return
 
     def _start(self) -> None:
-        """Start as many attempts as may start now."""
+        """Start as many attempts as currently possible."""
         now = time.monotonic()
         for file in sorted(self._waiting, key=lambda file: file.is_cover):
-            # The cover must not take the place of a more important file.
+            # The cover must not take the slot of a more important file.
             if len(self._running) >= (1 if file.is_cover else _MAX_PARALLEL):
                 return
             if file.not_before <= now:
@@ -311,7 +311,7 @@ class PostDownload:
                 self._finish(file, whole)
 
     def _finish_late(self, file: _File, fetched: Fetched | None) -> None:
-        """Keep the file if it is whole: there is no time for another attempt."""
+        """Finish the file without another attempt, because no time is left."""
         whole = _whole(file, fetched) if fetched else None
         file.outcome = Outcome.LATE
         self._finish(file, whole)
@@ -338,7 +338,7 @@ class PostDownload:
         candidate, found = taken
         path = found.path.rename(found.path.with_name(file.stem + found.kind.extension))
         movie = found.movie
-        # Instagram may state no size, or that of another file.
+        # Instagram may give no dimensions, or those of another file.
         width, height = movie.width or candidate.width, movie.height or candidate.height
         media = MediaItem(found.kind.type, path.name, candidate.url, found.size, width, height)
         if not file.is_cover:
@@ -354,10 +354,10 @@ class PostDownload:
         self._media[file.index] = media
 
     def _retry_refused(self) -> None:
-        """Retry refused files with the latest description, or a new one if that one failed.
+        """Retry refused files with the latest description, or a new one if they failed with it.
 
-        A new description may take at most half of the remaining time, because the other files need
-        some of it. They wait meanwhile, because the CDN would probably refuse them, too.
+        Getting a new description may take at most half of the remaining time, because the other
+        files need the rest. They wait meanwhile, because the CDN would probably refuse them, too.
         """
         refused, self._refused = self._refused, []
         latest = [file for file in refused if file.generation == self._generation]
@@ -385,7 +385,7 @@ class PostDownload:
             for file in refused:
                 self._finish(file, None)
             if step is Step.FRESH:
-                # All sources refused, which is more informative than the CDN's refusals.
+                # The refusal by all sources is more informative than the CDN's refusals.
                 self._renewals.clear()
                 self._reasons = reasons
             return
@@ -402,7 +402,7 @@ class PostDownload:
     def _stop(self) -> list[tuple[_File, Fetched | None]]:
         """End all attempts, and return the unfinished files with their results, if any.
 
-        Those that have begun end within the deadline.
+        Attempts that have begun end by the deadline.
         """
         # A cancelled future counts as done only once the pool reaches it.
         running = {future: file for future, file in self._running.items() if not future.cancel()}
@@ -415,7 +415,7 @@ class PostDownload:
 
 
 def _whole(file: _File, fetched: Fetched) -> tuple[Candidate, File] | None:
-    """Return the whole file of an attempt; keep the first one without sound as ``file.mute``."""
+    """Return an attempt's file if it is whole; keep the first without sound as ``file.mute``."""
     if fetched.file is None:
         return None
     found = file.candidates[0], fetched.file

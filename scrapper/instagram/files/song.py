@@ -1,4 +1,4 @@
-"""Downloads the song of a post, which is on the CDN apart from the post's own files."""
+"""Downloads a post's song, which the CDN stores separately from the post's own files."""
 
 import time
 from pathlib import Path
@@ -18,10 +18,10 @@ __all__ = ["fetch_song"]
 def fetch_song(
     url: str, folder: Path, name: str, *, seconds: float, max_bytes: int, keep_free: int
 ) -> File:
-    """Download the sound at *url*, at most *max_bytes* large, as *name* in *folder*.
+    """Download the sound at *url* to *folder* as *name*, unless it is larger than *max_bytes*.
 
-    A transient failure is retried once, within *seconds* in all. *keep_free* bytes of the disk stay
-    free.
+    A transient failure is retried once. Both attempts together may take *seconds*. *keep_free*
+    bytes of the disk stay free.
 
     Raises:
         ScrapeError: the file cannot be downloaded, or is not a sound.

@@ -1,8 +1,8 @@
-"""Decides, with one table, what the outcome of a download attempt means and what to do next.
+"""Uses one table to decide what the outcome of a download attempt means and what to do next.
 
-The table for posts is in :mod:`scrapper.instagram.verdict`. Only a limit stops the whole post,
-apart from a full disk and an abandoned scrape, which raise exceptions of their own. Any other
-failure affects only its file, and only once all steps of its row have failed.
+The table for posts is in :mod:`scrapper.instagram.verdict`. A limit is the only outcome
+that stops the whole post. A full disk and an abandoned scrape stop it, too, by raising their own
+exceptions. Any other failure affects only its file, and only once all steps of its row have failed.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -79,9 +79,9 @@ class Step(Enum):
 
     TAKE = auto()
     STOP = auto()
-    """Give up the whole post."""
+    """Give up on the whole post."""
     RETRY = auto()
-    """Try the same candidate again, after a moment if the failure is transient."""
+    """Try the same candidate again, after a pause if the failure is transient."""
     NEXT = auto()
     """Try the next candidate."""
     FRESH = auto()
@@ -89,7 +89,7 @@ class Step(Enum):
     OTHER = auto()
     """Get another source's description of the post."""
     MISSING = auto()
-    """Give up the file."""
+    """Give up on the file."""
 
 
 TRANSIENT = frozenset({Outcome.FAILED, Outcome.UNREACHABLE})
@@ -97,8 +97,8 @@ TRANSIENT = frozenset({Outcome.FAILED, Outcome.UNREACHABLE})
 
 _NEXT = (Step.NEXT, Step.FRESH, Step.OTHER)
 _RETRY = (Step.RETRY, *_NEXT)
-# For each outcome: the steps in order of preference, and the error if no file of the post could be
-# downloaded because of it. The most temporary error comes first.
+# Each outcome's steps in order of preference, and the error to report if no file of the post could
+# be downloaded because of it. The most temporary errors come first.
 _TABLE: Mapping[Outcome, tuple[tuple[Step, ...], type[ScrapeError]]] = {
     Outcome.LIMITED: ((Step.STOP,), RateLimited),
     Outcome.LATE: ((), DeadlineExceeded),
@@ -128,16 +128,19 @@ _TIMEOUTS = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
 
 
 def next_step(outcome: Outcome, possible: Collection[Step]) -> Step:
-    """Return the first step of the outcome's row that is *possible*; TAKE and STOP always are."""
+    """Return the first *possible* step of the outcome's row, or MISSING.
+
+    TAKE and STOP are always possible.
+    """
     always = (Step.TAKE, Step.STOP)
     steps = (step for step in _TABLE[outcome][0] if step in always or step in possible)
     return next(steps, Step.MISSING)
 
 
 def error_to_report(reasons: Sequence[ScrapeError | Outcome]) -> ScrapeError:
-    """Return the error of a post of which no file could be downloaded, for several *reasons*.
+    """Return the error to report if no file of a post could be downloaded, given the *reasons*.
 
-    It is the most temporary one, because a file that may be back tomorrow must not count as gone.
+    It is the most temporary error, because a file that may be back tomorrow must not count as gone.
     """
     errors = [
         reason if isinstance(reason, ScrapeError) else _TABLE[reason][1]() for reason in reasons
@@ -146,7 +149,7 @@ def error_to_report(reasons: Sequence[ScrapeError | Outcome]) -> ScrapeError:
 
 
 def outcome_of_status(status: int) -> Outcome | None:
-    """Map a status of the CDN to an outcome; return None if the file follows."""
+    """Map a status of the CDN to an outcome; return None if the response has the file."""
     if status in _STATUSES:
         return _STATUSES[status]
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -155,9 +158,9 @@ def outcome_of_status(status: int) -> Outcome | None:
 
 
 def outcome_of_error(error: Exception, *, began: bool) -> Outcome | None:
-    """Map an exception of requests to an outcome; return None for an error of our own.
+    """Map an exception from requests to an outcome; return None for an error of our own.
 
-    *began* is true if a part of the file had arrived.
+    *began* is true if part of the file had arrived.
     """
     if any(isinstance(link, _TIMEOUTS) for link in chain_of(error)):
         return Outcome.STALLED
@@ -166,7 +169,7 @@ def outcome_of_error(error: Exception, *, began: bool) -> Outcome | None:
         return None
     if began:
         return Outcome.CUT
-    # A redirect to another host is refused. The next candidate may be on an allowed one.
+    # A redirect to another host is refused. The next candidate may be on an allowed host.
     unreachable = refused.reason is Reason.UNREACHABLE
     return Outcome.UNREACHABLE if unreachable else Outcome.REFUSED
 
@@ -180,10 +183,10 @@ def outcome_of_file(
     with_sound: bool,
     content_type: str,
 ) -> Outcome:
-    """Return the outcome of an attempt that received *size* bytes of the *kind* they show.
+    """Return the outcome of an attempt that received a file of this *size* (bytes) and *kind*.
 
     *whole* is true if the file is complete. *content_type* matters only for an empty body: a text
-    type then means that the response was something other than the file.
+    type then means that the response was not the file.
     """
     if not size:
         return Outcome.UNEXPECTED if content_type.startswith("text/") else Outcome.CUT

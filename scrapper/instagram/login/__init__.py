@@ -1,1 +1,1 @@
-"""The Instagram session: reading cookies, storing them, and checking that it is alive."""
+"""Reads and stores the cookies of an Instagram session, and checks that the session is alive."""

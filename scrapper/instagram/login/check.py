@@ -17,8 +17,8 @@ _USERNAME = re.compile(rb'"username":\s?"([A-Za-z0-9._]{1,30})"')
 def check_session(context: Context) -> str:
     """Return the account's user name from the start page, or "" if the page does not contain it.
 
-    One request. If the start page is a login form, or redirects to one, Instagram has ended the
-    session.
+    This takes one request. If the start page is a login form, or redirects to one, Instagram has
+    ended the session.
 
     Raises:
         Refused: the session ended, its account must be confirmed, Instagram cannot be queried now,

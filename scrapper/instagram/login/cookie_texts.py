@@ -1,8 +1,8 @@
 """Parses Instagram's cookies from text in any of the common formats.
 
-These are: a cookies.txt (Netscape format), even if a web form turned its tabs into spaces; the JSON
-that a browser extension exports; a ``Cookie`` header from the developer tools; and the value of
-``sessionid`` alone. The text is in UTF-8, or in UTF-16 as written by PowerShell.
+The formats are: a cookies.txt (Netscape format), even if a web form turned its tabs into spaces;
+the JSON that a browser extension exports; a ``Cookie`` header from the developer tools; and the
+value of ``sessionid`` alone. The text is in UTF-8, or in UTF-16 as written by PowerShell.
 """
 
 import codecs
@@ -20,7 +20,7 @@ SECRET_COOKIES = ("sessionid", "csrftoken")
 """The cookies that give access to the account."""
 
 SESSION_ID = r"^[0-9]{1,20}(:|%3[Aa])[!#-+.-:<-\[\]-~-]{1,2000}$"
-"""The value of Instagram's cookie ``sessionid``: the account's ID, then further parts."""
+"""The pattern of Instagram's cookie ``sessionid``: the account's ID, followed by other parts."""
 
 _EXPECTED = (
     "Copy one of these from a browser that is logged in to instagram.com: the text "
@@ -28,7 +28,7 @@ _EXPECTED = (
     "request to instagram.com (developer tools, Network), or the value of the cookie sessionid "
     "(developer tools, Storage or Application)"
 )
-# The log redacts secrets, and a shorter one could be an ordinary word.
+# The log redacts secrets, but a shorter secret could also be an ordinary word.
 _MIN_SECRET_CHARACTERS = 8
 _DOMAIN = "instagram.com"
 _HTTP_ONLY = "#HttpOnly_"
@@ -88,7 +88,7 @@ def parse_cookies(content: bytes) -> dict[str, str]:
 
 
 def valid_cookies(cookies: Mapping[Any, Any]) -> dict[str, str]:
-    """Return at most 100 of *cookies* that fit in a header, without secrets that are too short."""
+    """Return at most 100 *cookies* valid in a header, without secrets that are too short."""
     valid = {
         name: value
         for name, value in cookies.items()
@@ -157,7 +157,7 @@ def _in_json(text: str) -> Iterator[_Cookie]:
     else:
         values = exported if isinstance(exported, dict) else data
         for name, value in values.items():
-            # The JSON may be typed by hand, so check that the value is complete.
+            # The JSON may have been typed by hand, so check that the value is complete.
             if name != "sessionid" or re.fullmatch(SESSION_ID, str(value)):
                 yield _Cookie(name, value)
 

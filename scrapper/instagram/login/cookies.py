@@ -17,7 +17,7 @@ __all__ = [
 ]
 
 MAX_COOKIES_BYTES = 1_000_000
-"""The largest file to read: a cookies.txt may contain the cookies of many sites."""
+"""The maximum size of a file in bytes; a cookies.txt may contain the cookies of many sites."""
 
 # The opcodes of a pickled dictionary of strings, in all protocols. None of them can run code, or
 # take more time than the length of the pickle suggests.
@@ -100,7 +100,7 @@ def _checked_pickle(content: bytes) -> bytes:
     import pickletools  # noqa: PLC0415
 
     for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
-        # A huge memo index would allocate as much memory.
+        # A huge memo index would allocate a huge amount of memory.
         is_far = opcode.name.endswith("PUT") and (argument or 0) > number
         if opcode.name not in _SAFE_OPCODES or is_far:
             raise ValueError("it contains something other than strings")

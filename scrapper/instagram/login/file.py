@@ -1,4 +1,4 @@
-"""Stores the login in use in a file, for restarts and for other processes."""
+"""Stores the current login in a file, for restarts and for other processes."""
 
 import json
 import math
@@ -29,8 +29,8 @@ class LoginRecord:
     """A login and its state.
 
     ``id`` is unique to the login. ``since`` is the unix time at which the state began. ``imported``
-    is the digest of the settings' cookies or session file when it was last read; a different digest
-    means that the file has changed.
+    is the digest that the settings' cookies or session file had when it was last read. A different
+    digest means that the file has changed.
     """
 
     id: str = ""
@@ -42,7 +42,7 @@ class LoginRecord:
 
 
 class LoginFile:
-    """The record at *path*, readable only by its owner, or in memory without a *path*.
+    """The record in a file at *path* that only its owner can read, or in memory without a *path*.
 
     At startup, a damaged file counts as no login. Later, a missing or damaged file is rewritten.
     *check* is called before each write, and raises if the folder is gone or was replaced.
@@ -77,8 +77,8 @@ class LoginFile:
         """Replace the record with the result of *change*, and return it.
 
         Raises:
-            ScrapeError, OSError: the file cannot be written. With *in_memory*, the record has
-                still changed in memory.
+            ScrapeError, OSError: the file cannot be written. With *in_memory*, the record in
+                memory changes all the same.
         """
         if self._path is None:
             self._record = change(self._record)
@@ -106,7 +106,7 @@ def _read(path: Path) -> LoginRecord | None:
     try:
         return _record(json.loads(read_private(path)))
     except (SessionFileError, *UNREADABLE) as error:
-        # The message of a JSON parser's error may quote the file.
+        # A JSON parser's error message may quote the file.
         cause = str(error) if isinstance(error, SessionFileError) else type(error).__name__
         log.warning("stored login unreadable", cause=cause)
         return None

@@ -1,4 +1,4 @@
-"""The session of an Instagram account: where it comes from, and whether it is alive."""
+"""Loads the session of an Instagram account, and tracks whether the session is alive."""
 
 import secrets
 import threading
@@ -42,7 +42,7 @@ class LoginState:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The cookies of one login, which ``id`` identifies."""
+    """The cookies of one login; ``id`` identifies the login."""
 
     id: str
     cookies: Mapping[str, str]
@@ -52,10 +52,10 @@ class Session:
 class Login:
     """The session for posts that need one; thread-safe.
 
-    *stored* is the login in use, which other processes may change at any time. It is replaced by
-    :meth:`use`, and whenever *cookies_file*, a browser's cookies.txt, or *session_file*, in
-    Instaloader's format, changes. A file that becomes damaged is ignored. A session that Instagram
-    ended, or whose account must be confirmed in a browser, is not used again.
+    *stored* holds the login in use, which other processes may change at any time. :meth:`use`
+    replaces the login, and so does any change to *cookies_file* (a browser's cookies.txt) or
+    *session_file* (Instaloader's format). A file that becomes damaged is ignored. A session that
+    Instagram ended, or whose account must be confirmed in a browser, is not used again.
 
     Raises:
         SettingsError: the file contains no session, or other users could have written it.
@@ -90,7 +90,7 @@ class Login:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Current and past values of the secret cookies; a new tuple after each change."""
+        """The current and past values of the secret cookies; a new tuple after each change."""
         return self._secrets
 
     @property
@@ -134,11 +134,11 @@ class Login:
         return self._replace(cookies={}, username="")
 
     def record_ended(self, session: Session) -> None:
-        """Note that Instagram ended *session*."""
+        """Record that Instagram ended *session*."""
         self._note(session, "expired")
 
     def record_challenged(self, session: Session) -> None:
-        """Note that the account of *session* must be confirmed in a browser."""
+        """Record that the account of *session* must be confirmed in a browser."""
         self._note(session, "challenged")
 
     def record_cookies(self, session: Session, cookies: Mapping[str, str]) -> None:
@@ -177,9 +177,9 @@ class Login:
             self._store(lambda _: _record_of(cookies, self._username, digest))
 
     def _file_digest(self) -> str:
-        """Return the digest of the settings' file; empty without a file.
+        """Return the digest of the settings' file, or "" if no file is set.
 
-        The modification time would not work: each container has its own for a mounted secret.
+        The modification time is no use: it differs between containers that mount the same secret.
         """
         try:
             return self._watched.content() if self._watched else ""

@@ -1,4 +1,4 @@
-"""The ways of finding a post, one module per source.
+"""Finds posts in several ways, one module per source.
 
 A source takes a context and a shortcode. It returns Instagram's media object or raises
 :class:`~scrapper.instagram.verdict.Refused`. Any other exception from Instaloader or requests
@@ -18,7 +18,7 @@ __all__ = ["LOGGED_OUT", "WITH_SESSION", "Source"]
 class Source(NamedTuple):
     """A way of finding a post; its name appears in log lines, metrics and ``/ready``.
 
-    ``has_stories`` says whether it can also find stories.
+    ``has_stories`` is true if the source can also find stories.
     """
 
     name: str
@@ -33,7 +33,7 @@ LOGGED_OUT = (
     Source("page", page.ask),
     Source("embed", embed.ask),
 )
-"""In the default order, the source with the smallest answer first."""
+"""The sources in their default order, the one with the smallest answer first."""
 
 WITH_SESSION = (
     Source("media_info", media_info.ask, has_stories=True),

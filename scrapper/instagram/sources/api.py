@@ -1,7 +1,7 @@
-"""Instaloader's own query, which has the smallest answer but is often refused when logged out.
+"""Sends Instaloader's own query, which has the smallest answer but is often refused logged out.
 
-POST ``/api/graphql`` logged out, ``/graphql/query`` with a session. The query and its document are
-Instaloader's, so a newer Instaloader brings a newer query.
+The query is POSTed to ``/api/graphql`` when logged out, and to ``/graphql/query`` with a session.
+Instaloader defines the query and its document, so a newer Instaloader sends a newer query.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""The post's embed page, requested like a frame on another site.
+"""Reads the post's embed page, requested as if for a frame on another site.
 
 GET ``/p/CODE/embed/captioned/``, which works on some days when the page does not. The post is JSON
 inside a JSON string, in the older shape (captures embed_video and embed_carousel).
@@ -42,7 +42,11 @@ def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
 
 
 def node_in(html: bytes) -> dict[str, Any] | None:
-    """Return the post in the page, or None if Instagram left it out."""
+    """Return the post in the page, or None if Instagram left it out.
+
+    Raises:
+        Refused: the JSON in the page is malformed.
+    """
     found = _TEXT.match(html, html.find(_KEY))
     if found is None:
         return None
@@ -59,7 +63,7 @@ def node_in(html: bytes) -> dict[str, Any] | None:
 
 
 def lacks_video(media: dict[str, Any]) -> bool:
-    """Whether *media* is a video of which the page has no URL and no manifest."""
+    """Return whether *media* is a video for which the page has neither a URL nor a manifest."""
     versions = media.get("video_versions")
     has_parts = bool(media.get("video_dash_manifest"))
     return versions is not None and not (versions[0]["url"] or has_parts)

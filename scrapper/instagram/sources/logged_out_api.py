@@ -1,4 +1,4 @@
-"""The query of the logged-out web app, whose answer is also embedded in the public page.
+"""Sends the query of the logged-out web app, whose answer is also embedded in the public page.
 
 POST ``/api/graphql`` with the variable ``media_id``, and the document ``INSTAGRAM_DOC_ID`` if set
 (capture api_logged_out_200, October 2026).

@@ -1,6 +1,7 @@
-"""The media info API with a session: private and age-gated posts, stories, and highlight items.
+"""Queries the media info API with a session.
 
-GET ``/api/v1/media/MEDIA_ID/info/`` on ``www.``, because ``i.`` answers 404 even to valid cookies.
+This finds private and age-gated posts, stories, and highlight items. The request is GET
+``/api/v1/media/MEDIA_ID/info/`` on ``www.``, because ``i.`` answers 404 even to valid cookies.
 """
 
 from typing import Any

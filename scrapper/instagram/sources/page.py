@@ -1,7 +1,7 @@
-"""The post's public page, requested like a browser.
+"""Reads the post's public page, requested as a browser would.
 
 GET ``/p/CODE/``, then ``/reel/CODE/``. The page is 0.7 to 1 MB large and has about a hundred
-scripts. A byte search finds those that may contain the post, so that few are parsed.
+scripts. A byte search finds those that may contain the post, so that only a few are parsed.
 """
 
 import re
@@ -36,7 +36,7 @@ def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
     """Return the media object embedded in the page.
 
     Raises:
-        Refused: neither path has it.
+        Refused: neither path has the post.
         requests.RequestException: no answer arrived.
     """
     try:
@@ -58,13 +58,13 @@ def _ask(context: Context, path: str, shortcode: Shortcode) -> dict[str, Any]:
     is_there = response.status_code == HTTPStatus.OK
     media = _read(response.content, shortcode, route) if is_there else None
     if media is None:
-        # Instagram sends pages with a post's route but no post after too many requests.
+        # After too many requests, Instagram sends pages with a post's route but without the post.
         raise refused or Refused(Reason.THROTTLED)
     return media
 
 
 def _same_post(response: requests.Response, shortcode: Shortcode) -> str | None:
-    """Return the path that a redirect leads to if it is another page of the post, or None."""
+    """Return the path of a redirect to another page of the post, or None for other redirects."""
     target = location_of(response)
     found = target and _SAME_POST.fullmatch(target.path)
     if not target or target.hostname not in (None, "www.instagram.com", "instagram.com"):
@@ -100,7 +100,7 @@ def json_scripts_of(html: bytes, shortcode: Shortcode) -> Iterator[bytes]:
             mention = html.find(code, end)
             if mention < 0:
                 return
-            # Skip the scripts that end before the post is mentioned, which are most of them.
+            # Skip the scripts that end before the next mention of the post, as most do.
             end = max(end, html.rfind(_SCRIPT_END, end, mention))
         start = html.find(_SCRIPT, end)
         if start < 0:

@@ -1,6 +1,6 @@
-"""The web app's queries: their names, document ids and relay flags.
+"""Lists the web app's queries, with their names, document IDs and relay flags.
 
-Instaloader's own query is not listed, because a newer Instaloader brings a newer one.
+Instaloader's own query is not listed, because it is updated with Instaloader.
 """
 
 from collections.abc import Mapping
@@ -20,13 +20,13 @@ class Query(NamedTuple):
 
 
 QUERIES: Mapping[str, Query] = {
-    # Seen live logged in on 2026-09-23, and logged out on 2026-10-07.
+    # Seen live on 2026-09-23 (logged in) and on 2026-10-07 (logged out).
     "root_query": Query(
         "PolarisPostRootQuery",
         "27830990013244856",
         ("PolarisShortDramaEnabled", "PolarisMultiCaptionCarouselEnabled"),
     ),
-    # From capture api_logged_out_200, October 2026. The id is the default of INSTAGRAM_DOC_ID.
+    # From capture api_logged_out_200, October 2026. The ID is the default of INSTAGRAM_DOC_ID.
     "logged_out_api": Query(
         "PolarisLoggedOutDesktopWWWPostRootContentQuery",
         Settings.model_fields["instagram_doc_id"].default,

@@ -1,6 +1,6 @@
-"""Instaloader's query as the current web app sends it, with another document.
+"""Sends Instaloader's query as the current web app does, with another document.
 
-POST ``/api/graphql``, ``PolarisPostRootQuery``, with the variable ``shortcode`` and relay flags.
+POST ``/api/graphql`` with ``PolarisPostRootQuery``, the variable ``shortcode`` and relay flags.
 """
 
 from typing import Any
