@@ -1,7 +1,7 @@
-"""What plugins add to a stored post: more files, and the URLs of copies.
+"""Stores what plugins add to a post: extra files, and the URLs of copies.
 
-Additions are stored in a file in the post's folder. They are removed with the post, and by a
-refresh, which replaces the post's files.
+The additions are in a file in the post's folder. They are removed with the post, and when a refresh
+replaces the post's files.
 """
 
 import json
@@ -34,9 +34,9 @@ _TYPES = ("video", "image", "audio")
 class Additions:
     """What one plugin adds to a post.
 
-    ``media`` are files that are already in the post's folder, with names that begin with the
-    shortcode. ``object_urls`` has the URL of each file's copy, by filename. ``small``, another such
-    file, is a small picture for a post that has none.
+    ``media`` lists files that are already in the post's folder, with names that begin with the
+    shortcode. ``object_urls`` maps filenames to the URLs of their copies. ``small`` is another such
+    file: a small picture for a post that has none.
     """
 
     media: tuple[MediaItem, ...] = ()
@@ -50,9 +50,9 @@ class Additions:
 
 
 def add(folder: Path, name: str, additions: Additions, version: int) -> None:
-    """Store the *additions* of the plugin *name* to the post in *folder*, replacing earlier ones.
+    """Store the *additions* of the plugin *name* to the post in *folder*, replacing older ones.
 
-    They belong to the post as long as it has this *version*.
+    They are valid only for this *version* of the post.
 
     Raises:
         FileNotFoundError: the post is gone.
@@ -83,7 +83,7 @@ def check_additions(additions: Additions, post: Post) -> None:
 
 
 def with_additions(post: Post, folder: Path, version: int) -> Post:
-    """Return *post*, which has *version*, with its additions, except for incomplete files."""
+    """Return *post* with the additions made to this *version*, except for incomplete files."""
     by_plugin = _read(folder)
     small = post.small if post.small and _is_there(folder, post.small) else None
     if not by_plugin and small is post.small:

@@ -1,7 +1,7 @@
 """Backs up the media folder as one tar archive while the service runs.
 
-A backup blocks nothing. SQLite copies its own databases, and all files of a post are opened before
-the first one is read, so a refresh or a sweep in the meantime does no harm.
+A backup blocks nothing else. SQLite copies its own databases. All files of a post are opened before
+the first one is read, so a concurrent refresh or sweep does no harm.
 """
 
 import os
@@ -22,7 +22,7 @@ __all__ = ["BackedUp", "back_up"]
 
 _LEGACY = "legacy"
 _DATABASE = ".sqlite3"
-# The catalogue is a cache, and the others are of no use on another machine.
+# The catalogue is only a cache, and the other two files are useless on another machine.
 _EXCLUDED = ("posts.sqlite3", "clock.json", "lock")
 _EXCLUDED_PARTS = ("-journal", "-wal", "-shm", ".new", ".damaged-")
 _LOCK_TIMEOUT_SECONDS = 30.0
@@ -92,7 +92,7 @@ def _add_database(archive: tarfile.TarFile, name: str, path: Path, spare: Path) 
 
 
 def _add_post(archive: tarfile.TarFile, folder: Path) -> bool:
-    """Add the post in *folder*; return False if the post is gone."""
+    """Add the post in *folder* to the archive; return False if the post is gone."""
     while True:
         with ExitStack() as opened:
             try:
@@ -108,7 +108,7 @@ def _add_post(archive: tarfile.TarFile, folder: Path) -> bool:
                 now = folder.lstat()
             except FileNotFoundError:
                 return False
-            # If not, the post was replaced in the meantime, and some of its files may be missing.
+            # Otherwise the post was replaced in the meantime, and some of its files may be missing.
             if (now.st_dev, now.st_ino) == (there.st_dev, there.st_ino):
                 _add(archive, folder.name, there)
                 for name, file in files:
@@ -126,7 +126,7 @@ def _add_file(archive: tarfile.TarFile, name: str, path: Path) -> None:
 
 
 def _open(name: str, folder: int | None = None) -> BinaryIO:
-    # A state file may be a link, as Docker secrets are. A link in a post could lead anywhere.
+    # A state file may be a link, like a Docker secret. A link in a post could lead anywhere.
     no_follow = 0 if folder is None else os.O_NOFOLLOW
     return os.fdopen(os.open(name, os.O_RDONLY | os.O_NONBLOCK | no_follow, dir_fd=folder), "rb")
 
@@ -144,7 +144,7 @@ def _add(
     entry.size, entry.mode = size, stat.S_IMODE(status.st_mode)
     entry.uid, entry.gid = status.st_uid, status.st_gid
     seconds, nanoseconds = divmod(status.st_mtime_ns, 1_000_000_000)
-    # A manifest's time is the post's version: without it, plugins would treat a restored post as
-    # new.
+    # A manifest's modification time is the post's version. Without the exact time, plugins would
+    # treat a restored post as new.
     entry.mtime, entry.pax_headers = seconds, {"mtime": f"{seconds}.{nanoseconds:09}"}
     archive.addfile(entry, file)

@@ -51,7 +51,7 @@ CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
 );
 CREATE TABLE state (synced INTEGER NOT NULL) STRICT
 """
-# Short enough for a search to succeed or fail within two seconds.
+# Short enough that a search succeeds or fails within two seconds.
 _LOCK_TIMEOUT_SECONDS = 0.5
 _BATCH_SIZE = 500
 # Two changes within one tick of the file system's clock have the same modification time.
@@ -67,12 +67,12 @@ Sort = Literal["stored", "taken"]
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A search for posts; without any field set, it matches all posts, the last stored first.
+    """A search for posts; by default, it matches all posts, most recently stored first.
 
     Each word of ``text`` matches the beginning of a word in captions and in the names of owners,
-    coauthors and tagged people. ``text`` also matches the beginning of a shortcode, and the link of
-    a post matches that post alone. ``owner`` is a user name. If ``sort`` is "taken", the latest
-    posts come first, and posts without a known time last.
+    coauthors and tagged people. ``text`` also matches the beginning of a shortcode. If ``text`` is
+    a link to a post, it matches only that post. ``owner`` is a user name. If ``sort`` is "taken",
+    the most recently taken posts come first, and posts without a known time last.
     """
 
     text: str = ""
@@ -82,7 +82,7 @@ class Search:
     sort: Sort = "stored"
 
     def allows(self, stored: StoredPost) -> bool:
-        """Return whether *stored* matches ``kept``, which may have changed since the search."""
+        """Return whether *stored* matches ``kept``; its mark may have changed since the search."""
         return self.kept is None or stored.kept == self.kept
 
 
@@ -90,10 +90,10 @@ class Catalogue:
     """The posts under *root*, in the file at *path*; blocking, and usable from any thread.
 
     The file is a cache, and is recreated if it is missing or damaged. Each :meth:`sync` adds the
-    posts that any process has stored, and drops those that any process has removed. It compares
-    the whole folder only if there may have been changes other than this process's own *changes*.
-    All methods raise what a use of :class:`~scrapper.library.sqlite_file.SQLiteFile` and *check*
-    raise.
+    posts that any process has stored, and drops those that any process has removed. It scans the
+    whole folder only if there may have been changes other than this process's own *changes*. All
+    methods raise the errors of *check* and of using a
+    :class:`~scrapper.library.sqlite_file.SQLiteFile`.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Catalogue:
             inspect=_check_words,
             migrate=_read_all_again,
             check=check,
-            # A cache need not be flushed: after a power failure it is checked, and recreated if
+            # A cache need not be flushed. After a power failure, it is checked, and recreated if
             # damaged.
             synchronous="OFF",
             patience=_LOCK_TIMEOUT_SECONDS,
@@ -170,7 +170,7 @@ class Catalogue:
             raise
 
     def _sync(self, suspects: Set[str], *, fill: bool) -> bool:
-        """Return False if the catalogue's file was replaced in the meantime."""
+        """Sync once; return False if the catalogue's file was replaced in the meantime."""
         changed_at = self._root.stat().st_mtime_ns
         inodes: dict[str, int] = {}
         with self._file.using() as database:
@@ -213,7 +213,7 @@ class Catalogue:
         return True
 
     def recheck(self) -> None:
-        """Make the next :meth:`sync` read again every folder that held no post.
+        """Make the next :meth:`sync` reread every folder that held no post.
 
         Otherwise :meth:`sync` would not notice files added to such a folder later.
         """
@@ -221,7 +221,7 @@ class Catalogue:
             _delete_non_posts(database)
 
     def newest(self, number: int, after: Cursor | None, search: Search) -> list[Cursor]:
-        """Return the cursors of the first *number* posts of *search*, *after* a cursor."""
+        """Return the cursors of the first *number* posts that match *search*, *after* a cursor."""
         text = _text_condition(search.text)
         if search.text and text is None:
             return []
@@ -298,7 +298,7 @@ def _read(root: Path, shortcode: str, inode: int) -> _Row:
 def _upsert(database: sqlite3.Connection, rows: Iterable[_Row]) -> None:
     for shortcode, inode, size, stored in rows:
         _delete(database, [shortcode])
-        # Folders without a post get a row, too, so that they are not read by every sync.
+        # Folders without a post get a row, too. Otherwise every sync would read them.
         post = stored.post if stored else None
         row = database.execute(
             "INSERT INTO posts (shortcode, inode, stored_at, taken_at, owner, kept, kind, bytes, "
@@ -335,7 +335,7 @@ def _mark_synced(database: sqlite3.Connection, changed_at: int) -> None:
 
 
 def _read_all_again(database: sqlite3.Connection) -> None:
-    """Make the next :meth:`Catalogue.sync` read every post, since older schemas recorded less."""
+    """Make the next :meth:`Catalogue.sync` reread every post: older schemas recorded less."""
     database.execute("UPDATE posts SET inode = -1")
     database.execute("DELETE FROM state")
 
@@ -358,13 +358,13 @@ def _text_condition(text: str) -> tuple[str, tuple[Any, ...]] | None:
 
 
 def _share_path(url: str) -> str | None:
-    """Return the path of the share link *url*; None if it is another kind of link."""
+    """Return the path of *url* if it is a share link; otherwise None."""
     link = pasted_link(url, max_length=_MAX_LINK_LENGTH)
     return link.path if isinstance(link, ShareLink) else None
 
 
 def _fts_query(text: str) -> str:
-    """Turn *text* into an FTS5 query without operators; empty if it has no word."""
+    """Turn *text* into an FTS5 query without operators, which is empty if *text* has no words."""
     # SQLite ends the query at a NUL.
     parts = text.replace("\0", " ").split()
     words = [part for part in parts if any(map(str.isalnum, part))][:_MAX_WORDS]

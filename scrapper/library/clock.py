@@ -22,10 +22,10 @@ _DAY = 24 * 60 * 60.0
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Both clocks at one moment.
+    """A simultaneous reading of both clocks.
 
-    ``wall`` is a Unix time. ``running`` is the number of seconds since boot, including sleep; it
-    cannot be set. ``boot`` is the boot ID, or empty if it is unknown, as in some sandboxes.
+    ``wall`` is a Unix time. ``running`` is the number of seconds since boot, including sleep, by a
+    clock that cannot be set. ``boot`` is the boot ID, or empty if unknown, as in some sandboxes.
     """
 
     wall: float
@@ -35,7 +35,7 @@ class Reading:
     def in_step_with(self, earlier: "Reading") -> bool:
         """Return whether both clocks agree on the time since *earlier*.
 
-        After a reboot, there is no way to know how long the machine was off; up to a day is
+        After a reboot, there is no way to know how long the machine was off. Up to a day counts as
         plausible.
         """
         since = self.wall - earlier.wall
@@ -58,10 +58,10 @@ def read_clocks() -> Reading:
 class ClockWatch:
     """Compares the clocks with the last trusted reading, stored in the file at *path*; blocking.
 
-    While they differ, the wall clock is not trusted. It is trusted again once the clocks match the
-    last trusted reading, or have agreed with each other for a day, which means that the machine was
-    off for long or that its clock was corrected. *check* is called before each change of the file
-    and raises if its folder is gone.
+    While the clocks disagree with that reading, the wall clock is not trusted. It is trusted again
+    once they match the reading, or once they have agreed with each other for a day. In the latter
+    case, the machine was off for a long time, or its clock was corrected. *check* is called before
+    each change of the file, and raises if its folder is gone.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class ClockWatch:
             try:
                 self._file.write(asdict(now))
             except OSError as error:
-                # Continue: a full disk is when a sweep is needed most.
+                # Continue, because sweeps matter most when the disk is full.
                 log.warning("clock reading not saved", cause=str(error))
             return True
         if not agreed:

@@ -57,7 +57,9 @@ def free_bytes(folder: Path) -> int | None:
 
 
 def is_whole(path: str | Path, size: int) -> bool:
-    """Return whether *path* is a file of *size* bytes, and not a link, which could lead anywhere.
+    """Return whether *path* is a regular file of *size* bytes.
+
+    A link does not count, because it could lead anywhere.
 
     Raises:
         OSError: nothing exists at *path*.
@@ -67,7 +69,7 @@ def is_whole(path: str | Path, size: int) -> bool:
 
 
 def is_there(path: str | Path, size: int) -> bool:
-    """Return the same as :func:`is_whole`, but False instead of raising OSError."""
+    """Return the result of :func:`is_whole`, or False if it raises OSError."""
     try:
         return is_whole(path, size)
     except OSError:
@@ -76,7 +78,7 @@ def is_there(path: str | Path, size: int) -> bool:
 
 @contextmanager
 def storing() -> Iterator[None]:
-    """Convert the errors of a full or read-only disk; other errors pass through.
+    """Convert OSErrors caused by a full or read-only disk; other errors pass through.
 
     Raises:
         DiskFull: the disk is full, or the quota is used up.
@@ -102,17 +104,17 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 
 def set_aside(path: Path, suffixes: Iterable[str] = ()) -> Path:
-    """Rename whatever is at *path*, and the files named like it plus one of *suffixes*.
+    """Rename whatever is at *path*, and the files beside it whose names add one of *suffixes*.
 
-    Return the new path, which is the old one plus ``.damaged-`` and the time. Only the latest five
-    such files are kept. Nothing needs to exist at *path*.
+    Return the new path: the old one plus ``.damaged-`` and the time. Only the latest five such
+    files are kept. It is not an error if nothing exists at *path*.
 
     Raises:
         OSError: a file cannot be renamed.
     """
     known = sorted(path.parent.glob(f"{glob.escape(path.name)}.damaged-*"))
     for old in known[:-_MAX_SET_ASIDE]:
-        # The service did not create what is in a folder, so a folder is never deleted.
+        # Never delete a folder, because the service did not create its contents.
         if not old.is_dir() or old.is_symlink():
             old.unlink(missing_ok=True)
     aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
@@ -123,7 +125,7 @@ def set_aside(path: Path, suffixes: Iterable[str] = ()) -> Path:
 
 
 def open_lock(path: Path) -> int:
-    """Open the file at *path* for locking; anything but a regular file is set aside first.
+    """Open the file at *path* for locking, after setting aside anything but a regular file.
 
     Raises:
         OSError: the file cannot be opened.
@@ -155,7 +157,7 @@ def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace the file at *path* with one that has *content* and that only its owner can read.
+    """Replace the file at *path* with one that has *content* and is readable only by its owner.
 
     After a crash, the file has either the old content or the new. A folder at *path* is set aside.
 
@@ -186,10 +188,10 @@ def flush(path: Path) -> None:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Swap two paths atomically with renameat2(2), new in Linux 3.15; return False on failure."""
+    """Swap two paths atomically with renameat2(2) (Linux 3.15); return False if that fails."""
     if sys.platform != "linux":
         return False
-    # ctypes takes half a megabyte of memory, and is needed only to replace a stored post.
+    # ctypes takes half a megabyte of memory, and only replacing a stored post needs it.
     import ctypes  # noqa: PLC0415
 
     try:

@@ -17,16 +17,16 @@ __all__ = ["Index"]
 _TRUSTED_SECONDS = 0.1
 _MAX_BYTES = 4_000_000
 _READERS = 2
-"""The number of threads; more would wait for each other rather than for the disk."""
+"""The number of threads; more of them would wait for each other, not for the disk."""
 _BATCH_SIZE = 32
 
 _Read = asyncio.Future[StoredPost | None]
 
 
 class Index:
-    """The posts under *root* that were read most recently, by shortcode; for one event loop.
+    """The most recently read posts under *root*, by shortcode; for use on one event loop.
 
-    *check* is called in a thread if a post is not found, and raises if the root is gone.
+    If a post is not found, *check* is called in a thread, and raises if the root is gone.
     """
 
     def __init__(self, root: Path, *, check: Callable[[], None] = lambda: None) -> None:
@@ -68,7 +68,7 @@ class Index:
         return stored
 
     def remember(self, stored: StoredPost) -> None:
-        """Cache the post for :meth:`load` alone: it may have changed since it was published."""
+        """Cache the post for :meth:`load` only, as it may have changed since it was published."""
         self._cache(stored.post.shortcode, replace(stored, seen_at=-math.inf))
 
     def changed(self, shortcode: str) -> None:
@@ -85,7 +85,7 @@ class Index:
 
     def _enqueue(self, shortcode: str) -> _Read:
         read: _Read = asyncio.get_running_loop().create_future()
-        # Retrieve the exception, or asyncio logs it when no caller is left.
+        # Retrieve the exception. Otherwise asyncio logs it if no caller is left.
         read.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._reads[shortcode] = read
         self._queue.append((shortcode, read))
@@ -94,13 +94,13 @@ class Index:
         return read
 
     async def _work(self) -> None:
-        """Read the queued posts in batches; a thread for each would cost more than reading it."""
+        """Read the queued posts in batches; a thread per post would cost more than its read."""
         try:
             while self._queue:
                 number = min(len(self._queue), _BATCH_SIZE)
                 await self._read_batch([self._queue.popleft() for _ in range(number)])
         finally:
-            # Make room for another reader at once: posts queued from now on need one.
+            # Make room at once, because posts queued from now on need another reader.
             self._readers.discard(cast(asyncio.Task[None], asyncio.current_task()))
 
     async def _read_batch(self, batch: Sequence[tuple[str, _Read]]) -> None:

@@ -1,7 +1,7 @@
 """Marks posts as kept, so that sweeps leave them alone.
 
-The mark is a file in the post's folder, so it needs no database. A refresh replaces the folder and
-a sweep removes it, both by renames. A mark set at that very moment must not be lost.
+The mark is a file in the post's folder, so no database is needed. A refresh replaces the folder and
+a sweep removes it, both by renaming. A mark set at that very moment must not be lost.
 """
 
 import os

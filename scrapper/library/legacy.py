@@ -2,12 +2,12 @@
 
 That release let Instaloader write ``SHORTCODE/SHORTCODE.mp4`` or ``.jpg``, and for a carousel
 ``SHORTCODE_1.jpg`` and so on. Beside them are the caption (``SHORTCODE.txt``) and Instagram's
-metadata (``SHORTCODE.json.xz``). Such a folder counts as a stale post: it is listed, found and
-served, and fetched again when a client requests it.
+metadata (``SHORTCODE.json.xz``). Such a folder counts as a stale post: it is listed, searchable and
+served, and is fetched again when a client requests it.
 
-The modification time of its files is the time at which the post was taken. Its age therefore counts
-from the first sweep that saw it, which is the modification time of an empty file under
-``.state/legacy``.
+The files' modification time is when the post was taken, not when it was stored. A post's age is
+therefore counted from the first sweep that saw it. The modification time of an empty file under
+``.state/legacy`` records that sweep.
 """
 
 import json
@@ -43,9 +43,9 @@ _DECOMPRESSION_BYTES = 32_000_000
 
 
 def legacy_post(folder: Path) -> Post | None:
-    """Return the post of the files in *folder*; None if release 0.2.0 wrote none of them.
+    """Return the post in *folder*; None if release 0.2.0 wrote none of its files.
 
-    Symbolic links are not followed. The caption and metadata are left out if missing or unreadable.
+    Symbolic links are not followed. A missing or unreadable caption or metadata file is ignored.
     """
     try:
         media = tuple(_item(path) for path in _files(folder))
@@ -74,7 +74,7 @@ def legacy_post(folder: Path) -> Post | None:
 
 
 def legacy_time(folder: Path) -> float | None:
-    """Return the Unix time of the newest file in *folder*; None if 0.2.0 did not write it."""
+    """Return the Unix time of the newest 0.2.0 file in *folder*; None if there is none."""
     try:
         times = [path.lstat().st_mtime for path in _files(folder)]
     except OSError:
@@ -91,7 +91,7 @@ def first_seen(folder: Path) -> float | None:
 
 
 def record_seen(root: Path, shortcodes: Set[str]) -> Set[str]:
-    """Replace the record of release 0.2.0 folders by *shortcodes*; return those dropped from it.
+    """Replace the record of release 0.2.0 folders with *shortcodes*; return those dropped from it.
 
     A shortcode that is already on record keeps the time at which it was first seen.
     """
@@ -107,7 +107,7 @@ def record_seen(root: Path, shortcodes: Set[str]) -> Set[str]:
     except FileNotFoundError:
         pass
     except OSError as error:
-        # Continue: a full disk is when the sweep is needed most.
+        # Continue, because sweeps matter most when the disk is full.
         log.warning("posts of release 0.2.0 not recorded: keeping them", cause=str(error))
     return known - shortcodes
 
@@ -160,7 +160,7 @@ def _read(path: Path) -> bytes:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not a regular file, or is larger than 4 MB.
+        ValueError: the file is not a regular file, or is larger than 4 MB.
     """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
         status = os.fstat(file.fileno())

@@ -1,4 +1,4 @@
-"""Lists the stored posts from the folder itself, in order, with the space they take."""
+"""Lists the stored posts by reading the folder, and measures the space that they take."""
 
 import heapq
 import os
@@ -97,19 +97,19 @@ def folders_of(root: Path, shortcodes: Iterable[str]) -> Iterator[tuple[str, int
 
 
 def newest(root: Path, number: int, after: Cursor | None) -> list[Cursor]:
-    """Return the cursors of the first *number* posts, newest first, that come *after* a cursor."""
+    """Return the cursors of the *number* newest posts *after* a cursor, newest first."""
     all_posts = (Cursor(stored_at, shortcode) for shortcode, stored_at, _ in _posts(root))
     matching = (cursor for cursor in all_posts if after is None or cursor.key > after.key)
-    # Sorting all posts of a large library would take long, and much memory.
+    # Sorting all posts of a large library would take a long time and a lot of memory.
     return heapq.nsmallest(number, matching, key=lambda cursor: cursor.key)
 
 
 def stored_before(root: Path, moment: float) -> tuple[list[str], Set[str]]:
     """Return the shortcodes of posts stored before *moment*, a Unix time.
 
-    A post of release 0.2.0 counts from the time at which it was first seen, and is recorded as seen
-    now. The second value has the posts recorded earlier that are gone, or that this release has
-    stored again.
+    The age of a post of release 0.2.0 counts from the time at which it was first seen; a new one is
+    recorded as seen now. The second value is the posts on record that are gone, or that this
+    release has stored again.
     """
     posts = list(_posts(root))
     legacy = {name for name, _, version in posts if version is None}
@@ -162,7 +162,7 @@ def size_of(folder: Path) -> int:
 
 
 def _posts(root: Path) -> Iterator[tuple[str, float, int | None]]:
-    """Yield each post's shortcode, the time by which it is listed, and its version.
+    """Yield each post's shortcode, the Unix time by which it is sorted, and its version.
 
     Posts of release 0.2.0 have no version.
     """

@@ -1,4 +1,4 @@
-"""Tracks this process's own changes to the media folder, so that a sync can skip the rest."""
+"""Tracks this process's own changes to the media folder, so that a sync need not scan it all."""
 
 import threading
 from collections import deque
@@ -13,11 +13,11 @@ _MAX_CHANGES = 4096
 
 
 class OwnChanges:
-    """The posts that this process recently added to *root* or removed from it; for any thread.
+    """The posts that this process recently added to *root* or removed from it; thread-safe.
 
     Each change is stored with the folder's modification time before and after it, in nanoseconds.
-    As long as these times form a chain, no other process has changed the folder in between. A
-    change that another process makes at the same instant goes unnoticed until the next sweep.
+    As long as these times form a chain, no other process has changed the folder in between. If
+    another process makes a change at the same instant, it goes unnoticed until the next sweep.
     """
 
     def __init__(self, root: Path) -> None:

@@ -1,4 +1,4 @@
-"""A post and its media: the data model that all other modules share."""
+"""The data model of a post and its media, which all other modules share."""
 
 import re
 import sys
@@ -87,7 +87,7 @@ class Preference:
 
     @classmethod
     def stored(cls, quality: Any, max_bytes: Any) -> "Preference":
-        """Read the preference of a manifest or job; older ones have none and get the default."""
+        """Read the preference from a manifest or job; older ones have none, and get the default."""
         is_limit = isinstance(max_bytes, int) and max_bytes > 0
         return cls("best" if quality == "best" else "compatible", max_bytes if is_limit else None)
 
@@ -140,13 +140,13 @@ class Post:
 
     ``missing`` has the numbers, from 1, of the carousel items that could not be downloaded.
     ``outdated`` has the numbers of the items whose files are from an earlier download because the
-    last one could not get them. ``setbacks`` is how many consecutive downloads before the last one
-    were incomplete. ``named_item`` is the number of the item that the shortcode identifies, if it
-    is not the post's own shortcode. ``quality`` and ``max_bytes`` are the requested values;
-    ``max_bytes`` is None unless larger files were skipped because of it.
+    latest one could not get them. ``setbacks`` is the number of consecutive incomplete downloads
+    before the latest. ``named_item`` is the number of the item that the shortcode identifies, if it
+    is not the post's own shortcode. ``quality`` and ``max_bytes`` are the requested values, except
+    that ``max_bytes`` is None if no file was skipped because of it.
 
-    ``added`` are files made by plugins, and ``object_urls`` the URLs of copies, by filename. The
-    manifest holds neither.
+    ``added`` lists files made by plugins, and ``object_urls`` maps filenames to the URLs of their
+    copies. The manifest contains neither.
     """
 
     shortcode: str
@@ -181,7 +181,8 @@ class Post:
     def lead(self) -> MediaItem:
         """The item that represents the post in lists.
 
-        The item that the shortcode identifies, or else the first; never one added by a plugin.
+        It is the item that the shortcode identifies, or else the first, but never one added by a
+        plugin.
         """
         return self._named_or(self.media[0])
 
@@ -192,7 +193,7 @@ class Post:
 
     @property
     def listed_picture(self) -> MediaItem | None:
-        """The picture for lists: the small picture, or another of at most 25 KB; else None."""
+        """The picture for lists: the small one, or else another of at most 25 KB, if any."""
         pictures = filter(None, (self.small, self.picture, self.thumbnail))
         return next((picture for picture in pictures if picture.is_light), None)
 
@@ -220,10 +221,10 @@ class Post:
     def fresh_until(self, fetched_at: float) -> float:
         """Return the time until which the post, downloaded at *fetched_at*, stays fresh.
 
-        Both are Unix times. A post is fresh until the first of its signed CDN URLs expires; a URL
-        without an expiry counts for a day. An incomplete post is fresh for an hour, and twice as
-        long after each further incomplete download, up to a day; then Instagram may deliver the
-        rest.
+        Both are Unix times. A post is fresh until the first of its signed CDN URLs expires. A URL
+        without an expiry is assumed to expire after a day. An incomplete post is fresh for at most
+        an hour. Each further incomplete download doubles this limit, up to a day. By then,
+        Instagram may deliver the rest.
         """
         recent = self._recent
         if not all(item.cdn_url for item in recent):
@@ -285,7 +286,7 @@ class Post:
             return None
 
     def item(self, number: int) -> MediaItem | None:
-        """Return the item with *number*, counted from 1; None if it is missing or does not exist.
+        """Return item *number*, counted from 1; None if it is missing or does not exist.
 
         Missing items keep their numbers. Items added by plugins come after all others.
         """
@@ -298,10 +299,10 @@ class Post:
         return int(found[1]) if found else 1
 
     def filled_from(self, old: "Post") -> "Post":
-        """Return the post, with the files that it lacks taken from *old*, an earlier download.
+        """Return the post, with missing files taken from *old*, an earlier download.
 
-        If the two have different numbers of items, Instagram's post was changed in between, so no
-        file is taken.
+        If the two have different numbers of items, the post on Instagram was changed in between,
+        and no file is taken.
         """
         is_incomplete = bool(self.missing or self.outdated)
         was_incomplete = bool(old.missing or old.outdated)
@@ -370,7 +371,7 @@ class Post:
 class Progress:
     """The progress of a download in bytes, written by the downloading thread.
 
-    ``total`` grows with each file whose length the CDN sends, and is None before the first.
+    ``total`` grows with each file for which the CDN sends a length, and is None before the first.
     """
 
     done: int = 0
@@ -408,9 +409,9 @@ def moment(seconds: float) -> str:
 
 
 def cdn_expiry(url: str) -> int | None:
-    """Return the Unix time at which a signed CDN URL expires: the hexadecimal ``oe`` in its query.
+    """Return the Unix time at which a signed CDN URL expires; None if it has no expiry.
 
-    None if the URL has no expiry.
+    The time is the hexadecimal parameter ``oe`` in the URL's query.
     """
     found = _EXPIRY.search(url)
     return int(found[1], 16) if found else None

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, Protocol
 __all__ = ["Change", "LocalPostChanges", "PostChange", "PostChanges"]
 
 Change = Literal["stored", "changed", "removed"]
-"""``stored`` includes a post that is stored again. ``changed`` means that the post was kept or
+"""``stored`` means that the post was stored, perhaps again. ``changed`` means that it was kept or
 released, or that a plugin added something to it.
 """
 
@@ -24,7 +24,7 @@ class PostChanges(Protocol):
     """The latest changes to posts, made by any process."""
 
     def record(self, shortcode: str, change: Change) -> None:
-        """Record a change; to be called on the event loop."""
+        """Record a change; call this on the event loop."""
 
     async def place(self) -> str:
         """Return the position after the latest change."""

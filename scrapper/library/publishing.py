@@ -1,7 +1,7 @@
 """Publishes and removes posts atomically.
 
-A post's files are collected in a folder under ``ROOT/.incoming``, flushed to the disk, and
-published by one rename of that folder. A folder named after a shortcode is therefore always
+A post's files are collected in a folder under ``ROOT/.incoming`` and flushed to the disk. A single
+rename of that folder then publishes them. A folder named after a shortcode is therefore always
 complete, even after a power failure.
 """
 
@@ -78,8 +78,9 @@ class Publisher:
 
         *fence* is the turn's fence, or 0 if no other process uses the root.
 
-        Items missing from *post* are kept from an earlier download. The modification time of the
-        media files is set to when the post was taken; that of the manifest is when it was stored.
+        Items missing from *post* are taken from an earlier download, if possible. The modification
+        time of the media files is set to when the post was taken. That of the manifest is when the
+        post was stored.
 
         Raises:
             Superseded: the stored post has a higher fence, and is not replaced.
@@ -106,7 +107,7 @@ class Publisher:
         )
 
     def _with_old_files(self, folder: Path, post: Post) -> Post:
-        """Link the files that only an earlier download has into *folder*; return the full post."""
+        """Link files that only an earlier download has into *folder*; return the completed post."""
         if not post.missing and (post.thumbnail or post.main.type != "video"):
             return post
         place = self.root / post.shortcode
@@ -145,9 +146,9 @@ class Publisher:
                 delete(doomed)
 
     def remove(self, shortcode: str, *, unless_kept: bool = False) -> bool:
-        """Remove the post; with *unless_kept*, return False if it is kept.
+        """Remove the post; if it is kept and *unless_kept* is true, return False instead.
 
-        The post disappears by one rename before its files are deleted.
+        A single rename hides the post before its files are deleted.
 
         Raises:
             OSError: the post is not stored, or cannot be removed.
@@ -186,9 +187,9 @@ class Publisher:
             delete(moved)
 
     def clear_leftovers(self, now: float) -> None:
-        """Delete what crashed processes left, and restore posts caught between two renames.
+        """Delete what crashed processes left behind, and restore posts caught between two renames.
 
-        *now*, a Unix time, decides which leftovers are old enough.
+        *now* is the Unix time against which the age of leftovers is measured.
         """
         cutoff = now - self._abandoned_after
         for leftover in self.incoming.iterdir():
@@ -238,7 +239,7 @@ class Publisher:
         """Swap *folder* with *place*; return the new path of the folder that was at *place*."""
         if exchange(folder, place):
             return folder
-        # Not atomic: after a crash between the two renames, clear_leftovers() restores the post.
+        # Not atomic: if a crash separates the two renames, clear_leftovers() restores the post.
         replaced = self._unused_path(place.name, _REPLACED)
         place.rename(replaced)
         folder.rename(place)
@@ -261,6 +262,6 @@ def _set_times(folder: Path, post: Post) -> None:
     if taken_at is None:
         return
     for file in post.files:
-        # Some file systems support only a few decades, or no times at all.
+        # Some file systems can store only a few decades, or no times at all.
         with suppress(OSError, OverflowError):
             os.utime(folder / file.filename, (taken_at, taken_at))

@@ -17,7 +17,7 @@ __all__ = ["MediaFile", "PostResponse", "RenderedPost", "picture_version"]
 
 _OBJECT_URL = "URL of the copy made by the plugin s3"
 _CLOSED = ConfigDict(extra="forbid")
-# A random placeholder for the request's URL, so no caption can contain it.
+# A placeholder for the request's URL. It is random, so that no caption can contain it.
 _URL_MARK = secrets.token_hex(16)
 _END = b'"expires_at":%b,"kept":%b,"cached":%b,"stale":%b}'
 _BOOLEANS = (b"false", b"true")
@@ -189,7 +189,7 @@ class RenderedPost:
 
 
 def picture_version(picture: MediaItem, stored_at: float) -> str:
-    """Return the version of *picture*, of a post stored at the Unix time *stored_at*."""
+    """Return the version of *picture* in a post that was stored at the Unix time *stored_at*."""
     return f"{stored_at * 1e6:.0f}-{picture.size}"
 
 

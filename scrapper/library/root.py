@@ -1,4 +1,4 @@
-"""Creates and locks the media folder, and detects when it is replaced."""
+"""Creates and locks the media folder, and detects its replacement."""
 
 import fcntl
 import os
@@ -19,9 +19,9 @@ _LOCK = "lock"
 
 
 class MediaRoot:
-    """The media folder at *path*, which is opened first and closed last; blocking.
+    """The media folder at *path*, opened before everything else and closed last; blocking.
 
-    If it is *shared*, other processes that also share it may use it at the same time.
+    A *shared* folder may be used at the same time by other processes that also share it.
     ``was_unused`` is true if no other process was using the folder when it was opened.
     """
 
@@ -104,7 +104,7 @@ class MediaRoot:
     def check(self) -> None:
         """Check that the folder is still the one that was opened.
 
-        When a disk is unplugged, an empty folder on another disk may take its place.
+        When a disk is unplugged, an empty folder on another disk may appear at the same path.
 
         Raises:
             MediaFolderGone: the folder is gone, or was replaced.
@@ -113,7 +113,7 @@ class MediaRoot:
             raise MediaFolderGone
 
     def withdraw(self) -> None:
-        """Close the folder; if no other process uses it, remove the lock and the state folder.
+        """Close the folder; if no other process uses it, remove its lock file and state folder.
 
         The state folder is removed only if it is empty.
         """
