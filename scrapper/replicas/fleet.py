@@ -65,8 +65,8 @@ class Fleet:
         """Return the pace of a login state.
 
         All replicas share what it learns. With a session, they also share the count of requests,
-        because they use the same account. Logged out, each replica counts its own requests, because each
-        may have its own IP address.
+        because they use the same account. Logged out, each replica counts its own
+        requests, because each may have its own IP address.
         """
         counts = RedisWindow(self._blocking, login_state) if login_state == "session" else None
         memory = RedisPaceMemory(self._blocking, login_state)

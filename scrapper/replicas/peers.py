@@ -32,7 +32,7 @@ _LOCAL_ERRORS = (DeadlineExceeded, PaceExceeded)
 
 
 class RedisPeers(Peers):
-    """Peers that communicate over *redis*. Open it before other parts use it; close it after them."""
+    """Peers that communicate over *redis*. Open before other parts use it, and close after them."""
 
     shared = True
 

@@ -9,9 +9,9 @@ When a worker joins, it removes workers that have been dead for a day.
 
 A worker counts as lost once it has sent no heartbeat for :data:`ABANDONED_SECONDS` and its
 connection is gone, for example because it was killed. A connected worker may merely be late because
-its machine is busy, so it counts as lost only after :data:`LATE_SECONDS`. Time during which Redis did
-not answer is not counted. After an outage, all workers have :data:`LATE_SECONDS` to send a
-heartbeat.
+its machine is busy, so it counts as lost only after :data:`LATE_SECONDS`. Time during which
+Redis did not answer is not counted. After an outage, all workers have :data:`LATE_SECONDS` to send
+a heartbeat.
 """
 
 import asyncio
