@@ -1,3 +1,3 @@
-"""One Instagram post, by URL, as a file: an aiohttp service over Instaloader."""
+"""An aiohttp service over Instaloader that downloads Instagram posts by URL."""
 
 __version__ = "1.0.0"

@@ -1,4 +1,4 @@
-"""``python -m scrapper`` or ``instagram-scrapper``: run the service or another command."""
+"""``python -m scrapper`` or ``instagram-scrapper``: runs the service or another command."""
 
 import argparse
 import os
@@ -25,7 +25,7 @@ _EXIT_INTERRUPTED = 130
 
 
 def main() -> int:
-    """Run the command; return its exit code, which is 2 for wrong usage or an invalid setting."""
+    """Run the command and return its exit code: 2 for wrong usage or an invalid setting."""
     _replace_closed_streams()
     _hide_module("charset_normalizer")
     warnings.filterwarnings("ignore", "Unable to find acceptable character detection")
@@ -37,7 +37,7 @@ def main() -> int:
             raise SettingsError(f"plugin: the command {options.command} has no func")
         command = options.func or _serve
         if command not in (_serve, _work):
-            # Those two log the near misses instead.
+            # The service and the worker log the near misses instead.
             from scrapper.commands.output import print_near_misses  # noqa: PLC0415
 
             print_near_misses()
@@ -73,7 +73,7 @@ def _work(_: argparse.Namespace) -> int:
     from scrapper.settings import load_settings  # noqa: PLC0415
 
     with process_logs() as scrubber:
-        # Load the settings before worker.py: they report missing Redis packages.
+        # Load the settings before worker.py, because they report missing Redis packages.
         settings = load_settings()
         if not settings.redis_url.get_secret_value():
             raise SettingsError("REDIS_URL: must be set: a worker takes its posts from Redis")
@@ -140,7 +140,7 @@ def _backup(options: argparse.Namespace) -> int:
 
 
 def _replace_closed_streams() -> None:
-    """Open /dev/null in place of standard streams that the shell closed, as ``>&-`` does.
+    """Open /dev/null in place of standard streams that the shell closed, for example with ``>&-``.
 
     Otherwise the next file or socket would get the stream's number, and with it the output.
     """
@@ -156,15 +156,15 @@ def _replace_closed_streams() -> None:
 def _hide_module(module: str) -> None:
     """Hide *module* from libraries that work without it.
 
-    Each takes 3 MB or more: structlog uses rich for coloured tracebacks, and requests uses
-    charset_normalizer to guess encodings. Without it, requests assumes UTF-8, which is what
-    Instagram sends.
+    Each such module takes 3 MB or more. structlog uses rich for coloured tracebacks, and requests
+    uses charset_normalizer to guess encodings. Without it, requests assumes UTF-8, which
+    is what Instagram sends.
     """
     sys.modules[module] = None  # type: ignore[assignment]
 
 
 def _add_commands_of_plugins(commands: Commands) -> None:
-    """Add the commands of plugins if the user runs one of them, or asks for help.
+    """Add the commands of plugins if the user runs one of them or asks for help.
 
     Other commands must work even if a plugin's module is missing.
 
@@ -296,17 +296,17 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
 
 
 def run() -> NoReturn:
-    """Run the command, and exit the process with its exit code."""
+    """Run the command and exit the process with its exit code."""
     _end(main())
 
 
 def _end(code: int) -> NoReturn:
-    """Exit even if a plugin's threads hang; Python would wait for some of them."""
+    """Exit even if a plugin's threads hang. Python alone would wait for some of them."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except OSError:
-        # The reader of a pipe is gone. Python would flush again and print an error.
+        # The reader of a pipe is gone. Python itself would flush again and print an error.
         os._exit(code)
     # Python waits for the threads of executors, even if they are daemons.
     if threading.active_count() > 1:

@@ -55,7 +55,7 @@ _POLL_SECONDS = 1.0
 
 
 def create_app(parts: ServiceParts) -> web.Application:
-    """Make the service's aiohttp application, which runs and closes its *parts*.
+    """Make the service's aiohttp application, which runs and closes the *parts*.
 
     This function reads files, so do not call it on an event loop.
 
@@ -69,7 +69,7 @@ def create_app(parts: ServiceParts) -> web.Application:
     app.on_shutdown.append(_end_streams)
     app.add_routes(_ROUTES)
     check_base_path(settings.base_path, ["/openapi.json", *(route.path for route in _ROUTES)])
-    # Some proxies leave the prefix on the path.
+    # Some proxies do not strip the prefix from the path.
     if settings.base_path:
         app.add_routes(_routes_under(settings.base_path))
         app.router.add_get(settings.base_path, to_page)
@@ -81,7 +81,7 @@ def create_app(parts: ServiceParts) -> web.Application:
 
 
 def create_worker_app(parts: ServiceParts) -> web.Application:
-    """Make a worker's application: health, readiness and metrics behind the same middlewares.
+    """Make a worker's application, with health, readiness and metrics behind the same middlewares.
 
     The caller runs the *parts*.
 
@@ -163,7 +163,7 @@ _ROUTES = (
     web.get("/storage", storage),
     web.get("/posts", list_posts),
     web.post("/posts/bulk", bulk_change),
-    # Shortcodes have at least five characters, so "bulk" is not one.
+    # Shortcodes have at least five characters, so "bulk" cannot be one.
     web.get("/posts/{shortcode:(?!bulk$)[^{}/]+}", get_post),
     web.delete("/posts/{shortcode:(?!bulk$)[^{}/]+}", delete_post),
     web.get("/posts/{shortcode}/thumbnail", thumbnail),
@@ -207,7 +207,7 @@ async def _run_parts(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _watch_files(app: web.Application) -> AsyncIterator[None]:
-    """Once a second, reread changed files of keys, logins and sessions, and check the lock."""
+    """Reread changed files of keys, logins and sessions, and check the lock, once a second."""
 
     def check_files() -> None:
         app[resources.API_KEYS].reload_if_changed()

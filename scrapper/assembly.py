@@ -77,7 +77,7 @@ class ServiceParts(Parts):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginParts:
-    """The plugins and what they follow, not opened yet."""
+    """The plugins and what they follow, all of it still unopened."""
 
     settings: Settings
     plugins: Plugins
@@ -137,7 +137,7 @@ def assemble(settings: Settings) -> ServiceParts:
 
 
 def assemble_fetch(settings: Settings) -> Parts:
-    """Make the parts of ``fetch``, which stores only posts in the folder. This blocks.
+    """Make the parts of ``fetch``, which stores nothing but posts in the folder. This blocks.
 
     Raises:
         SettingsError: as for :func:`assemble`.
@@ -182,7 +182,7 @@ def assemble_plugins(settings: Settings, *, pauses: Pauses) -> PluginParts:
     Raises:
         SettingsError: a plugin cannot be created.
     """
-    # No other process may use the folder meanwhile, even with Redis.
+    # No other process may use the folder at the same time, even with Redis.
     root = MediaRoot(settings.media_root)
     followed = Followed(
         library=Library(root.path, check=root.check),
@@ -198,7 +198,7 @@ def assemble_plugins(settings: Settings, *, pauses: Pauses) -> PluginParts:
 
 @asynccontextmanager
 async def serving(parts: ServiceParts) -> AsyncIterator[Jobs]:
-    """Run the service's parts for the duration of the block, then close them; yield the jobs.
+    """Run the service's parts during the block, then close them; yield the jobs.
 
     A single process also runs the jobs' posts and delivers their webhooks.
     """
@@ -215,7 +215,7 @@ async def serving(parts: ServiceParts) -> AsyncIterator[Jobs]:
 
 @asynccontextmanager
 async def working(parts: ServiceParts) -> AsyncIterator["Receiver"]:
-    """Yield a receiver that runs ``SCRAPE_CONCURRENCY`` posts at a time once it listens.
+    """Yield a receiver that runs up to ``SCRAPE_CONCURRENCY`` posts at once when it listens.
 
     At the end of the block, unfinished posts return to the queue.
     """
@@ -248,7 +248,7 @@ async def working(parts: ServiceParts) -> AsyncIterator["Receiver"]:
             )
         finally:
             if fleet.queue.holds_posts:
-                # Other processes cannot download these posts while this one has the turns.
+                # Other processes cannot download these posts while this one holds their turns.
                 await parts.scraper.abort()
             await fleet.queue.hand_back()
 
@@ -335,7 +335,7 @@ def _instagram(
     fleet: "Fleet | None" = None,
     extra_sources: Sequence[Source] = (),
 ) -> Instagram:
-    """Make a client that stores its login, its documents and the pace that it has learned."""
+    """Make a client that stores its login, its query documents and its learned pace."""
     return Instagram.from_settings(
         settings,
         on_request=metrics.count_instagram_request,

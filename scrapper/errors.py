@@ -67,7 +67,7 @@ class InvalidURL(ScrapeError):
 
 
 class UnsupportedLink(ScrapeError):
-    """The link is an Instagram link, but not to a post."""
+    """The link leads to something on Instagram other than a post."""
 
 
 class StoryLink(UnsupportedLink):
@@ -91,7 +91,7 @@ class PostForbidden(ScrapeError):
 
 
 class ChallengeRequired(PostForbidden):
-    """Instagram answers nothing until a checkpoint or challenge is completed."""
+    """Instagram answers no queries until a checkpoint or challenge is completed."""
 
 
 class SessionRefused(ScrapeError):
@@ -103,7 +103,7 @@ class PostNotFound(ScrapeError):
 
 
 class RateLimited(ScrapeError):
-    """Instagram refused because of too many requests.
+    """Instagram refused a query because there were too many.
 
     ``cool_down`` is True if the service should pause all queries, and False if it may continue
     with the next post.
@@ -115,7 +115,7 @@ class RateLimited(ScrapeError):
 
 
 class CoolingDown(RateLimited):
-    """Instagram refused recently, so no query was sent."""
+    """Instagram refused a query recently, so none was sent."""
 
 
 class PaceExceeded(ScrapeError):
@@ -123,7 +123,7 @@ class PaceExceeded(ScrapeError):
 
 
 class InstagramChanged(ScrapeError):
-    """Instagram's answer is one that this version of the service does not understand."""
+    """Instagram's answer is not understood by this version of the service."""
 
 
 class InstagramFailed(ScrapeError):
@@ -150,7 +150,7 @@ class MediaTooLarge(ScrapeError):
 
     @property
     def detail(self) -> str:
-        """The end of the message, with the smallest ``max_mb`` that would allow a file."""
+        """The end of the message, with the smallest ``max_mb`` that would allow any file."""
         if self.smallest is None:
             return ""
         return f"the smallest is {math.ceil(self.smallest / 10_000) / 100:g} MB"
@@ -178,15 +178,15 @@ class DeadlineExceeded(ScrapeError):
 
 
 class ServerFull(ScrapeError):
-    """Too many posts are already being downloaded or waiting."""
+    """Too many posts are already being downloaded or waiting to be."""
 
 
 class JobsFull(ScrapeError):
-    """``MAX_JOBS`` jobs are kept, all of them unfinished."""
+    """``MAX_JOBS`` jobs are stored, all of them unfinished."""
 
 
 class TooManyJobs(ScrapeError):
-    """The client has the maximum number of unfinished jobs."""
+    """The client already has the maximum number of unfinished jobs."""
 
 
 class JobRunning(ScrapeError):
@@ -194,11 +194,11 @@ class JobRunning(ScrapeError):
 
 
 class TooManyStreams(ScrapeError):
-    """The client has the maximum number of event streams open."""
+    """The client already has the maximum number of event streams open."""
 
 
 class JobsUnreachable(ScrapeError):
-    """Redis, which keeps the jobs, does not answer."""
+    """Redis, where the jobs are stored, does not answer."""
 
 
 class Busy(ScrapeError):
@@ -305,7 +305,7 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
     DiskFull: (507, "disk_full", "The disk is full: nothing more can be stored for now"),
     DiskReadOnly: (507, "disk_read_only", "The disk is read-only: nothing can be stored for now"),
 }
-"""Exception type to (status, code, message). A subclass without an entry uses its base's.
+"""Maps exception types to (status, code, message). A subclass without an entry uses its base's.
 
 Codes are stable. Messages may be reworded, so nothing may depend on their wording."""
 

@@ -1,8 +1,8 @@
 """Runs ffmpeg and ffprobe on untrusted files, within limits.
 
-At most two programs run at once, at low priority. Each may open only the files that it is given,
-has bounded memory, output and time, and does not outlive the service. Requires ffmpeg, and setpriv
-and prlimit from util-linux.
+At most two programs run at once, at low priority. Each may open only the files that it is given.
+Its memory, output and time are bounded, and it does not outlive the service. Requires ffmpeg, and
+setpriv and prlimit from util-linux.
 """
 
 import os
@@ -22,7 +22,7 @@ _OUTPUT_BYTES, _ERROR_BYTES = 100_000, 10_000
 _PIECE_BYTES = 64 * 1024
 _PROGRAMS = (("ffmpeg", "ffprobe"), ("setpriv", "prlimit", "nice"))
 _INPUT = ("-protocol_whitelist", "file", "-max_pixels", "40000000")
-# Shared by the whole process: a Raspberry Pi has four cores and little memory.
+# Shared by the whole process, because a Raspberry Pi has four cores and little memory.
 _slots = threading.BoundedSemaphore(_MAX_RUNNING)
 
 
@@ -31,16 +31,16 @@ class FFmpegFailed(Exception):
 
 
 def missing_programs() -> list[str]:
-    """Return which of ffmpeg and ffprobe are missing, or else which of the programs limiting them.
+    """Return the missing programs; empty if all are installed.
 
-    The list is empty if all are installed.
+    The programs that limit ffmpeg and ffprobe are checked only if these two are installed.
     """
     missing = ([name for name in names if shutil.which(name) is None] for names in _PROGRAMS)
     return next(filter(None, missing), [])
 
 
 class FFmpeg:
-    """Runs the programs, each with at most *memory* bytes of memory; thread-safe."""
+    """Runs the programs with at most *memory* bytes of memory each; thread-safe."""
 
     def __init__(self, memory: int) -> None:
         self._memory = memory
@@ -60,7 +60,7 @@ class FFmpeg:
     def run(self, program: str, *arguments: str, seconds: float, max_bytes: int = 0) -> bytes:
         """Run *program* and return the first 100 kB of its output.
 
-        Each file that it writes may have at most *max_bytes*.
+        Each file that it writes may have at most *max_bytes* bytes.
 
         Raises:
             FFmpegFailed: *program* fails or reaches one of its limits.
@@ -97,7 +97,7 @@ class FFmpeg:
                 process_group=0,
             )
         except OSError as error:
-            # There are too many processes, or the program has since been removed.
+            # There are too many processes, or the program was removed after the check.
             raise FFmpegFailed(f"{program} did not start: {error.strerror}") from error
         with self._lock:
             self._running.add(process)

@@ -1,4 +1,4 @@
-"""What an Instagram URL leads to: a post, a share link, or something else."""
+"""Parses Instagram URLs: links to posts, share links, and links to something else."""
 
 import re
 import unicodedata
@@ -58,7 +58,7 @@ Link = str | ShareLink
 
 
 def is_shortcode(text: str) -> bool:
-    """Return whether all of *text* has the form of a shortcode: 5 to 64 of ``A-Z a-z 0-9 _ -``."""
+    """Return whether *text* has the form of a shortcode: 5 to 64 of ``A-Z a-z 0-9 _ -``."""
     return _SHORTCODE.fullmatch(text) is not None
 
 
@@ -74,7 +74,7 @@ def read_link(url: str, *, max_length: int) -> Link:
 
     Raises:
         UnsupportedLink: the URL names something else on Instagram.
-        InvalidURL: *url* is anything else, or is longer than *max_length* characters.
+        InvalidURL: *url* is not such a URL, or is longer than *max_length* characters.
     """
     url = clean_link(url)
     # urlsplit() drops line breaks and leading spaces, as the WHATWG URL standard requires. Other
@@ -121,7 +121,7 @@ def pasted_link(text: str, *, max_length: int) -> Link | None:
 def clean_link(text: str) -> str:
     """Strip whitespace and invisible characters from both ends of *text*.
 
-    Copied links often come with zero-width characters, direction marks or a byte order mark.
+    Copied links often have zero-width characters, direction marks or a byte order mark.
     """
     start, end = 0, len(text)
     while start < end and _is_invisible(text[start]):

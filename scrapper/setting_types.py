@@ -1,4 +1,4 @@
-"""The types of settings, with the parsing of their texts and their error messages."""
+"""Defines the types of settings, which parse and validate their texts."""
 
 import base64
 import os
@@ -64,12 +64,12 @@ _WEBHOOK_SECRET_BYTES = (24, 64)
 _PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 _Item = TypeVar("_Item")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
-# Clients or other proxies send these headers themselves.
+# Clients or other proxies send these headers for other purposes.
 _OTHER_HEADERS = (
     *("authorization", "cookie", "host", "origin", "x-api-key"),
     *("forwarded", "x-forwarded-for", "x-forwarded-prefix", "x-forwarded-proto", "x-request-id"),
 )
-# sockaddr_un has 108 bytes on Linux and 104 elsewhere, the last of which is 0.
+# The path in sockaddr_un has 108 bytes on Linux and 104 elsewhere, the last of which is 0.
 _MAX_SOCKET_PATH = 103
 _MODE = re.compile("0?[0-7]{3}")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63}){0,126}\.?")
@@ -207,7 +207,7 @@ def _validate_writable(path: Path) -> Path:
 def _why_not_writable(folder: Path, wanted: Path) -> str:
     """Return why *folder* cannot be written, and what the operator can do about it.
 
-    *folder* is *wanted* itself, a folder in it, or its nearest existing parent.
+    *folder* is *wanted*, a folder in it, or its nearest existing parent.
     """
     if not folder.is_dir():
         return f"{folder} is not a folder"
@@ -232,7 +232,7 @@ def _why_not_writable(folder: Path, wanted: Path) -> str:
 
 
 def why_no_proxy(url: str) -> str | None:
-    """Return why *url* is not the URL of a proxy, without quoting it; None if it is one."""
+    """Return why *url* is not a proxy's URL, without quoting it, or None if it is one."""
     try:
         parts = urlsplit(url)
         is_proxy = parts.scheme in _PROXY_SCHEMES and parts.hostname and parts.port != 0
@@ -311,7 +311,7 @@ def _validate_redis_url(url: SecretStr) -> SecretStr:
     try:
         parse_url(url.get_secret_value())
     except ValueError:
-        # The error's message may quote a part of the password.
+        # The message of the error may quote part of the password.
         raise ValueError(
             "must be a Redis URL; in its password write /, # and @ as %2F, %23 and %40"
         ) from None

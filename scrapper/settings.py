@@ -84,12 +84,12 @@ PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
 
 
 GRACE_SECONDS = 5.0
-"""How many seconds beyond a scrape's deadline a stopping process waits for requests or posts."""
+"""Seconds past a scrape's deadline for which a stopping process waits for requests or posts."""
 
 _MAX_KEY_BYTES = 4096
 _PROXIES = ("https_proxy", "all_proxy")
 _OTHER_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE")
-# Variables of OpenTelemetry and OpenSSL resemble ours without being mistakes.
+# Variables of OpenTelemetry and OpenSSL resemble our settings but are not mistakes.
 _NOT_MISSPELT = ("OTEL_", "SSL_CERT_FILE")
 _MIN_SIMILARITY = 0.82
 _SECRETS = (
@@ -108,7 +108,7 @@ _SECRETS = (
 def _default_media_root() -> Path:
     """Return the default of ``MEDIA_ROOT``.
 
-    It is ``/data/instaloader`` if ``/data`` exists, as in the image, and else ``data/instaloader``.
+    It is ``/data/instaloader`` if ``/data`` exists, as in the image, or else ``data/instaloader``.
     """
     data = Path("/data")
     return (data if data.is_dir() else Path("data")) / "instaloader"
@@ -128,7 +128,7 @@ class LogSettings(BaseSettings):
 
     @classmethod
     def or_defaults(cls) -> "LogSettings":
-        """Read the settings, or return the defaults if one is invalid, which is reported later."""
+        """Read the settings; return the defaults if one is invalid, which is reported later."""
         try:
             return cls()
         except ValidationError:
@@ -136,7 +136,7 @@ class LogSettings(BaseSettings):
 
 
 class Settings(LogSettings):
-    """All settings of the service, under the lower-case names of the environment variables."""
+    """All settings of the service; each field is an environment variable's name in lower case."""
 
     api_key: Key = SecretStr("")
     api_key_file: ReadableFile | None = None
@@ -206,7 +206,7 @@ class Settings(LogSettings):
     @field_validator("auth_proxies")
     @classmethod
     def _check_auth_proxies(cls, proxies: tuple[str, ...], info: ValidationInfo) -> Any:
-        """Replace the path of the Unix socket, which must be the service's own, by ``unix``."""
+        """Replace the path of a Unix socket, which must be the service's own, with ``unix``."""
         own = info.data.get("unix_socket")
         for proxy in proxies:
             is_path = proxy.startswith("/")
@@ -262,14 +262,14 @@ class Settings(LogSettings):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What no log line may contain: the API key, the Redis password, and the webhook secret."""
+        """The secrets that no log line may contain: API key, Redis password and webhook secret."""
         url = urlsplit(self.redis_url.get_secret_value())
         passwords = [url.password or "", *parse_qs(url.query).get("password", [])]
         webhook_secret = self.webhook_secret.get_secret_value()
         return (self.key, webhook_secret, *passwords, *map(unquote, passwords))
 
     def without_secrets(self) -> "Settings":
-        """Return a copy for foreign code, without keys, cookies and passwords."""
+        """Return a copy for third-party code, without keys, cookies and passwords."""
         return self.model_copy(
             update={name: type(self).model_fields[name].default for name in _SECRETS}
         )
@@ -281,12 +281,12 @@ class Settings(LogSettings):
 
     @property
     def max_downloads(self) -> int:
-        """How many files may be downloaded at the same time."""
+        """The maximum number of files downloaded at the same time."""
         return self.download_concurrency or self.scrape_concurrency
 
     @property
     def worker_grace(self) -> float:
-        """How many seconds a stopping worker has to finish the posts that it holds."""
+        """The seconds that a stopping worker has to finish the posts that it holds."""
         given = self.worker_grace_seconds
         return self.scrape_timeout_seconds + GRACE_SECONDS if given is None else given
 
@@ -297,17 +297,17 @@ class Settings(LogSettings):
 
     @property
     def min_free_bytes(self) -> int:
-        """How many bytes of the disk stay free."""
+        """The number of bytes to leave free on the disk."""
         return self.min_free_disk_mb * 1_000_000
 
     @property
     def max_media_age_seconds(self) -> float:
-        """The age in seconds at which a stored post is removed; infinite for 0 days."""
+        """The age in seconds at which a stored post is removed; infinite if set to 0 days."""
         return self.max_media_age_days * DAY or math.inf
 
     @property
     def max_job_age_seconds(self) -> float:
-        """How many seconds a finished job is kept."""
+        """The seconds for which a finished job is kept."""
         return self.max_job_age_days * DAY
 
     @property
@@ -342,10 +342,10 @@ def _read_key(path: Path) -> str:
 
 
 def load_settings(**given: Any) -> Settings:
-    """Read the settings from the environment; those *given* take precedence.
+    """Read the settings from the environment; the *given* settings take precedence.
 
     Raises:
-        SettingsError: a setting is invalid; the message has a line for each.
+        SettingsError: a setting is invalid; the message has one line for each.
     """
     errors = list(_proxy_errors())
     try:
@@ -368,7 +368,7 @@ def _proxy_errors() -> Iterator[str]:
 
 
 def near_misses(names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield the *names* that are almost those of settings, each with the nearest setting."""
+    """Yield the *names* that resemble those of settings, each with the nearest setting."""
     settings = [*sorted(map(str.upper, Settings.model_fields)), *_OTHER_VARIABLES]
     for name in sorted(names):
         text = name.upper()

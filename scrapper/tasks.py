@@ -1,7 +1,7 @@
 """Helpers for tasks that are guaranteed to end, and whose errors are always logged.
 
-A single cancellation may be lost: redis-py 8.1 checks a connection with a timeout of zero before
-it uses it, and mistakes a cancellation at that moment for the timeout.
+A single cancellation may be lost. For example, redis-py 8.1 checks a connection with a timeout of
+zero before using it, and mistakes a cancellation at that moment for the timeout.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ async def finished(work: Awaitable[Result]) -> Result:
 
 
 def on_signal(seconds: float) -> asyncio.Event:
-    """Return an event that SIGTERM or SIGINT sets; the process ends within *seconds* of it."""
+    """Return an event set by SIGTERM or SIGINT; the process ends within *seconds* of the signal."""
     loop, signalled = asyncio.get_running_loop(), asyncio.Event()
 
     def handle() -> None:
@@ -77,7 +77,7 @@ def end_process_within(seconds: float) -> None:
 
     def end() -> None:
         log.warning("stopped: a thread hangs")
-        # Give the thread that writes the log some time.
+        # Give the thread that writes the log time to finish.
         time.sleep(_LOG_SECONDS)
         os._exit(0)
 

@@ -38,8 +38,8 @@ _SPECIAL_V6 = tuple(
         ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20"),
     )
 )
-# IPv4-mapped, translated and compatible addresses (RFC 4291, RFC 6052), and NAT64: the last 32 bits
-# are the IPv4 address.
+# IPv4-mapped, IPv4-translated, IPv4-compatible (RFC 4291, RFC 6052) and NAT64 addresses. Their last
+# 32 bits are the IPv4 address.
 _EMBEDDING_V4 = tuple(
     map(IPv6Network, ("::ffff:0:0/96", "::ffff:0:0:0/96", "::/96", "64:ff9b::/96"))
 )

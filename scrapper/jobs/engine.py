@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 
 class Jobs:
-    """The jobs in *store*. Once ``closing`` is true, every :meth:`follow` ends."""
+    """The jobs in *store*. Once ``closing`` is true, every :meth:`follow` generator ends."""
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
@@ -34,7 +34,7 @@ class Jobs:
         await self._store.add(job)
 
     async def get(self, job_id: str) -> Job | None:
-        """Return the current state of the job, or None if it is unknown or too old.
+        """Return the current state of the job, or None if it is unknown or expired.
 
         Raises:
             JobsUnreachable: Redis does not answer.
@@ -118,9 +118,10 @@ class Jobs:
 
 @asynccontextmanager
 async def running(store: MemoryStore, runner: Runner, concurrency: int) -> AsyncIterator[None]:
-    """Open *store*, and run its posts in this process during the block, *concurrency* at a time.
+    """Open *store*, and run up to *concurrency* of its posts at once during the block.
 
-    A persistent store resumes the unfinished posts of an earlier process.
+    The posts run in this process. A persistent store resumes the unfinished posts of an earlier
+    process.
     """
 
     async def work() -> None:
@@ -128,7 +129,7 @@ async def running(store: MemoryStore, runner: Runner, concurrency: int) -> Async
             place = await store.next_place()
             try:
                 await runner.run(place.job_id, place.position)
-            # An error in one post must not stop the next ones.
+            # An error in one post must not stop the worker.
             except Exception:
                 log.exception("post of a job abandoned", job=place.job_id, index=place.position)
 

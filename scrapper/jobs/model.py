@@ -92,7 +92,7 @@ class JobPost:
         return replace(self, state="running", next_try_at=None)
 
     def done(self, size: int) -> "JobPost":
-        """Return the post as stored, with *size* bytes."""
+        """Return the post as done, with *size* bytes stored."""
         return replace(
             self, state="done", next_try_at=None, status=200, bytes_done=size, bytes_total=size
         )
@@ -112,10 +112,10 @@ class JobPost:
         )
 
     def waiting(self, until: float, *, limited: bool) -> "JobPost":
-        """Return the post as waiting at least until *until*, a Unix time.
+        """Return the post as waiting until *until*, a Unix time, or later.
 
-        A post's patience starts to run when the post itself is *limited*, not while it waits behind
-        others.
+        A post's patience starts when the post itself is *limited*, not when it joins the backlog
+        behind others.
         """
         since = self.waiting_since
         if limited:
@@ -139,7 +139,7 @@ class JobPost:
         return JobPost(self.url, self.shortcode)
 
     def delayed(self, until: float) -> "JobPost":
-        """Return the post, tried no earlier than *until*, a Unix time, if it is waiting."""
+        """Return the post. If it is waiting, its next try is at *until*, a Unix time, or later."""
         if self.next_try_at is None or unix_time(self.next_try_at) >= until:
             return self
         return replace(self, next_try_at=moment(math.ceil(until)))
@@ -147,7 +147,7 @@ class JobPost:
     def seconds_to_wait(self, longest: float) -> float:
         """Return the seconds until the next try.
 
-        More than *longest* means that a clock was wrong; the result is then 0.
+        If that is more than *longest*, a clock was wrong, and the result is 0.
         """
         left = unix_time(self.next_try_at) - time.time() if self.next_try_at else 0.0
         return max(0.0, left) if left <= longest else 0.0
@@ -188,13 +188,13 @@ class JobEvent(JobPost):
 
 @dataclass(slots=True)
 class Job:
-    """A batch of posts; ``created_at`` is a Unix time, ``client`` the address that sent it.
+    """A batch of posts; ``created_at`` is a Unix time, ``client`` the address that submitted it.
 
     ``owner`` is the name of the API key that submitted the job, or None if keys have no names. With
     ``keep``, sweeps skip the job's posts. ``preference`` is the quality and size requested.
     ``webhook`` is the URL to which the job is sent when it ends, and ``webhook_outcome`` is the
-    result. A ``forgotten`` job is hidden from clients. The store numbers the job's changes within
-    an ``epoch``.
+    result of that delivery. A ``forgotten`` job is hidden from clients. The store numbers the job's
+    changes within an ``epoch``.
     """
 
     id: str
@@ -216,7 +216,7 @@ class Job:
     def state(self) -> JobState:
         """``running`` until all posts have an outcome, then ``cancelled`` if any is, else ``done``.
 
-        A job whose posts failed is ``done``, too.
+        A job with failed posts is also ``done``.
         """
         if any(post.unfinished for post in self.posts):
             return "running"
@@ -304,7 +304,7 @@ def new_job(
     owner: str | None = None,
     preference: Preference = _ANY,
 ) -> Job:
-    """Return a job for *urls*, sent by *client*; links that lead to no post fail at once."""
+    """Return a job for *urls*, submitted by *client*; posts with unusable links fail at once."""
     posts = [_post(url, max_url_length) for url in urls]
     return Job(
         uuid.uuid4().hex,

@@ -36,12 +36,12 @@ _PROGRESS_SECONDS = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """The facts on which the next step of a post is decided.
+    """The facts that determine what happens next to a post.
 
-    Before an attempt, ``others_wait`` is whether posts wait in the backlog, and ``at_hand`` whether
-    this post needs no query. After an attempt, ``size`` is the number of bytes stored, or ``error``
-    the reason that there are none. ``patience_left`` is in seconds. ``stopping`` is whether this
-    process is shutting down.
+    Before an attempt, ``others_wait`` is true if posts wait in the backlog, and ``at_hand`` if this
+    post needs no query. After an attempt, either ``size`` is the number of bytes stored, or
+    ``error`` is the reason why nothing was stored. ``patience_left`` is in seconds. ``stopping`` is
+    true if this process is shutting down.
     """
 
     post: JobPost
@@ -75,7 +75,7 @@ class Decision(NamedTuple):
     """The decision about a post, and the ``post`` as it will be stored.
 
     A post is skipped, run, added to the backlog ("wait"), left to another process, or ended. No
-    post leaves the backlog for ``hold`` seconds. ``is_fault`` is whether to log the error as a bug.
+    post leaves the backlog for ``hold`` seconds. If ``is_fault``, the error is logged as a bug.
     """
 
     action: Literal["skip", "run", "wait", "leave", "end"]
@@ -85,7 +85,7 @@ class Decision(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of the table: if ``applies`` is true of a case, ``decide`` makes the decision."""
+    """A row of the table: if ``applies`` is true for a case, ``decide`` makes the decision."""
 
     name: str
     applies: Callable[[Case], bool]
@@ -168,8 +168,8 @@ class Runner:
     async def run(self, job_id: str, index: int) -> bool:
         """Process a queued post; return False if another process should run it.
 
-        Returns only once the outcome is stored, however long the store is unreachable. Otherwise
-        another process would find the post unfinished and run it again.
+        Returns only once the outcome is stored, even if the store is unreachable for long.
+        Otherwise another process would find the post unfinished and run it again.
         """
         with bound_contextvars(job=job_id):
             found = await self._store.find(job_id, index)

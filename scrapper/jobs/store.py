@@ -1,4 +1,4 @@
-"""The interface of a job store, for the engine and the runner."""
+"""The interface that the engine and the runner expect of a job store."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ FULL_RETRY_SECONDS = 5.0
 """Seconds after which a client should retry if there is no room for a job or a stream."""
 
 Change = Callable[[JobPost], JobPost | None]
-"""Returns the changed post, or None to leave it as it is."""
+"""A function that returns the changed post, or None to leave the post unchanged."""
 
 Client = TypeVar("Client")
 
@@ -36,7 +36,7 @@ class JobChanges(NamedTuple):
 
 
 class JobStore(Protocol):
-    """Stores jobs, the queue of their posts, and the backlog of posts that wait.
+    """Stores jobs, the queue of their posts, and the backlog of waiting posts.
 
     The first eight methods serve clients, and raise :class:`~scrapper.errors.JobsUnreachable` if
     the store is unreachable. The others serve the runner, and return only once the store has
@@ -48,12 +48,12 @@ class JobStore(Protocol):
 
         Raises:
             JobsFull: ``MAX_JOBS`` jobs are stored, and none of them is finished.
-            TooManyJobs: the client has as many unfinished jobs as one client may have.
+            TooManyJobs: the client's share of unfinished jobs is used up.
             DiskFull, DiskReadOnly, MediaFolderGone: the job cannot be stored.
         """
 
     async def get(self, job_id: str) -> Job | None:
-        """Return the current state of the job, or None if it is unknown or too old."""
+        """Return the current state of the job, or None if it is unknown or expired."""
 
     async def refresh(self, job: Job) -> bool:
         """Update *job* in place, if the store can be read. Return False if the job is gone."""
@@ -68,12 +68,12 @@ class JobStore(Protocol):
         """
 
     async def newest(self, number: int, after: Cursor | None, wanted: JobFilter) -> Sequence[Job]:
-        """Return the first *number* jobs after a cursor that match *wanted*, newest first."""
+        """Return the first *number* jobs past *after* that match *wanted*, newest first."""
 
     async def forget(self, job: Job) -> bool:
         """Hide *job* from all clients. Return False if the job is gone or unfinished.
 
-        Its webhook is still delivered, and plugins are notified of its end.
+        Its webhook is still delivered, and plugins are still notified of its end.
 
         Raises:
             DiskFull, DiskReadOnly, MediaFolderGone: the change cannot be stored.
@@ -82,7 +82,7 @@ class JobStore(Protocol):
     async def changed(self, since: int) -> JobChanges:
         """Return the jobs that changed after change number *since*, latest change first.
 
-        The numbers start over whenever the store does.
+        The numbering restarts whenever the store does.
         """
 
     async def check_room(self, client: str | None) -> None:
@@ -95,7 +95,7 @@ class JobStore(Protocol):
     async def find(self, job_id: str, index: int) -> tuple[Job, JobPost] | None:
         """Return the job and the post at *index*, or None if they are gone.
 
-        The job may come without its posts.
+        The returned job may lack its posts.
         """
 
     async def save_post(self, job_id: str, index: int, post: JobPost) -> bool:
@@ -104,7 +104,7 @@ class JobStore(Protocol):
     async def wait(self, job: Job, index: int, post: JobPost, hold: float = 0.0) -> None:
         """Add a post to the backlog.
 
-        The post hit a limit of *hold* seconds, or, if *hold* is 0, it waits behind others.
+        If *hold* is 0, the post waits behind others. Otherwise it hit a limit of *hold* seconds.
         """
 
     async def hold(self, seconds: float) -> None:
@@ -122,7 +122,7 @@ class JobStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FinishedJob:
-    """A finished job; ``end`` distinguishes this end from later ones, after a retry."""
+    """A finished job; ``end`` distinguishes this end from those after a retry."""
 
     response: JobResponse
     end: object
@@ -141,8 +141,8 @@ class FinishedJobs(Protocol):
 def check_room(unfinished: Sequence[Client], client: Client, max_jobs: int) -> None:
     """Check that there is room for one more job of *client*.
 
-    *unfinished* has the client of each unfinished job. One client may have a quarter of *max_jobs*,
-    which leaves room for others. If *max_jobs* is below four, one client may have all of them.
+    *unfinished* lists the client of each unfinished job. To leave room for others, one client may
+    have at most a quarter of *max_jobs*, or all of them if *max_jobs* is below four.
 
     Raises:
         JobsFull: *max_jobs* jobs are unfinished.
@@ -157,10 +157,10 @@ def check_room(unfinished: Sequence[Client], client: Client, max_jobs: int) -> N
 def jobs_to_drop(
     kept: int, finished: Sequence[str], unreported: Collection[str], max_jobs: int
 ) -> Sequence[str]:
-    """Return which of the *finished* jobs, oldest first, to drop to make room for a new one.
+    """Return the jobs to drop from *finished*, oldest first, to make room for a new one.
 
     *kept* is the number of stored jobs. Jobs whose end is *unreported* are not dropped, unless
-    there are *max_jobs* of them.
+    there are at least *max_jobs* of them.
     """
     if len(unreported) < max_jobs:
         finished = [job_id for job_id in finished if job_id not in unreported]

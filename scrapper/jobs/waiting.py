@@ -57,8 +57,8 @@ class Backlog:
     def join(self, place: Place, hold: float = 0.0) -> float:
         """Add a post, and return the earliest Unix time at which it may leave.
 
-        The post hit a limit, which holds the backlog for *hold* seconds; or, if *hold* is 0, it
-        waits behind others.
+        If *hold* is 0, the post waits behind others. Otherwise it hit a limit, which holds the
+        backlog for *hold* seconds.
         """
         self.hold(hold)
         insort(self._places, place)
@@ -92,7 +92,7 @@ class Backlog:
         return time.time() + left if left > 0 else 0.0
 
     async def next(self) -> Place:
-        """Wait until a post may leave, and remove and return the first."""
+        """Wait until a post may leave, then remove and return the first one."""
         while True:
             wait = max(self._held_until, self._next_at) - time.monotonic()
             if self._places and wait <= 0:
@@ -105,10 +105,10 @@ class Backlog:
 
 
 class Patience:
-    """How long each post may wait because of limits: *seconds* in all.
+    """The time that each post may wait because of limits: *seconds* in total.
 
     Waiting in this process is measured by the monotonic clock. Waiting in an earlier process, or
-    another one, counts only if *clock_is_trusted* returns True; it may block.
+    another one, counts only if *clock_is_trusted* returns True. That function may block.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Patience:
             waited = 0.0
             if waiting_since is not None and await asyncio.to_thread(self._clock_is_right):
                 waited = max(0.0, time.time() - waiting_since)
-            # Drop posts whose patience is over but that are still here: they were cancelled.
+            # Drop posts that are still here after their patience ran out: they were cancelled.
             latest = time.monotonic() - self._seconds
             for old in list(takewhile(lambda it: self._since[it] < latest, self._since)):
                 del self._since[old]

@@ -1,6 +1,6 @@
 """Sends a job's JSON to its webhook URL when the job ends.
 
-The stores keep the deliveries. :class:`Receivers` decides which delivery is sent next and which is
+The stores keep the deliveries. :class:`Receivers` decides which delivery is sent next and which are
 given up. A receiver that never answers does not delay the others.
 """
 
@@ -51,14 +51,14 @@ __all__ = [
 log = structlog.get_logger(__name__)
 
 LEASE_SECONDS = 60
-"""A delivery that was taken is due again after this time, unless it is finished or postponed."""
+"""Seconds after which a taken delivery is due again, unless it is finished or postponed."""
 
 _CONCURRENCY = 8
 _MAX_WAITING = 1000
-# One receiver gets a quarter of each.
+# One receiver gets at most a quarter of each.
 _CONCURRENCY_PER_RECEIVER = _CONCURRENCY // 4
 _MAX_WAITING_PER_RECEIVER = _MAX_WAITING // 4
-_MAX_ATTEMPTS = 30  # With the pauses below, these take a day.
+_MAX_ATTEMPTS = 30  # With the pauses below, these attempts take a day.
 _DAY = 24 * 60 * 60
 
 _FIRST_PAUSE = 1.0
@@ -74,7 +74,7 @@ Outcome = Literal["delivered", "given_up"]
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A body to send to ``url``. All attempts have the same ``id``.
+    """A body to send to ``url``. All attempts share the same ``id``.
 
     The body reports the end of the job with the ID ``job``; ``noted_at`` is the Unix time at which
     the end was recorded.
@@ -132,10 +132,10 @@ class Deliveries(Protocol):
 class Receivers:
     """Decides which delivery is sent next, and which are given up. A receiver is a host.
 
-    One receiver gets at most a quarter of the slots, and only one while it fails. After each
-    consecutive failure the pause before its next delivery grows, up to an hour. At most a quarter
-    of the waiting deliveries may be for one receiver; beyond that, its oldest are given up. While a
-    receiver fails, its deliveries older than a day are given up, too.
+    One receiver gets at most a quarter of the slots, and only one while it is failing. After
+    each consecutive failure, the pause before its next delivery grows, up to an hour. At most a
+    quarter of the waiting deliveries may be for one receiver; beyond that, its oldest are given up.
+    While a receiver is failing, its deliveries older than a day are also given up.
     """
 
     def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -172,7 +172,7 @@ class Receivers:
     def to_give_up(self, waiting: Collection[Waiting]) -> Iterator[tuple[Waiting, str]]:
         """Yield the deliveries to give up, each with the reason.
 
-        Failures of receivers that have no deliveries any more are forgotten.
+        The failure counts of receivers that have no deliveries left are dropped.
         """
         queues: dict[str, list[Waiting]] = defaultdict(list)
         for one in sorted(waiting, key=lambda one: one.age):
@@ -198,7 +198,7 @@ class Receivers:
 
 
 def pause_after(failures: int) -> float:
-    """Return the seconds to wait after a failure that follows *failures* consecutive others."""
+    """Return the seconds to wait after a failure preceded by *failures* consecutive others."""
     # 3**8 seconds are more than an hour, and 3**1000 is too large for a float.
     return min(_FIRST_PAUSE * _GROWTH ** min(failures, 8), _LONGEST_PAUSE)
 
@@ -296,7 +296,7 @@ class _Sender:
                 await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _take_next(self) -> Sequence[Delivery]:
-        """Give up the deliveries that must be given up, and take those to send now."""
+        """Give up deliveries where necessary, and take those to send now."""
         taken = []
         try:
             waiting = list(await self._deliveries.waiting())

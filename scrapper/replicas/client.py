@@ -40,13 +40,13 @@ __all__ = [
 log = structlog.get_logger(__name__)
 
 PREFIX = "scrapper:"
-"""The prefix of every key."""
+"""The prefix of every Redis key."""
 
 _TIMEOUT_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
 _RETRY_AFTER_SECONDS = 5.0
 _POOL_TIMEOUT_SECONDS = 2.0
-"""How long to wait for a connection while all are in use."""
+"""How long to wait for a connection if all are in use."""
 _MAX_CONNECTIONS = 32
 # Shared, because redis-py otherwise reads its version from the disk for each connection.
 _DRIVER = DriverInfo()
@@ -60,7 +60,7 @@ def connection_options() -> dict[str, Any]:
     return {
         "socket_timeout": _TIMEOUT_SECONDS,
         "socket_connect_timeout": _TIMEOUT_SECONDS,
-        # A pooled connection may have been closed by Redis, which shows only when it is used.
+        # Redis may have closed a pooled connection, which is noticed only when it is used.
         "retry": Retry(NoBackoff(), 1, (RedisConnectionError,)),
         "protocol": 2,
         "driver_info": _DRIVER,
@@ -81,7 +81,7 @@ def blocking_client(url: str) -> redis.Redis:
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Translate Redis errors in the block into one that clients understand.
+    """Translate Redis errors in the block into an error that clients understand.
 
     Raises:
         JobsUnreachable: Redis does not answer, or refuses a command.
@@ -104,7 +104,7 @@ async def until_redis_answers(ask: Callable[[], Awaitable[Result]]) -> Result:
 class SharedRedis(Redis):
     """A client whose calls fail fast while Redis is down.
 
-    A reply may take a second. If none comes, calls within the next second fail at once with
+    If no reply comes within a second, calls during the next second fail at once with
     :class:`redis.exceptions.ConnectionError`; the next call after that is a probe. The client logs
     once that Redis is down, and once that it is back. If Redis refuses a command, for example
     because it is full, the client logs that at most once a minute.
@@ -136,7 +136,7 @@ class SharedRedis(Redis):
 
     @contextmanager
     def fail_fast(self) -> Iterator[None]:
-        """Make the pipeline in the block fail fast, too, and log its errors.
+        """Make the pipeline in the block fail fast as well, and log its errors.
 
         Raises:
             redis.exceptions.ConnectionError: Redis did not answer a moment ago.
@@ -155,7 +155,7 @@ class SharedRedis(Redis):
             self._record_refusal(error)
             raise
         except ResponseError:
-            # An error reply, such as that a script is unknown, is an answer, too.
+            # An error reply, for example about an unknown script, also shows that Redis is up.
             self._record_recovery(is_probe)
             raise
         self._record_recovery(is_probe)

@@ -1,4 +1,4 @@
-"""The documents of the web app's queries, as found by any replica and shared by all."""
+"""Shares the documents of the web app's queries that any replica finds with all replicas."""
 
 import json
 import threading
@@ -27,7 +27,7 @@ class RedisDocuments:
     """A :class:`~scrapper.instagram.documents.DocumentMemory` in a Redis hash; blocking.
 
     Redis is read at most every five seconds. While Redis does not answer, each process uses the
-    documents that it knows.
+    documents that it already knows.
     """
 
     def __init__(self, redis: Redis) -> None:

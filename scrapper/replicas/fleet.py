@@ -23,7 +23,7 @@ __all__ = ["Fleet", "GatheredScripts"]
 
 
 class Fleet:
-    """The parts that use the Redis of *settings*; use them only between open and close."""
+    """The parts that use the Redis of *settings*. Use them only between open and close."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         url = settings.redis_url.get_secret_value()
@@ -64,9 +64,9 @@ class Fleet:
     def make_pace(self, login_state: str, max_queries: int, window: float) -> Pace:
         """Return the pace of a login state.
 
-        All replicas share what it learns. With a session they also share the count of requests,
-        because they use one account. Logged out, each replica counts its own requests, because each
-        may have its own IP address.
+        All replicas share what it learns. With a session, they also share the count of requests,
+        because they use the same account. Logged out, each replica counts its own
+        requests, because each may have its own IP address.
         """
         counts = RedisWindow(self._blocking, login_state) if login_state == "session" else None
         memory = RedisPaceMemory(self._blocking, login_state)
@@ -98,9 +98,9 @@ class _Call(NamedTuple):
 
 
 class GatheredScripts:
-    """Runs scripts on *redis*, and batches concurrent calls.
+    """Runs scripts on *redis* and batches concurrent calls.
 
-    Calls that are made while another one is under way share one pipeline. Under load, each call
+    Calls made while another one is under way share one pipeline. Under load, each call
     costs only a fraction of a round trip.
     """
 
@@ -155,7 +155,7 @@ class GatheredScripts:
                 replies: list[Any] = await pipeline.execute(raise_on_error=False)
         for index, reply in enumerate(replies):
             if isinstance(reply, NoScriptError):
-                # Redis was restarted or replaced. This call makes redis-py load the script again.
+                # Redis was restarted or replaced. Calling the script makes redis-py load it again.
                 script, keys, arguments, _ = calls[index]
                 try:
                     replies[index] = await script(keys=keys, args=arguments)

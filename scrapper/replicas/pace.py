@@ -1,4 +1,4 @@
-"""The pace, shared by all replicas: the learned limit, and the count of an account's requests."""
+"""Shares the pace among replicas: the learned limit, and the count of an account's requests."""
 
 import secrets
 import threading
@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 _KEY = f"{PREFIX}pace"
 _POLL_SECONDS = 5.0
-# Times are by Redis's clock, in microseconds. The script returns how long to wait, or -1.
+# Times are in microseconds on Redis's clock. The script returns the time to wait, or -1 for none.
 _TAKE_SCRIPT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -36,10 +36,10 @@ return -1
 
 
 class RedisPaceMemory(PaceMemory):
-    """The learned limit of a login state, in a Redis hash; blocking.
+    """The learned limit of a login state in a Redis hash; blocking.
 
     Redis is read at most every five seconds. While Redis does not answer, each process uses the
-    limit that it knows.
+    limit that it already knows.
     """
 
     def __init__(self, redis: Redis, login_state: str) -> None:
@@ -70,7 +70,7 @@ class RedisPaceMemory(PaceMemory):
             if stored is not None:
                 allowed, at = stored.split()
                 shared = Learned(int(allowed), float(at))
-                # This process's limit may be newer, if it was learned while Redis was down.
+                # This process's limit may be newer if it was learned while Redis was down.
                 if self._learned is None or shared.at > self._learned.at:
                     self._learned = shared
         except (RedisError, ValueError) as error:
@@ -97,6 +97,6 @@ class RedisWindow(Window):
             return super().take(kind, most, seconds)
         if wait >= 0:
             return float(wait) / 1_000_000
-        # Count locally, too, in case Redis stops answering.
+        # Also count locally, in case Redis stops answering.
         super().take(kind, most, seconds)
         return None

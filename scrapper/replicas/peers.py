@@ -1,7 +1,7 @@
 """Turns, sweeps and cool-downs that replicas coordinate over Redis.
 
-While Redis does not answer, each replica works alone: several may download the same post, and each
-has its own cool-down.
+While Redis does not answer, each replica works alone. Several may then download the same post, and
+each has its own cool-down.
 """
 
 import asyncio
@@ -28,11 +28,11 @@ _POLL_SECONDS = 1.0
 _COOLDOWN = f"{PREFIX}cooldown"
 _ERRORS: dict[str, Any] = {error.__name__: error for error in RESPONSES}
 _LOCAL_ERRORS = (DeadlineExceeded, PaceExceeded)
-"""Errors that do not concern other processes."""
+"""Errors that are not reported to other processes, because they concern only this one."""
 
 
 class RedisPeers(Peers):
-    """Peers over *redis*. Open it before other parts use it, and close it after them."""
+    """Peers that communicate over *redis*. Open before other parts use it, and close after them."""
 
     shared = True
 

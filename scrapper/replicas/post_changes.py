@@ -1,4 +1,4 @@
-"""The latest changes of posts, by any process."""
+"""The latest changes of posts, made by any process."""
 
 import asyncio
 from collections import deque
@@ -21,7 +21,7 @@ _PAUSE_SECONDS = 1.0
 
 
 class RedisPostChanges:
-    """The :class:`.PostChanges` of all processes, as a stream in *redis*.
+    """The :class:`.PostChanges` of all processes, in a Redis stream.
 
     While Redis does not answer, the latest 10,000 changes of this process are buffered, and
     :meth:`place` and :meth:`since` raise :class:`~scrapper.errors.JobsUnreachable`.
@@ -34,10 +34,10 @@ class RedisPostChanges:
 
     async def open(self) -> None:
         """Start sending changes to Redis."""
-        self._sending = in_background(self._send_all(), "post_changes of posts")
+        self._sending = in_background(self._send_all(), "post changes")
 
     async def close(self) -> None:
-        """Send the remaining changes, if Redis answers, and stop."""
+        """Stop, and send the remaining changes if Redis answers."""
         await end(self._sending)
         with suppress(RedisError):
             await self._send()
@@ -55,7 +55,7 @@ class RedisPostChanges:
         with translated_errors():
             oldest: Any = await self._redis.xrange(_STREAM, count=1)
             found: Any = await self._redis.xrange(_STREAM, min=f"({place}", count=_BATCH)
-        # If the change at *place* is gone from the stream, later ones may be gone, too.
+        # If the change at *place* is gone from the stream, later ones may also be gone.
         if place != _START and (not oldest or _number(oldest[0][0]) > _number(place.encode())):
             return await self.place(), None
         changes = [

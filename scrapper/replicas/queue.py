@@ -1,16 +1,17 @@
-"""The queue of posts that wait for a worker: a taskiq broker over a Redis stream.
+"""A taskiq broker over a Redis stream, which queues the posts that wait for a worker.
 
 Each message of the stream names a post of a job. A worker reads a message when it can run one more
 post, and holds it until that post is finished. It sends several heartbeats within
 :data:`ABANDONED_SECONDS`. A worker that stops hands back the messages that it holds. Before a
-worker reads a new message, it takes over messages that others handed back or lost workers held.
+worker reads a new message, it takes over messages that other workers handed back or that lost
+workers held.
 When a worker joins, it removes workers that have been dead for a day.
 
 A worker counts as lost once it has sent no heartbeat for :data:`ABANDONED_SECONDS` and its
-connection is gone, for example because it was killed. A connected worker may only be late, because
-its machine is busy, so it counts as lost after :data:`LATE_SECONDS`. Time during which Redis did
-not answer is not counted. After an outage, all workers have :data:`LATE_SECONDS` to send a
-heartbeat.
+connection is gone, for example because it was killed. A connected worker may merely be late because
+its machine is busy, so it counts as lost only after :data:`LATE_SECONDS`. Time during which
+Redis did not answer is not counted. After an outage, all workers have :data:`LATE_SECONDS` to send
+a heartbeat.
 """
 
 import asyncio
@@ -46,10 +47,10 @@ ABANDONED_SECONDS = 5.0
 """Seconds without a heartbeat after which others take over from a disconnected worker."""
 
 LATE_SECONDS = 15.0
-"""The same for a worker that is connected, and for all workers after an outage of Redis."""
+"""The same for a connected worker, and for all workers after an outage of Redis."""
 
 STREAM = f"{PREFIX}queue"
-"""The key of the stream."""
+"""The key of the stream of queued posts."""
 
 _TASK = "post"
 _GROUP = "workers"
@@ -74,7 +75,7 @@ class QueueSize(NamedTuple):
 def is_lost(silent: float, *, connected: bool, reachable: float) -> bool:
     """Return whether to take over a message whose worker has been *silent* for this many seconds.
 
-    *reachable* is the number of seconds since Redis started, or since it last did not answer.
+    *reachable* is the number of seconds since Redis started or last failed to answer.
     """
     if silent >= _HANDED_BACK_SECONDS:
         return True
@@ -107,7 +108,7 @@ class PostQueue(AsyncBroker):
         self._answered_at = self._unreachable_at = -math.inf
 
     def message_for(self, job_id: str, index: int) -> bytes:
-        """Return the message for the post; it is always the same."""
+        """Return the message for the post, which is always the same."""
         message = TaskiqMessage(
             task_id=f"{job_id}-{index}", task_name=_TASK, labels={}, args=[job_id, index], kwargs={}
         )
@@ -236,7 +237,7 @@ class PostQueue(AsyncBroker):
                 await self._worker_redis.xgroup_delconsumer(STREAM, _GROUP, consumer["name"])
 
     async def _next(self) -> list[AckableMessage]:
-        """Return a message that was handed back or lost, else a new one; none after a timeout."""
+        """Return a message that was handed back or lost, or else a new one; empty on a timeout."""
         return await self._take_over() or await self._read()
 
     async def _read(self) -> list[AckableMessage]:
@@ -244,7 +245,7 @@ class PostQueue(AsyncBroker):
             _GROUP,
             self.name,
             {STREAM: ">"},
-            # A worker takes no message that it cannot run at once, because others may be idle.
+            # A worker takes no message that it cannot run at once, because another may be idle.
             count=1,
             block=int(_BLOCK_SECONDS * 1000),
         )
@@ -298,7 +299,7 @@ class PostQueue(AsyncBroker):
         return {channel.decode().removeprefix(self._channel) for channel in channels}
 
     async def _reachable_seconds(self) -> float:
-        """Return for how many seconds Redis has been up and answered this process."""
+        """Return the number of seconds for which Redis has been up and answering this process."""
         try:
             server: Any = await self._worker_redis.info("server")
             up = float(server["uptime_in_seconds"])
@@ -317,7 +318,7 @@ class PostQueue(AsyncBroker):
         data = self._held[message_id] = fields.get(b"data", b"")
 
         async def acknowledge() -> None:
-            # Hold the message until it is removed; without heartbeats it would count as lost.
+            # Hold the message until it is removed. Without heartbeats, it would count as lost.
             await until_redis_answers(lambda: self._remove(message_id))
             self._held.pop(message_id, None)
 
@@ -331,7 +332,7 @@ class PostQueue(AsyncBroker):
                 await transaction.execute()
 
     async def _send_heartbeats(self) -> None:
-        """Show that this process still works on the messages that it holds."""
+        """Show that this process is still working on the messages that it holds."""
         while True:
             pause = _HEARTBEAT_SECONDS
             try:

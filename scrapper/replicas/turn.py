@@ -1,4 +1,4 @@
-"""A turn: a lock with a lease, for work that only one replica may do at a time."""
+"""A lock with a lease, called a turn, for work that only one replica may do at a time."""
 
 import asyncio
 from contextlib import suppress
@@ -16,7 +16,7 @@ __all__ = ["LEASE_SECONDS", "Turn"]
 log = structlog.get_logger(__name__)
 
 LEASE_SECONDS = 5.0
-"""How long a turn lasts unless its holder renews it; a killed holder delays others by this time."""
+"""How long a turn lasts unless renewed. A killed holder delays others by at most this time."""
 
 _RENEWALS_PER_LEASE = 4
 
@@ -24,8 +24,8 @@ _RENEWALS_PER_LEASE = 4
 class Turn:
     """A lock, acquired by :meth:`take` and held until :meth:`release`.
 
-    ``fence`` is the time at which the turn was taken, by Redis's clock, in microseconds. It is
-    greater than the fence of every earlier turn, even after Redis lost its data.
+    ``fence`` is the time at which the turn was taken, in microseconds on Redis's clock. It is
+    greater than the fence of every earlier turn, even after Redis loses its data.
     """
 
     def __init__(self, lock: Lock, fence: int) -> None:
@@ -43,7 +43,7 @@ class Turn:
         lock = Lock(redis, name, timeout=LEASE_SECONDS, blocking=False, thread_local=False)
         if not await lock.acquire():
             return None
-        # If this process was delayed, the lease may have ended and another process have the turn.
+        # If this process was delayed, the lease may have ended, and another may have the turn.
         async with redis.pipeline() as together:
             together.time()
             together.get(name)
@@ -70,7 +70,7 @@ class Turn:
             try:
                 await self._lock.reacquire()
             except LockError:
-                # Redis was down, or lost the turn. If no other process has it, take it again.
+                # Redis was down or lost the turn. If no other process has it, take it again.
                 taken: Any = False
                 with suppress(RedisError):
                     taken = await self._lock.do_acquire(self._lock.local.token)

@@ -27,12 +27,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A change of jobs, which is stored atomically.
+    """A change to jobs that is stored atomically.
 
-    ``posts`` are the changed posts of ``job``, by index. If the job ends with them, ``ends`` has
-    the number of this end for each plugin to notify, and ``delivery`` is the webhook, if any. A
-    finished job that runs again was ``reopened``. ``forgotten`` hides the job. ``removed`` has the
-    IDs of jobs to drop.
+    ``posts`` are the changed posts of ``job``, by index. If they end the job, ``ends`` maps
+    each plugin to notify to the number of this end, and ``delivery`` is the webhook delivery, if
+    any. ``reopened`` marks a finished job that runs again. ``forgotten`` hides the job. ``removed``
+    lists the IDs of the jobs to drop.
     """
 
     job: Job | None = None
@@ -46,7 +46,7 @@ class Record:
 
 
 class WaitingDelivery(NamedTuple):
-    """A delivery, with times of the monotonic clock."""
+    """A delivery and its times on the monotonic clock."""
 
     delivery: Delivery
     noted_at: float
@@ -60,7 +60,7 @@ class MemoryStore:
     :class:`~scrapper.jobs.webhooks.Deliveries` of its jobs.
 
     At most *max_jobs* are kept. Jobs expire after *max_age* seconds, but only while
-    *clock_is_trusted* returns True; it may block. *spacing* is passed to the
+    *clock_is_trusted* returns True, which may block. *spacing* is passed to the
     :class:`~scrapper.jobs.waiting.Backlog`. *plugins* are notified when a job ends. A persistent
     store overrides :meth:`keep` and the methods of deliveries.
     """
@@ -79,7 +79,7 @@ class MemoryStore:
         self._clock_is_right = clock_is_trusted
         self._jobs: dict[str, Job] = {}
         self._unfinished: dict[str, int] = {}
-        # Ordered by age: a post that waited is ahead of posts that came later.
+        # Oldest job first: a post that waited goes ahead of posts that came later.
         self._queue: asyncio.PriorityQueue[Place] = asyncio.PriorityQueue()
         self._queued: set[Place] = set()
         self._backlog = Backlog(spacing)
@@ -88,12 +88,12 @@ class MemoryStore:
         self._last_end = 0
         self._changing = asyncio.Lock()
         self._busy_at = float("-inf")
-        # By job: the number of its last change, and its owner. The latest change is at the end.
+        # Maps each job to the number of its last change and its owner; the latest change is last.
         self._changes: dict[str, tuple[int, str | None]] = {}
         self._last_change = 0
 
     async def open(self) -> None:
-        """Start to release posts from the backlog."""
+        """Start releasing posts from the backlog."""
         self._releasing = in_background(self._release(), "backlog")
 
     async def close(self) -> None:
@@ -101,7 +101,7 @@ class MemoryStore:
         await end(self._releasing)
 
     async def next_place(self) -> Place:
-        """Wait for a queued post, and remove and return the one of the oldest job."""
+        """Wait for a queued post, then remove and return the one from the oldest job."""
         place = await self._queue.get()
         self._queued.discard(place)
         return place
@@ -203,10 +203,10 @@ class MemoryStore:
         self._backlog.record_success()
 
     async def skip(self) -> None:
-        """Do nothing, because a cancelled post has left this backlog already."""
+        """Do nothing, because a cancelled post has already left this backlog."""
 
     async def unreported(self, plugin: str) -> Sequence[FinishedJob]:
-        # Copies, because a job may be retried before the plugin gets it.
+        # Return copies because a job may be retried before the plugin gets it.
         return [
             FinishedJob(replace(job.to_response(), posts=list(job.posts)), number)
             for job_id, number in self._ends[plugin].items()
@@ -250,7 +250,7 @@ class MemoryStore:
         """Hold the lock for a client that changes jobs.
 
         Raises:
-            Busy: a client ahead of this one got this error, and each one takes seconds.
+            Busy: a client ahead of this one got this error, and each attempt takes seconds.
         """
         queued_at = time.monotonic()
         async with self._changing:
@@ -284,15 +284,15 @@ class MemoryStore:
                     self._enqueue(job.place(index))
                 elif post.state == "waiting":
                     self._backlog.join(job.place(index))
-                    # The latest of these times is that of the last limit.
+                    # The latest of these times belongs to the last limit.
                     hold = max(hold, post.seconds_to_wait(longest_wait))
         self._backlog.hold(hold)
 
     async def _apply(self, job: Job, record: Record, *, is_outcome: bool = False) -> None:
         """Store *record*, then apply it to *job*.
 
-        An outcome is applied even if it cannot be stored: after a restart the post is looked up
-        again.
+        An outcome is applied even if it cannot be stored, because the post is looked up again
+        after a restart.
         """
         before = self._unfinished.get(job.id, 0)
         left = before + sum(post.unfinished for post in record.posts.values())

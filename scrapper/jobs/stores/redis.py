@@ -33,9 +33,9 @@ log = structlog.get_logger(__name__)
 
 _ALL = f"{PREFIX}jobs"
 ENDED_JOBS = f"{PREFIX}jobs:ended"
-"""The key of the finished jobs whose webhook has no delivery so far."""
+"""The key of the finished jobs whose webhook has no delivery yet."""
 CHANGES = (f"{PREFIX}jobs:changes", f"{PREFIX}jobs:changed")
-"""The keys of the number of the last change, and of the jobs ordered by their last changes."""
+"""The keys of the last change's number, and of the jobs in the order of their last changes."""
 _UNREPORTED_SECONDS = 7 * 24 * 60 * 60
 _DAY = 24 * 60 * 60
 _LAST_OF_BATCH = 99
@@ -47,7 +47,7 @@ _KEEP, _WEBHOOK, _OUTCOME = b"keep", b"webhook", b"webhook_outcome"
 _QUALITY, _MAX_BYTES = b"quality", b"max_bytes"
 _OWNER, _FORGOTTEN = b"owner", b"forgotten"
 _EPOCH = "0"
-"""The epoch of all versions: Redis counts them, so they are the same in all processes."""
+"""The epoch of all versions. Redis assigns the versions, so all processes see the same ones."""
 
 NOTE_CHANGE = """
 local function record_change(count, changes, job, id, owner)
@@ -115,7 +115,7 @@ record_change(KEYS[4], KEYS[5], KEYS[1], ARGV[7])
 return 1
 """
 )
-"""Writes a post, and queues it if a message is given, unless it changed since it was read.
+"""Writes a post, and queues it if a message is given, unless the post changed since it was read.
 
 When the last post of a job ends, the script also records the end for plugins and the webhook.
 """
@@ -137,7 +137,7 @@ for index = 2, #ARGV do
 end
 return requeued
 """
-"""Queues again the posts that are neither in the queue nor in the backlog, after Redis lost them.
+"""Queues posts again that Redis lost, which are neither in the queue nor in the backlog.
 
 Unless the job is ``stuck``, only an empty queue counts as lost.
 """
@@ -158,10 +158,10 @@ class RedisStore:
     one. Posts are in the *queue*, or wait in a
     :class:`~scrapper.jobs.stores.redis_backlog.RedisBacklog` with *spacing*.
 
-    A job is a hash: its time, its client, its owner, the number of its last change, the number of
-    its unfinished posts, and each post under its index, as a list that begins with the number of
-    the post's last change. A sorted set has the IDs of all jobs, by time. For each plugin, a sorted
-    set has the finished jobs that have not been reported to it.
+    A job is a hash. It has the job's time, its client, its owner, the number of its last change and
+    the number of its unfinished posts. It also has each post under its index, as a list that begins
+    with the number of the post's last change. A sorted set has the IDs of all jobs, by time. For
+    each plugin, a sorted set has the finished jobs that have not been reported to it.
     """
 
     def __init__(
@@ -192,7 +192,7 @@ class RedisStore:
     async def releasing(self) -> AsyncIterator[None]:
         """During the block, move posts from the backlog to the queue when they may leave.
 
-        All workers do this; each post is moved once.
+        All workers do this, but each post is moved only once.
         """
 
         async def release() -> None:
@@ -318,7 +318,7 @@ class RedisStore:
             log.warning("posts missing from the queue: queued again", job=job.id)
 
     def _is_stuck(self, job: Job) -> bool:
-        """Return whether the job has not changed for some seconds; True once in that time."""
+        """Return whether the job has been unchanged for some seconds; True once per such period."""
         now = time.monotonic()
         version, since = self._unchanged.pop(job.id, (job.version, now))
         is_stuck = version == job.version and now - since > _STUCK_SECONDS
@@ -367,7 +367,7 @@ class RedisStore:
     async def wait(self, job: Job, index: int, post: JobPost, hold: float = 0.0) -> None:
         message = self._queue.message_for(job.id, index)
         place = job.place(index)
-        # The backlog comes first: in the other order, a crash between the two would lose the post.
+        # Join the backlog first: in the other order, a crash in between would lose the post.
         until = await until_redis_answers(lambda: self._backlog.join(place, message, hold))
         await self.save_post(job.id, index, post.waiting(until, limited=hold > 0))
 
@@ -412,7 +412,7 @@ class RedisStore:
             job_key(job_id), [_CREATED.decode(), _LEFT.decode()]
         )
         if created is not None and left == b"0":
-            # The extra time is no longer needed: by now the webhook has been recorded.
+            # The extra time is no longer needed because the webhook has been recorded by now.
             await self._redis.pexpireat(job_key(job_id), self._expiry(float(created)))
 
     async def read(self, job_id: str) -> Job | None:
@@ -434,8 +434,8 @@ class RedisStore:
     ) -> bool:
         """Apply *how* to a post; return whether the post changed.
 
-        *how* is called again if another process changed the post meanwhile. No post of a forgotten
-        job is queued.
+        *how* is called again if another process changed the post in the meantime. No post of
+        a forgotten job is queued.
         """
         message = self._queue.message_for(job_id, index) if queue else b""
         keys = [job_key(job_id), ENDED_JOBS, STREAM, *CHANGES, *map(_ended_for, self._plugins)]
@@ -466,7 +466,7 @@ class RedisStore:
         return int((created_at + self._max_age) * 1000)
 
     async def _make_room(self, reading: SharedRedis | Pipeline, client: str) -> dict[str, bytes]:
-        """Return the jobs to drop for a new one, and those that expired, with their owners.
+        """Return the jobs to drop for a new one, and the expired jobs, each with its owner.
 
         Raises:
             JobsFull, TooManyJobs: there is no room for a job of *client*.

@@ -10,7 +10,7 @@ from scrapper.replicas.client import PREFIX, SharedRedis
 __all__ = ["BACKLOG", "RedisBacklog"]
 
 BACKLOG = f"{PREFIX}backlog"
-"""The key of the sorted set."""
+"""The key of the sorted set of waiting posts."""
 
 _HOLD = f"{PREFIX}backlog:held"
 _NEXT = f"{PREFIX}backlog:next"
@@ -41,8 +41,8 @@ return 1
 class RedisBacklog:
     """A :class:`~scrapper.jobs.waiting.Backlog` for all workers.
 
-    A sorted set has the messages of the posts, ordered by place. While one key exists, the backlog
-    is held; while another exists, the pause after the last post lasts. Both keys expire. The
+    A sorted set has the messages of the posts, ordered by place. One key exists while the backlog
+    is held, and another during the pause after a post leaves. Both keys expire. The
     coroutines raise :class:`redis.exceptions.RedisError` if Redis does not answer.
     """
 
@@ -55,8 +55,8 @@ class RedisBacklog:
     async def join(self, place: Place, message: bytes, hold: float = 0.0) -> float:
         """Add a post, and return the earliest Unix time at which it may leave.
 
-        The post hit a limit, which holds the backlog for *hold* seconds; or, if *hold* is 0, it
-        waits behind others. *message* is added to the queue when the post leaves.
+        If *hold* is 0, the post waits behind others. Otherwise it hit a limit, which holds the
+        backlog for *hold* seconds. *message* is added to the queue when the post leaves.
         """
         if hold:
             await self.hold(hold)

@@ -31,7 +31,7 @@ if due and tonumber(due) <= now then
     return ARGV[2]
 end
 """
-"""Leases the named member, or the first one if none is named, if it is due."""
+"""Leases a member if it is due: the named one, or the first if none is named."""
 _FINISH_SCRIPT = (
     NOTE_CHANGE
     + """
@@ -56,8 +56,8 @@ class RedisDeliveries:
     """:class:`~scrapper.jobs.webhooks.Deliveries` for all workers; the jobs are in *store*.
 
     A sorted set has the IDs of the deliveries, by the time at which each is due. One hash has the
-    time, job and receiver of all deliveries; the rest of each is in its own hash. The methods raise
-    :class:`redis.exceptions.RedisError` if Redis does not answer.
+    time, job and receiver of every delivery; the rest of each is in a separate hash. The methods
+    raise :class:`redis.exceptions.RedisError` if Redis does not answer.
     """
 
     def __init__(self, redis: SharedRedis, store: RedisStore) -> None:

@@ -102,9 +102,9 @@ _CHECK_SECONDS = 5.0
 class Contents:
     """The contents of a job file; ``jobs`` are oldest first.
 
-    ``ends`` has a plugin, a job's ID and the number of its end for each end not yet reported.
-    ``deliveries`` maps each delivery to the Unix time at which it is due. ``unannounced`` has the
-    IDs of jobs that have a webhook and no delivery so far.
+    ``ends`` has one entry for each end not yet reported: the plugin, the job's ID and the number of
+    the end. ``deliveries`` maps each delivery to the Unix time at which it is due. ``unannounced``
+    has the IDs of the jobs that have a webhook but no delivery yet.
     """
 
     jobs: list[Job] = field(default_factory=list)
@@ -114,10 +114,11 @@ class Contents:
 
 
 class JobFile:
-    """The jobs in the SQLite file at *path*; blocking, and for one thread at a time.
+    """The jobs in the SQLite file at *path*.
 
-    Every change is on disk when its call returns. The methods raise the same errors as
-    :class:`~scrapper.library.sqlite_file.SQLiteFile`, and change nothing then. *check* is called
+    The methods block, and only one thread may call them at a time. Every change is on disk when its
+    call returns. The methods raise the same errors as
+    :class:`~scrapper.library.sqlite_file.SQLiteFile`, and then change nothing. *check* is called
     before the file is opened or created.
     """
 
@@ -138,9 +139,9 @@ class JobFile:
         """Open the file, or create it.
 
         Posts that were running are queued again. A file that is damaged, or is not a job file, is
-        set aside. Its jobs are lost, but not the posts that they stored. If the file is damaged,
-        removed or replaced later, a new one gets the contents that *in_memory* returns, which is
-        called in a thread.
+        set aside. Its jobs are lost, but not the posts that they stored. If the file is later
+        damaged, removed or replaced, a new one is filled with what *in_memory* returns. That
+        function is called in a thread.
 
         Raises:
             SettingsError: the file cannot be used.
@@ -279,7 +280,7 @@ def _post(columns: list[Any]) -> JobPost:
 class SqliteStore(MemoryStore):
     """A :class:`~scrapper.jobs.stores.memory.MemoryStore` that persists its jobs in *file*.
 
-    All jobs are in memory, too. A change is stored before it is applied there. *check* raises an
+    All jobs are also in memory. A change is stored before it is applied there. *check* raises an
     error if the file's folder is gone. *patience* is the longest time, in seconds, that a resumed
     post may have to wait.
     """
@@ -346,7 +347,7 @@ class SqliteStore(MemoryStore):
         wall, now = time.time(), time.monotonic()
         is_trusted = bool(deliveries) and await asyncio.to_thread(self._clock_is_right)
         for delivery, due_at in deliveries.items():
-            # A time more than a day ahead is from a wrong clock.
+            # A time more than a day ahead comes from a wrong clock.
             wait = due_at - wall if is_trusted and wall < due_at < wall + _DAY else 0.0
             age = max(0.0, wall - delivery.noted_at) if is_trusted and delivery.noted_at else 0.0
             self._deliveries[delivery.id] = WaitingDelivery(delivery, now - age, now + wait)
