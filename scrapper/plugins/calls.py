@@ -88,7 +88,7 @@ class Call:
         """Wait for the work, and return its result.
 
         Raises:
-            NotReturned: a function did not return within *seconds*; :meth:`ended` waits on.
+            NotReturned: a function did not return within *seconds*; await :meth:`ended` next.
             Exception: the work raised it.
         """
         try:

@@ -318,7 +318,7 @@ def _apprise_for(target: _Target) -> Any:
 
 
 def _messages_of(job: JobResponse) -> Iterable[Message]:
-    """Yield messages about a finished *job*: that it is done, unless cancelled, and its failures."""
+    """Yield messages about a finished *job*: its failures, and that it is done unless cancelled."""
     failed = [post for post in job.posts if post.state == "failed"]
     if job.state == "done":
         stored = len(job.posts) - len(failed)
