@@ -23,7 +23,7 @@ _STANDARD_OUTPUT = Path("-")
 def backup(file: Path, *, with_posts: bool) -> int:
     """Write an archive of the media folder to *file*, or to standard output for ``-``.
 
-    Only its owner can read the file, and it appears once it is complete. Return 0, or 1 if
+    Only its owner can read the file, which appears once it is complete. Return 0 on success, 1 if
     something cannot be read or written, or 2 if standard output is a terminal.
 
     Raises:
@@ -33,7 +33,7 @@ def backup(file: Path, *, with_posts: bool) -> int:
     print_folder(root, must_be_used=True)
     if file == _STANDARD_OUTPUT and sys.stdout.isatty():
         print(
-            "An archive cannot be written to a terminal: name a file, or redirect the output",
+            "An archive cannot be written to a terminal: name a file or redirect the output",
             file=sys.stderr,
         )
         return EXIT_USAGE
@@ -60,7 +60,7 @@ def _output(file: Path) -> Iterator[IO[bytes]]:
         return
     if os.path.lexists(file) and not file.is_file():
         raise FileExistsError(f"{file} is not a regular file")
-    # mkstemp makes the file readable by its owner only.
+    # mkstemp makes the file readable only by its owner.
     try:
         descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""``python -m scrapper doctor LINK``: diagnose the sources and this machine's set-up."""
+"""``python -m scrapper doctor LINK``: diagnose the sources and this machine's setup."""
 
 import os
 import platform
@@ -44,7 +44,7 @@ MEANINGS: Mapping[str, tuple[str, str]] = {
     "session_ended": ("the session ended", "Copy the cookies again: see docs/login.md."),
     "challenge": (
         "the account needs attention",
-        "Log in to Instagram with a browser, do what it asks, and copy the cookies again.",
+        "Log in to Instagram with a browser, follow its instructions, and copy the cookies again.",
     ),
     "stale": (
         "tokens or session out of date",
@@ -66,14 +66,14 @@ MEANINGS: Mapping[str, tuple[str, str]] = {
     "not_needed": ("not queried: the post may not need a login", ""),
     "no_session": ("not queried: no session in use", ""),
 }
-"""For each outcome: its meaning, and what to do about it."""
+"""For each outcome, its meaning and what to do about it."""
 
 
 def doctor(link: str) -> int:
-    """Query each source once for the post of *link*; print the answers and this machine's set-up.
+    """Query each source once for the post of *link*; print the answers and this machine's setup.
 
-    The account is used only if the post is known to need a login. Return 0 if a source has the
-    post, and otherwise the exit code that ``fetch`` would return.
+    The account is used only if the post is known to require a login. Return 0 if a source has the
+    post, or else the exit code that ``fetch`` would return.
 
     Raises:
         SettingsError: a setting is invalid.
@@ -140,13 +140,13 @@ def _state(settings: Settings, instagram: Instagram, found: Diagnosis) -> Iterat
 
 
 def _ffmpeg() -> str:
-    """Return whether ffmpeg is installed, with the programs that limit it."""
+    """Return whether ffmpeg and the programs that limit it are installed."""
     missing = missing_programs()
     return f"{', '.join(missing)} not found" if missing else "found"
 
 
 def _proxy() -> str:
-    """Return the proxy for requests to Instagram, without its user and password."""
+    """Return the proxy for requests to Instagram, without its user name and password."""
     proxies = get_environ_proxies("https://www.instagram.com/")
     url = proxies.get("https") or proxies.get("all")
     if not url:
@@ -180,7 +180,7 @@ def _folder(path: Path, enough: int) -> str:
 def _redis(url: str) -> str:
     if not url:
         return "not used"
-    # A single process need not have the Redis packages installed.
+    # The Redis packages may be missing if only one process is used.
     from redis.exceptions import RedisError  # noqa: PLC0415
 
     from scrapper.replicas.client import blocking_client  # noqa: PLC0415
@@ -195,7 +195,7 @@ def _redis(url: str) -> str:
 
 
 def _advice(found: Diagnosis) -> Sequence[str]:
-    """Return the lines that say what to do next."""
+    """Return lines that explain what to do next."""
     if found.error is None:
         return ["A source has the post, so the service can download it."]
     outcomes = dict.fromkeys(row.outcome for row in found.rows)

@@ -49,10 +49,10 @@ class _EarlyExit(Exception):
 
 
 class FetchOptions(NamedTuple):
-    """How to download posts, into which folder, and how to report the outcomes.
+    """How to download posts, where to store them, and how to report the outcomes.
 
-    With ``ordered`` the outcomes are printed in the order of the links. Without ``wait`` a post
-    that meets a limit fails at once. ``quality`` is ``VIDEO_QUALITY`` by default. ``max_mb`` limits
+    With ``ordered``, the outcomes are printed in the order of the links. Without ``wait``, a post
+    that hits a limit fails at once. ``quality`` defaults to ``VIDEO_QUALITY``. ``max_mb`` limits
     the size of each file in megabytes.
     """
 
@@ -64,21 +64,21 @@ class FetchOptions(NamedTuple):
 
 
 def fetch(urls: Sequence[str], files: Sequence[str], options: FetchOptions) -> int:
-    """Download the posts of *urls* and those listed in *files*; return the exit code.
+    """Download the posts at *urls* and those listed in *files*; return the exit code.
 
-    On a terminal, each post has a progress bar. Otherwise each post gets a line of JSON once it is
+    On a terminal, each post has a progress bar. Otherwise, a line of JSON is printed when a post is
     finished: what ``POST /scrape`` would return, or ``url``, ``status``, ``code`` and ``error``.
     The exit code is that of the first link that failed. If any link is not a post's, nothing is
     downloaded.
 
-    Posts that meet a limit are retried for ``JOB_PATIENCE_SECONDS`` in all.
+    Posts that hit a limit are retried for a total of ``JOB_PATIENCE_SECONDS``.
 
-    SIGINT and SIGTERM end the process at once, with 130 or 143. So does a failure to write the
-    output: with 141 if the reader of a pipe is gone, with 1 for a full disk. Unfinished downloads
-    are removed.
+    SIGINT and SIGTERM end the process at once, with exit code 130 or 143. A failure to write the
+    output also ends it: with 141 if the reader of a pipe is gone, or with 1 if the disk is full.
+    Unfinished downloads are removed.
 
     Raises:
-        SettingsError: a setting is invalid, or the folder cannot be written, or a running service
+        SettingsError: a setting is invalid, the folder cannot be written, or a running service
             uses it.
     """
     settings = load_settings(media_root=options.into)
@@ -118,7 +118,7 @@ async def _run(parts: Parts, urls: Sequence[str], options: FetchOptions) -> list
         _EarlyExit: a signal was received, or the output cannot be written.
     """
     if parts.root.was_unused:
-        # open() removes unfinished downloads, which must not be those of another process.
+        # open() removes unfinished downloads, and must not remove those of another process.
         await parts.library.open()
     settings = parts.settings
     store = MemoryStore(spacing=settings.seconds_per_query)
@@ -146,7 +146,7 @@ async def _follow(jobs: Jobs, job: Job, report: "_Report") -> None:
 
 
 class _Report:
-    """Shows progress *bars* on a terminal, and otherwise lines, in order if *ordered*."""
+    """Shows progress *bars* on a terminal, or else lines, which are in order if *ordered*."""
 
     def __init__(self, bars: Progress, *, ordered: bool) -> None:
         self._bars = bars

@@ -14,14 +14,14 @@ _STANDARD_INPUT = "-"
 
 
 class InvalidLinks(Exception):
-    """Some links are not a post's, or a file cannot be read; the message has a line for each."""
+    """Some links lead to no post, or a file cannot be read. The message has a line for each."""
 
 
 def read_links(arguments: Sequence[str], files: Sequence[str], *, max_url_length: int) -> list[str]:
     """Return the URLs in *arguments* and *files*, in order; ``-`` is standard input.
 
     A file has one link per line, with any line endings. Empty lines are ignored. A ``#`` at the
-    beginning of a line or after a space begins a comment.
+    start of a line or after a space begins a comment.
 
     Raises:
         InvalidLinks: some links cannot be used.

@@ -1,4 +1,4 @@
-"""``python -m scrapper middlewares``: show the request path that the settings describe."""
+"""``python -m scrapper middlewares``: show the request path that results from the settings."""
 
 import sys
 
@@ -23,7 +23,7 @@ def middlewares() -> int:
     keyed = ApiKeys(settings).needed
     check_path(settings, keyed=keyed)
     plugins = Plugins.from_settings(settings)
-    # This checks the factories of the user and of plugins by calling them.
+    # Building the path calls the factories of the user and of plugins, which checks them.
     own = dict.fromkeys(OWN_MIDDLEWARES, tuple)
     list(request_path(settings, web.Application(), own, plugins.middlewares(settings)))
     off = {} if keyed else {"api_key": " (off: no key is set)"}

@@ -1,4 +1,4 @@
-"""What the commands share: exit codes, notices, and logs."""
+"""Exit codes, notices and logs, shared by the commands."""
 
 import os
 import sys
@@ -26,14 +26,14 @@ log = structlog.get_logger(__name__)
 
 EXIT_USAGE = 2
 EXIT_CODES: Mapping[int, int] = {200: 0, 404: 3, 403: 4, 429: 5, 503: 6}
-"""The exit code for each status of ``POST /scrape``; any other status means 1."""
+"""The exit code for each status of ``POST /scrape``. For any other status, it is 1."""
 
 
 def print_folder(root: MediaRoot, *, must_be_used: bool) -> None:
     """Print the folder that the command uses, and a warning if no service has used it yet.
 
     Raises:
-        SettingsError: no service has used the folder, although *must_be_used* is set.
+        SettingsError: *must_be_used* is true, but no service has used the folder yet.
     """
     print(f"Media folder: {root.path}", file=sys.stderr)
     if not root.used:
@@ -53,8 +53,8 @@ def print_near_misses() -> None:
 def process_logs(processors: Iterable[Processor] = ()) -> Iterator[Scrubber]:
     """Log to standard output while the block runs.
 
-    The first lines are warnings about variables that are almost the names of settings. Yield the
-    log's scrubber, so that the block can add the secrets that it reads.
+    The first lines warn about environment variables that are almost the names of settings. Yield
+    the log's scrubber, so that the block can add the secrets that it reads.
     """
     scrubber, logging = Scrubber(), LogSettings.or_defaults()
     with logs_to(
@@ -74,7 +74,7 @@ def logs_if_enabled(
 ) -> AbstractContextManager[None]:
     """Log to standard error while the block runs, if ``LOG_LEVEL`` is set.
 
-    Without it, only critical lines are logged, because the commands print failures themselves.
+    Otherwise, log only critical events, because the commands print failures themselves.
     """
     level = settings.log_level if "log_level" in settings.model_fields_set else "critical"
     return logs_to(sys.stderr, level=level, style="console", scrubber=Scrubber(more=more_secrets))

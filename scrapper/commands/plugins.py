@@ -18,10 +18,10 @@ _PAUSES = Pauses(tries=(1.0, 10.0))
 
 
 def plugins(*, again: str | None) -> int:
-    """Print a line for each plugin; with *again*, run that plugin over the whole library.
+    """Print a line for each plugin; with *again*, run the plugin of that name on the whole library.
 
-    If a service is running, it does so itself, and begins within seconds. Return 0, or 1 if the
-    plugin failed for some posts.
+    If a service is running, the service runs the plugin, starting within seconds. Return 0, or 1
+    if the plugin failed for some posts.
 
     Raises:
         SettingsError: a plugin cannot be loaded, *again* names no plugin with a hook for posts, or

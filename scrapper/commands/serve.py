@@ -32,8 +32,8 @@ _GC_THRESHOLDS = 10_000, 20, 20
 def serve() -> int:
     """Run until SIGTERM or SIGINT; return 0.
 
-    After a signal the service accepts no new connections, and lets running requests finish within
-    the deadline of a scrape. A few seconds later the process ends, even if threads hang.
+    After a signal, the service accepts no new connections, and gives running requests the timeout
+    of a scrape to finish. The process ends a few seconds later, even if threads hang.
 
     Raises:
         SettingsError: a setting is invalid.
@@ -69,17 +69,17 @@ async def _serve(app: web.Application, parts: ServiceParts) -> None:
     try:
         async with running as connect:
             _tune_garbage_collection()
-            # Listen last, so that every client that connects gets a response.
+            # Listen only when the app runs, so that every client that connects gets a response.
             async with listening(settings, connect) as (host, port):
                 _log_start(parts, host, port, keyed=app[API_KEYS].needed)
                 await ended.wait()
     finally:
-        # asyncio waits for threads, which a plugin or a disk may block.
+        # asyncio waits for threads, and a plugin or a disk may block them.
         end_process_within(_SECONDS_TO_CLOSE)
 
 
 def _log_start(parts: ServiceParts, host: str, port: int, *, keyed: bool) -> None:
-    """Log where the service listens, and warn if that is unsafe."""
+    """Log the address that the service listens on, and warn if the service is open to anyone."""
     settings = parts.settings
     log.info(
         "listening",
@@ -101,7 +101,7 @@ def _log_start(parts: ServiceParts, host: str, port: int, *, keyed: bool) -> Non
 
 
 def _address(settings: Settings, host: str, port: int) -> str:
-    """Return the URL of the page for a browser on this machine."""
+    """Return the page's URL for a browser on this machine."""
     scheme = "https" if settings.tls_cert_file else "http"
     if ip_address(host.partition("%")[0]).is_unspecified:
         host = "localhost"
@@ -117,8 +117,8 @@ def _is_loopback(host: str) -> bool:
 def _tune_garbage_collection() -> None:
     """Exclude existing objects from garbage collection, and collect less often.
 
-    Otherwise each collection visits every connection. With 4,000 of them, a response took twice as
-    much CPU time as with 64.
+    Otherwise, each collection visits the objects of every connection. With 4,000 connections, a
+    response took twice as much CPU time as with 64.
     """
     gc.collect()
     gc.freeze()

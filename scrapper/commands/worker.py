@@ -1,4 +1,4 @@
-"""``python -m scrapper worker``: run the jobs that replicas of the service accepted."""
+"""``python -m scrapper worker``: run the jobs accepted by replicas of the service."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -30,8 +30,8 @@ _MAX_CONNECTIONS = 64
 def work(settings: Settings, scrubber: Scrubber) -> int:
     """Run until SIGTERM or SIGINT; return 0. *scrubber* removes secrets from the log.
 
-    After a signal the worker takes no more posts. It has ``WORKER_GRACE_SECONDS`` to finish those
-    that it holds, and returns the rest to the queue.
+    After a signal, the worker takes no more posts. It has ``WORKER_GRACE_SECONDS`` to finish those
+    that it has taken, and returns the others to the queue.
 
     Raises:
         SettingsError: a setting is invalid.

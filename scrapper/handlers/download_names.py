@@ -1,7 +1,7 @@
 """The filenames of downloads and archives, from the template in ``DOWNLOAD_NAME``.
 
-A name is safe on Windows, macOS and Linux. It has no reserved characters, names or endings, no
-invisible characters or direction marks, and at most 200 bytes.
+The names are safe on Windows, macOS and Linux. They have at most 200 bytes, without reserved
+characters, names or endings, and without invisible characters or direction marks.
 """
 
 import re
@@ -29,8 +29,8 @@ _RESERVED_NAMES = re.compile(
 class DownloadNames:
     """Builds filenames from *template*.
 
-    Its fields are ``{shortcode}``, ``{owner}``, ``{date}``, ``{time}`` and ``{number}``. If it has
-    no ``{number}``, the number of a carousel's item is appended to its name.
+    The template's fields are ``{shortcode}``, ``{owner}``, ``{date}``, ``{time}`` and ``{number}``.
+    Without ``{number}``, the number of a carousel's item is appended to its name.
     """
 
     def __init__(self, template: str) -> None:

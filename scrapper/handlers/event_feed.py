@@ -1,4 +1,4 @@
-"""The events of jobs, posts and the login, each read and rendered only once for all streams."""
+"""The events of jobs, posts and the login. Each is read and rendered only once for all streams."""
 
 import asyncio
 import time
@@ -28,10 +28,10 @@ _MAX_JOBS = 10_000
 
 
 class EventFeed:
-    """Changes of *jobs*, posts (*post_changes*), and the JSON that *login* returns, as events.
+    """Events for changes to *jobs*, to posts (*post_changes*), and to the JSON from *login*.
 
-    The feed polls while it has followers and for one more minute, so that a client that reconnects
-    can resume. *login* is None if clients may not see the login.
+    The feed polls while it has followers and for a minute afterwards, so that a client that
+    reconnects can resume. *login* is None if clients may not see the login.
     """
 
     def __init__(
@@ -96,8 +96,8 @@ class EventFeed:
         """Poll until the feed has had no followers for a minute, or the process ends."""
         try:
             while not self._jobs.closing and self._is_needed():
-                # Poll less often with many followers: a thousand streams must not keep the loop
-                # busy.
+                # Poll less often with many followers, so that a thousand streams do not keep
+                # the loop busy.
                 await asyncio.sleep(_POLL_SECONDS + self._followers / _FOLLOWERS_PER_SECOND)
                 before = self._journal.last
                 await self._try_to_poll()
@@ -119,7 +119,7 @@ class EventFeed:
                 self._position = await self._start()
             else:
                 self._position = await self._advance(self._position)
-        # Without Redis, changes cannot be read, and some may be lost by the time it is back.
+        # Without Redis, changes cannot be read, and some may be lost before it is back.
         except ScrapeError as error:
             if self._position is not None:
                 log.warning("events temporarily unavailable", cause=repr(error))
@@ -137,7 +137,7 @@ class EventFeed:
         changes = await self._jobs.changed(position.number)
         place, posts = await self._post_changes.since(position.place)
         if changes.number < position.number or posts is None:
-            # Redis lost its data, or there were more changes than it stores.
+            # Redis lost its data, or more changes occurred than it stores.
             return await self._start()
         for shortcode, change in posts:
             self._journal.add("post", orjson.dumps({"shortcode": shortcode, "change": change}))

@@ -68,8 +68,8 @@ class Reset:
 async def events(request: web.Request) -> web.StreamResponse:
     """Stream changes to jobs, posts and the login as server-sent events, indefinitely.
 
-    A stream begins with ``reset``, which tells the client to load everything again, unless it
-    resumes after ``Last-Event-ID``.
+    Unless it resumes after ``Last-Event-ID``, the stream begins with ``reset``, after which the
+    client must load everything again.
     """
     viewer = await owner_of(request)
     feed, last = request.app[EVENTS], request.headers.get(LAST_EVENT_ID, "")

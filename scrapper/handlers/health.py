@@ -27,7 +27,7 @@ __all__ = ["health", "metrics", "ready"]
     free=True,
 )
 async def health(_request: web.Request) -> web.Response:
-    """Return ``OK`` as long as the event loop runs."""
+    """Return ``OK`` while the event loop runs."""
     return web.Response(text="OK")
 
 
@@ -40,11 +40,11 @@ async def health(_request: web.Request) -> web.Response:
     free=True,
 )
 async def ready(request: web.Request) -> web.Response:
-    """Return 200 if a new post could be scraped now, else 503, with a key for each check.
+    """Return 200 if a new post could be scraped now, or else 503, with a key for each check.
 
-    ``instagram`` and ``login`` are not checks. ``instagram`` has, for each login state, the order
-    of the sources, the number of queries allowed, and the documents that the service found to
-    replace retired ones. ``login`` is the state of the session.
+    ``instagram`` and ``login`` are not checks. For each login state, ``instagram`` has the order of
+    the sources, the number of queries allowed, and the documents that the service found to replace
+    retired ones. ``login`` is the state of the session.
     """
     root = request.app[resources.MEDIA_ROOT]
     min_free = request.app[resources.SETTINGS].min_free_bytes

@@ -1,4 +1,4 @@
-"""The events of jobs, each read and rendered only once for all streams of its job."""
+"""The events of jobs. Each is read and rendered only once for all streams of its job."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -18,7 +18,7 @@ _FOLLOWERS_PER_SECOND = 2500
 
 
 class JobFeeds:
-    """The event feeds of *jobs*, one for each job that has followers."""
+    """The event feeds of *jobs*: one for each job with followers."""
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
@@ -26,7 +26,7 @@ class JobFeeds:
 
     @asynccontextmanager
     async def following(self, job: Job) -> AsyncIterator["_Feed"]:
-        """Yield the feed of *job*, which polls as long as the job has followers."""
+        """Yield the feed of *job*, which polls while the job has followers."""
         feed = self._feeds.get(job.id)
         if feed is None:
             feed = self._feeds[job.id] = _Feed(self._jobs, job)
@@ -36,7 +36,7 @@ class JobFeeds:
         finally:
             feed.followers -= 1
             if not feed.followers:
-                # The job may still be running: a client that reconnects gets a new feed.
+                # The job may still be running. A client that reconnects gets a new feed.
                 self._feeds.pop(job.id, None)
                 await end(feed.polling)
 
@@ -58,7 +58,7 @@ class _Feed:
     async def _poll(self) -> None:
         """Poll the job until it ends or is gone, or the process ends."""
         try:
-            # Poll less often with many followers: a thousand streams must not keep the loop busy.
+            # With many followers, poll less often, so that they do not saturate the event loop.
             async for job in self._jobs.follow(
                 self._job, lambda: _POLL_SECONDS + self.followers / _FOLLOWERS_PER_SECOND
             ):
@@ -83,7 +83,7 @@ class _Feed:
             await changed.wait()
 
     def _since(self, seen: int) -> tuple[bytes, int]:
-        """Return the events after version *seen*, and the version after them."""
+        """Return the events after version *seen*, and the version that they lead to."""
         return self._pieces.get((seen, self._job.version), lambda: self._render(seen))
 
     def _render(self, seen: int) -> tuple[bytes, int]:

@@ -83,7 +83,7 @@ async def create_job(request: web.Request) -> web.Response:
     ),
 )
 async def list_jobs(request: web.Request) -> web.Response:
-    """Return a page of jobs, newest first: up to ``limit`` of them, after ``cursor``.
+    """Return a page of up to ``limit`` jobs after ``cursor``, newest first.
 
     A client with a named key sees only its own jobs.
     """
@@ -161,9 +161,9 @@ async def retry_job(request: web.Request) -> web.Response:
 async def job_events(request: web.Request) -> web.StreamResponse:
     """Stream the job's progress as server-sent events until the job ends.
 
-    A ``post`` event has one post. The stream begins with one event for each post, or for each post
-    that changed after the event in ``Last-Event-ID``. The last event is ``end``, with the whole
-    job. A client that reconnects after ``end`` gets 204, which tells it to stop reconnecting.
+    Each ``post`` event contains one post. The stream begins with an event for each post, or only
+    for those that changed after the event in ``Last-Event-ID``. The last event is ``end``, with the
+    whole job. A client that reconnects after ``end`` gets 204, and should stop reconnecting.
     """
     job = await _job(request)
     seen = _version_of(request.headers.get(LAST_EVENT_ID, ""), job)
@@ -177,7 +177,7 @@ async def job_events(request: web.Request) -> web.StreamResponse:
 async def batch_tokens(request: web.Request) -> int:
     """Return how many rate limit tokens a request costs: one for each post that it queues.
 
-    A request that queues none costs one.
+    A request that queues no posts costs one token.
     """
     path = request.app[BASE_PATH].own_path(request)
     if request.method != hdrs.METH_POST or not path.startswith("/jobs"):
@@ -215,9 +215,9 @@ async def _job(request: web.Request) -> Job:
 
 
 async def _own_job(request: web.Request) -> Job | None:
-    """Return the job that the request's path names; None if it is unknown or has another owner.
+    """Return the job in the request's path; None if it is unknown or has another owner.
 
-    A client cannot find out whether another client's job exists.
+    None in both cases prevents clients from finding out whether another client's job exists.
     """
     job = await request.app[JOBS].get(request.match_info["id"])
     owner = await owner_of(request)

@@ -1,4 +1,4 @@
-"""The latest events, rendered for event streams that each read at their own pace."""
+"""The latest events, rendered for event streams that read at different speeds."""
 
 import re
 import secrets
@@ -15,7 +15,7 @@ _ID = re.compile(r"([0-9a-f]{8})-([0-9]{1,15})")
 
 
 class _Event(NamedTuple):
-    """An event; a ``private`` one is only for its ``owner`` and for viewers who see everything."""
+    """An event. If ``private``, only its ``owner`` and viewers who see everything may see it."""
 
     text: bytes
     owner: str | None
@@ -23,10 +23,10 @@ class _Event(NamedTuple):
 
 
 class Pieces:
-    """A cache of rendered pieces of a stream, and the number of the last event in each.
+    """A cache of a stream's rendered pieces, each with the number of its last event.
 
-    All readers share it. Readers that start at different events need different pieces, so only the
-    latest 4 MB are kept.
+    All readers share the cache. It keeps only the latest 4 MB, because readers that start at
+    different events need different pieces.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Pieces:
 
 
 class Journal:
-    """The latest 4 MB of events, numbered.
+    """The latest 4 MB of events, in a numbered sequence.
 
     A reader that knows the number of the last event it received can resume as long as the next
     event is still in the journal.
@@ -74,7 +74,7 @@ class Journal:
     ) -> None:
         """Add an event with the JSON *data*.
 
-        A *private* event is only for *owner* and for viewers who see everything.
+        Only *owner* and viewers who see everything may see a *private* event.
         """
         text = event(name, data, self._id(self.last + 1))
         self._events.append(_Event(text, owner, private))
@@ -98,18 +98,18 @@ class Journal:
         return number if number is not None and self.can_resume_after(number) else None
 
     def can_resume_after(self, number: int) -> bool:
-        """Return whether the event after *number* is in the journal, or will be the next added."""
+        """Return whether the event after *number* is in the journal, or will be added next."""
         return self._before_first <= number <= self.last
 
     def reset(self) -> bytes:
-        """Return the event that begins a stream which cannot resume."""
+        """Return the event that begins a stream that cannot resume."""
         return event("reset", b"{}", self._id(self.last))
 
     def after(self, number: int, viewer: str | None) -> tuple[bytes, int]:
         """Return the events after *number* that *viewer* may see, and the number of the last one.
 
-        The piece has at most 64 KB of events, or one larger event, which limits the memory for a
-        slow reader. *viewer* is None if the client sees everything.
+        To limit the memory for a slow reader, they amount to at most 64 KB, or to one larger event.
+        *viewer* is None if the client sees everything.
         """
         return self._pieces.get((number, viewer), lambda: self._render(number, viewer))
 

@@ -30,8 +30,8 @@ class LoginResponse:
     state: Annotated[
         State,
         Field(
-            description="`expired`: Instagram ended the session; `challenged`: someone has to "
-            "log in to the account with a browser"
+            description="`expired`: Instagram ended the session; `challenged`: Instagram wants "
+            "the account's owner to log in with a browser"
         ),
     ]
     username: str | None
@@ -41,7 +41,7 @@ class LoginResponse:
 class LoginRequest(BaseModel):
     """A session, given as the value of Instagram's cookie ``sessionid``."""
 
-    # The compiled pattern takes more than a megabyte, so it is not compiled before the first login.
+    # The compiled pattern takes over a megabyte, so it is compiled only at the first login.
     model_config = ConfigDict(strict=True, defer_build=True)
 
     sessionid: Annotated[
@@ -68,10 +68,10 @@ _COOKIES = Content(
     errors=(403,),
 )
 async def get_login(request: web.Request) -> web.Response:
-    """Return the state of the login, never a cookie."""
+    """Return the state of the login, but never a cookie."""
     _check_key(request)
     login = request.app[INSTAGRAM].login
-    # session() reads the files again if another process has changed them.
+    # session() reloads the files if another process has changed them.
     await asyncio.to_thread(login.session)
     return _respond(login.state)
 
@@ -86,7 +86,7 @@ async def get_login(request: web.Request) -> web.Response:
     errors=(400, 403, 408, 502, 507),
 )
 async def put_login(request: web.Request) -> web.Response:
-    """Use the cookies in the body as the session, if one request to Instagram shows it is valid."""
+    """Use the body's cookies as the session if a request to Instagram shows that it is valid."""
     _check_key(request)
     try:
         cookies = parse_cookies(await read_text(request))
@@ -110,7 +110,7 @@ async def delete_login(request: web.Request) -> web.Response:
 
 
 def _check_key(request: web.Request) -> None:
-    """Check that the service has a key; the middleware has checked that the request carries it.
+    """Check that the service has a key. The middleware has already checked the request's key.
 
     Without a key, anyone on the network could remove the login or replace it with their own.
 

@@ -47,12 +47,12 @@ CONVERSION_NAMES = ("audio", "h264")
 _CHOICE = (
     Parameter("item", "query", {"type": "integer", "minimum": 1}, "Number of a carousel's item"),
     Parameter("archive", "query", {"type": "string", "enum": ["zip"]}, "Return one archive"),
-    Parameter("audio", "query", FLAG, "Return only the audio; needs the plugin `audio`"),
+    Parameter("audio", "query", FLAG, "Return only the audio; requires the plugin `audio`"),
     Parameter(
         "h264",
         "query",
         FLAG,
-        "Convert to H.264 and AAC, which play anywhere; needs the plugin `audio`",
+        "Convert to H.264 and AAC, which play anywhere; requires the plugin `audio`",
     ),
 )
 
@@ -61,7 +61,7 @@ _SHORTCODES = f"^[A-Za-z0-9_-]{{5,64}}(,[A-Za-z0-9_-]{{5,64}}){{0,{_MAX_POSTS - 
 _NOT_STORED = "X-Not-Stored"
 
 RANGES = {
-    206: ("A part of the file", FILE),
+    206: ("The requested part of the file", FILE),
     304: ("The client already has this version", None),
     412: ("The file is not the version that the client expects", None),
     416: ("The file has no such part", None),
@@ -102,10 +102,10 @@ async def media(request: web.Request) -> web.StreamResponse:
     more=RANGES,
 )
 async def download(request: web.Request) -> web.StreamResponse:
-    """Return a file of the post as an attachment: its first video, or else its first picture.
+    """Return a file of the post as an attachment: by default its first video, or else picture.
 
     ``item=2`` selects the second item of a carousel. ``archive=zip`` returns an archive of all
-    files, or of the selected one. ``audio=1`` and ``h264=1`` have a plugin convert the file.
+    files, or of the selected one. With ``audio=1`` or ``h264=1``, a plugin converts the file.
     """
     choice = _Choice.of(request)
     stored = await stored_post(request)
@@ -119,7 +119,7 @@ async def download(request: web.Request) -> web.StreamResponse:
     response=FILE,
     errors=(400, 403, 404, 422, 502, 507),
     parameters=(
-        # Generated clients rename a parameter that is called `url`.
+        # Generated clients would rename a parameter called `url`.
         Parameter(
             "link",
             "query",
@@ -131,7 +131,7 @@ async def download(request: web.Request) -> web.StreamResponse:
             "query",
             {"type": "string", "pattern": _SHORTCODES},
             "Instead of a link: the shortcodes of up to 100 stored posts, separated by commas; "
-            "needs `archive=zip`",
+            "requires `archive=zip`",
         ),
         Parameter("quality", "query", {"type": "string", "enum": list(get_args(Quality))}),
         Parameter(
@@ -152,7 +152,7 @@ async def download(request: web.Request) -> web.StreamResponse:
     more=RANGES,
 )
 async def download_by_url(request: web.Request) -> web.StreamResponse:
-    """Fetch the post that ``url`` or ``link`` names, and respond like ``/download/{shortcode}``.
+    """Fetch the post at ``url`` or ``link``, and respond like ``/download/{shortcode}``.
 
     The default of ``item`` is the ``img_index`` in the URL. ``quality`` and ``max_mb`` mean the
     same as in ``POST /scrape``. With ``shortcodes`` and ``archive=zip``, the response is an archive
@@ -176,8 +176,8 @@ def _shortcodes(request: web.Request) -> Sequence[str]:
     """Return the shortcodes in the query.
 
     Raises:
-        InvalidParameter: a shortcode is invalid, there are too many, or other parameters do not
-            allow ``shortcodes``.
+        InvalidParameter: a shortcode is invalid, there are too many, or ``shortcodes`` cannot be
+            combined with the other parameters.
     """
     if not request.query.keys().isdisjoint(("url", "link", "item", *CONVERSION_NAMES)):
         raise InvalidParameter(text="shortcodes can be combined only with archive=zip")
@@ -263,9 +263,10 @@ async def file_response(
     # A refresh replaces files under the same names.
     cache: str = "private, no-cache",
 ) -> web.StreamResponse:
-    """Return the response with the file of *item*.
+    """Return a response with the file of *item*.
 
-    *stored_at* is a Unix time, *named* the ``Content-Disposition``, *cache* the ``Cache-Control``.
+    *stored_at* is a Unix time in seconds, *named* the value of ``Content-Disposition``, and *cache*
+    that of ``Cache-Control``.
 
     Raises:
         MediaFolderGone: the media folder is gone.
@@ -286,9 +287,9 @@ async def file_response(
 
 
 class _MediaResponse(web.FileResponse):
-    """A response with a *version* of a file; ``bytes_sent`` is how much of it was sent.
+    """A response with a *version* of a file; ``bytes_sent`` counts the bytes that were sent.
 
-    The file's modification time is when the post was taken, so it does not identify the version.
+    The file's modification time is when the post was taken, so it does not identify a version.
     """
 
     bytes_sent = 0
@@ -336,7 +337,7 @@ async def _archive(
     names = request.app[DOWNLOAD_NAMES]
     archive = _Archive(request.app[LIBRARY].root)
     if not await asyncio.to_thread(archive.add, post, items, names.of_all(post, items)):
-        # A sweep may have removed the post; check() raises if it is the media folder that is gone.
+        # check() raises if the media folder is gone. Otherwise a sweep may have removed the post.
         await asyncio.to_thread(request.app[LIBRARY].check)
         raise NotStored
     return await archive.send(request, names.of_archive(post))
@@ -350,7 +351,7 @@ async def _archive_of_posts(request: web.Request, shortcodes: Sequence[str]) -> 
     archive = _Archive(library.root)
 
     def add() -> set[str]:
-        """Add the posts; return the shortcodes of those with all files present."""
+        """Add the posts whose files are all present; return their shortcodes."""
         return {
             post.shortcode
             for post, folder in zip(found, folders, strict=True)
@@ -369,7 +370,7 @@ async def _archive_of_posts(request: web.Request, shortcodes: Sequence[str]) -> 
 
 
 class _Archive:
-    """A ZIP archive of posts under *root*, created while it is sent, without compression."""
+    """An uncompressed ZIP archive of posts under *root*, created while it is sent."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -406,9 +407,9 @@ class _Archive:
 async def _send(
     request: web.Request, response: web.StreamResponse, pieces: Generator[bytes]
 ) -> None:
-    """Send all *pieces*, which are produced in threads, then close the files that they opened.
+    """Send all *pieces*, which are generated in threads, then close the files that they opened.
 
-    If a file is removed or replaced while it is sent, the connection is aborted, so that the client
+    If a file is removed or replaced while it is sent, the connection is aborted so that the client
     notices that its archive is incomplete.
     """
     try:

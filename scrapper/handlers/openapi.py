@@ -24,7 +24,7 @@ _ATTRIBUTE = "openapi_operation"
 _ERRORS = {
     400: "The request is invalid; see `code` and `error`",
     401: "The key is missing or wrong",
-    403: "Instagram requires a login or a checkpoint, a key is required, or a page of another site "
+    403: "Instagram requires a login or a checkpoint, a key is required, or another site's page "
     "sent the request",
     404: "There is no such post, job, file or route",
     408: "The body did not arrive in time",
@@ -32,9 +32,9 @@ _ERRORS = {
     413: "The body is too large",
     421: "The service is not configured for this host name",
     422: "Every file of the post is larger than `max_mb` or MAX_MEDIA_MB, or cannot be converted",
-    429: "A rate limit was reached, the service's or Instagram's",
+    429: "A rate limit of the service or of Instagram was reached",
     500: "Internal error",
-    502: "Instagram's answer is invalid, or reports an error at Instagram",
+    502: "Instagram's response is invalid, or reports an internal error",
     503: "Instagram cannot be reached, too many requests are waiting, or the media folder is gone",
     507: "The disk is full or read-only",
 }
@@ -97,11 +97,10 @@ class Operation:
     """One operation of the API, used as a decorator of its handler.
 
     ``response`` is the type of the JSON on success, a :class:`Content`, or None for no body. If
-    ``events`` has the names of server-sent events, ``response`` is the type of each event's data.
+    ``events`` lists the names of server-sent events, ``response`` is the type of each event's data.
     ``body`` is the type of the request's JSON, and ``file_body`` an alternative to it. ``errors``
-    are the statuses in addition to those that every operation may return. ``more`` has the
-    description and the body of each further response, by status. A ``free`` operation needs no
-    key.
+    lists the error statuses besides those that any operation may return. ``more`` maps the status
+    of each further response to its description and body. A ``free`` operation requires no key.
     """
 
     id: str
@@ -130,7 +129,7 @@ def openapi() -> Handler:
     Building it takes time and memory, and few clients ever request it.
     """
 
-    # Bounded, because the server depends on headers that a trusted proxy sets.
+    # Bounded, because the server URL depends on headers that a trusted proxy sets.
     @lru_cache(maxsize=8)
     def build(server: str, app: web.Application) -> bytes:
         return orjson.dumps(describe_api(app, server))
@@ -146,7 +145,7 @@ def openapi() -> Handler:
 def describe_api(app: web.Application, server: str) -> dict[str, Any]:
     """Return the OpenAPI description of *app* for the server URL *server*.
 
-    Routes with handlers that have no operation, such as pages, are left out.
+    Routes whose handlers have no operation, such as pages, are omitted.
     """
     needs_key, max_url_length = app[API_KEYS].needed, app[SETTINGS].max_url_length
     operations: dict[str, tuple[str, str, Operation]] = {}
@@ -161,7 +160,7 @@ def describe_api(app: web.Application, server: str) -> dict[str, Any]:
     for path, method, operation in operations.values():
         paths.setdefault(path, {})[method] = describer.operation(method, operation)
     components: dict[str, Any] = {"schemas": describer.definitions}
-    # The maximum length of a URL is a setting, which the model does not know.
+    # The model does not know the maximum length of a URL, which is a setting.
     describer.definitions["ScrapeRequest"]["properties"]["url"]["maxLength"] = max_url_length
     components["securitySchemes"] = {
         "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -186,7 +185,7 @@ def describe_api(app: web.Application, server: str) -> dict[str, Any]:
 
 
 class _Describer:
-    """Describes *operations*; each type has one shared schema."""
+    """Describes *operations*, with one shared schema for each type."""
 
     def __init__(self, operations: Sequence[Operation]) -> None:
         types: list[Any] = [ErrorResponse, JobResponse]
@@ -206,7 +205,7 @@ class _Describer:
         if not operation.free:
             statuses.add(401)
         if method != "get":
-            # The browser guard rejects changes requested by pages of other sites.
+            # The browser guard rejects changes requested by other sites' pages.
             statuses.add(403)
         described: dict[str, Any] = {
             "operationId": operation.id,
@@ -272,7 +271,7 @@ class _Describer:
 
 
 def _event(names: Sequence[str], data: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a server-sent event with JSON data of the schema *data*."""
+    """Return the schema of a server-sent event whose JSON data has the schema *data*."""
     text = {"type": "string", "contentMediaType": "application/json", "contentSchema": data}
     return {
         "type": "object",

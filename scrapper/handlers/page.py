@@ -53,7 +53,7 @@ DOCS_FILES = _docs_files()
 def _serve(files: Mapping[str, Path], policy: str) -> Handler:
     """Return a handler that serves *files* with *policy* as their ``Content-Security-Policy``.
 
-    Browsers revalidate a file each time they use it.
+    Browsers must revalidate a file each time they use it.
     """
 
     async def handler(request: web.Request) -> RangedFile:
@@ -85,7 +85,7 @@ docs = _serve(
 
 
 async def to_page(request: web.Request) -> web.Response:
-    """Redirect a request without the slash after the prefix, because the page's links are relative.
+    """Redirect a request that lacks the slash after the prefix; the page's links are relative.
 
     Raises:
         web.HTTPFound: always.

@@ -58,7 +58,7 @@ _OWNER = {"type": "string", "pattern": "^[A-Za-z0-9._]{1,30}$"}
             "q",
             "query",
             {"type": "string", "maxLength": _MAX_SEARCH_LENGTH},
-            "Words from the caption or from people's names, the beginning of a shortcode, or a "
+            "Words from the caption or from people's names, the start of a shortcode, or a "
             "post's link",
         ),
         Parameter("owner", "query", _OWNER, "User name of the owner"),
@@ -76,7 +76,7 @@ _OWNER = {"type": "string", "pattern": "^[A-Za-z0-9._]{1,30}$"}
     ),
 )
 async def list_posts(request: web.Request) -> web.Response:
-    """Return a page of stored posts, newest first: up to ``limit`` of them, after ``cursor``.
+    """Return a page of up to ``limit`` stored posts after ``cursor``, newest first.
 
     ``q``, ``owner``, ``kept`` and ``type`` filter them. A ``cursor`` is valid only with the same
     ``sort``.
@@ -151,7 +151,7 @@ async def release_post(request: web.Request) -> web.Response:
     errors=(400, 408),
 )
 async def bulk_change(request: web.Request) -> web.Response:
-    """Keep, release or delete each post as its own route does, and return the outcomes."""
+    """Keep, release or delete each post like its single route, and return the outcomes."""
     body, library = await read_body(request, BulkRequest), request.app[LIBRARY]
     semaphore = asyncio.Semaphore(_CONCURRENT_CHANGES)
 
@@ -186,7 +186,7 @@ async def _keep(request: web.Request, *, kept: bool) -> web.Response:
 
 
 async def stored_post(request: web.Request) -> StoredPost:
-    """Return the stored post that the request's path names.
+    """Return the stored post in the request's path.
 
     Raises:
         InvalidParameter: the path has no valid shortcode.
@@ -228,7 +228,7 @@ def _shortcode(request: web.Request) -> str:
 def post_json(
     request: web.Request, stored: StoredPost, url: str | None = None, *, cached: bool = True
 ) -> bytes:
-    """Return the post's JSON for *request*; *url* is the URL that named it, if any."""
+    """Return the post's JSON for *request*. *url* is the URL that the client sent, if any."""
     return stored.to_json(
         url,
         cached=cached,

@@ -19,7 +19,7 @@ class InvalidBody(web.HTTPBadRequest):
 
 
 class InvalidParameter(web.HTTPBadRequest):
-    """A part of the path or the query is not valid for the route."""
+    """Part of the path or query is not valid for the route."""
 
     code = "invalid_parameter"
 

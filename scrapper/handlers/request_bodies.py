@@ -114,7 +114,7 @@ class BulkRequest(BaseModel):
     shortcodes: list[str] = Field(
         min_length=1,
         max_length=MAX_SHORTCODES,
-        description="Shortcodes of the posts; a failure of one does not affect the others",
+        description="Shortcodes of the posts; a failure for one does not affect the others",
         examples=[["SHORTCODE"]],
     )
     action: Literal["keep", "release", "delete"] = Field(
@@ -125,7 +125,7 @@ class BulkRequest(BaseModel):
 
 _GZIP = 16 + zlib.MAX_WBITS
 _WINDOWS = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": zlib.MAX_WBITS}
-# After an invalid body, it is unknown where the next request on the connection begins.
+# After an invalid body, the start of the connection's next request is unknown.
 _CLOSE = {hdrs.CONNECTION: "close"}
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -162,7 +162,7 @@ async def read_text(request: web.Request) -> bytes:
     """
     try:
         if request.content.is_eof():
-            # Everything has arrived, so a timer would cost more than the read.
+            # The whole body has arrived, and a timer would cost more than the read.
             return _decompressed(request, await request.read())
         async with asyncio.timeout(request.app[SETTINGS].client_timeout_seconds):
             return _decompressed(request, await request.read())

@@ -1,4 +1,4 @@
-"""The response models other than those of posts and jobs, for the OpenAPI description."""
+"""Response models for the OpenAPI description, except those of posts and jobs."""
 
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -54,7 +54,9 @@ class PostOutcome:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     shortcode: str
-    status: Annotated[int, Field(description="HTTP status that the post's own route would return")]
+    status: Annotated[
+        int, Field(description="HTTP status that the route of the single post would return")
+    ]
     code: Annotated[str | None, Field(description="Error code for programs; null on success")]
 
 
@@ -87,7 +89,7 @@ class LoginStanding:
 
     sources: Annotated[list[str], Field(description="Sources in the order in which they are tried")]
     allowed: Annotated[
-        int, Field(description="Number of queries that the learned pace allows per window")
+        int, Field(description="Number of queries per window that the learned pace allows")
     ]
     ceiling: Annotated[int, Field(description="INSTAGRAM_MAX_QUERIES; 0 means no limit")]
     queries: Annotated[

@@ -23,10 +23,10 @@ __all__ = ["scrape", "scraped_post"]
     errors=(400, 403, 404, 408, 422, 502, 507),
 )
 async def scrape(request: web.Request) -> web.Response:
-    """Return the post that the body's ``url`` names, from disk or after downloading it.
+    """Return the post at the body's ``url``, from disk or after downloading it.
 
-    If a stored post cannot be fetched again, the response is the stored post with
-    ``"stale": true``, not an error. With ``"refresh": true``, the post is downloaded even if it is
+    If a stored post cannot be fetched again, the response is not an error but the stored post with
+    ``"stale": true``. With ``"refresh": true``, the post is downloaded even if it is
     stored, and a failure is an error. With ``"keep": true``, the post is never removed because of
     its age.
 
@@ -50,7 +50,7 @@ async def scraped_post(
     refresh: bool = False,
     keep: bool = False,
 ) -> Scraped:
-    """Return the post that *url* names and that satisfies *preference*, from disk or downloaded.
+    """Return the post at *url* so that it satisfies *preference*, from disk or downloaded.
 
     Raises:
         ScrapeError: one of its subclasses.

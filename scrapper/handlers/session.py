@@ -35,7 +35,7 @@ class SessionRequest(BaseModel):
     errors=(400, 408),
 )
 async def begin_session(request: web.Request) -> web.Response:
-    """Set a session cookie for the key in the request; an earlier cookie is not accepted.
+    """Set a session cookie for the key in the request, which an earlier cookie cannot replace.
 
     If the service has no keys, no cookie is set.
     """
@@ -54,7 +54,7 @@ async def begin_session(request: web.Request) -> web.Response:
             httponly=True,
             samesite="Strict",
             path=request.app[BASE_PATH].prefix_of(request) or "/",
-            # A proxy that terminates TLS sends this header. A client that sends it only gets a
+            # A proxy that terminates TLS sends this header. A client that forges it only gets a
             # stricter cookie.
             secure=request.secure or request.headers.get("X-Forwarded-Proto") == "https",
         )

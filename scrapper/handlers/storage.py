@@ -1,4 +1,4 @@
-"""``GET /storage``: how much is stored."""
+"""``GET /storage``: how much is stored, and how much space is left."""
 
 import asyncio
 from dataclasses import dataclass

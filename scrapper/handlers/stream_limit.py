@@ -28,7 +28,7 @@ class StreamLimit:
             TooManyStreams: the client already has 20 streams.
         """
         streams = self._streams[client]
-        # A stream that has lost its connection may not have ended yet, and does not count.
+        # A stream that has lost its connection does not count, even if it has not ended yet.
         if sum(map(is_connected, streams)) >= _MAX_PER_CLIENT:
             raise TooManyStreams(retry_after=FULL_RETRY_SECONDS)
         streams.append(request)

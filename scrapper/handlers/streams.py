@@ -23,14 +23,14 @@ _POLL_SECONDS = 5.0
 async def send_events(request: web.Request, pieces: AsyncGenerator[bytes]) -> web.StreamResponse:
     """Send *pieces* of an event stream until they end or the client disconnects.
 
-    The stream also ends a few seconds after the key or session that opened it becomes invalid. A
+    The stream also ends within seconds after the key or session that opened it becomes invalid. A
     comment every 15 seconds keeps proxies from closing the connection.
     """
     sender = await sender_of(request)
     async with sse_response(request) as response:
         sending = in_background(_send(response, pieces), "stream of events")
         try:
-            # A client may disconnect while there are no events.
+            # Without events to send, only this check notices that the client disconnected.
             while is_connected(request) and await sender_of(request, recheck=True) == sender:
                 await asyncio.wait([sending], timeout=_POLL_SECONDS)
                 if sending.done():
@@ -41,7 +41,7 @@ async def send_events(request: web.Request, pieces: AsyncGenerator[bytes]) -> we
 
 
 async def _send(response: web.StreamResponse, pieces: AsyncGenerator[bytes]) -> None:
-    # The client disconnected, or has stopped reading.
+    # The client has disconnected or stopped reading.
     with suppress(ConnectionError, TimeoutError):
         async with aclosing(pieces):
             async for piece in pieces:

@@ -26,7 +26,7 @@ _CACHE_FOR_A_YEAR = "private, max-age=31536000, immutable"
     more=RANGES,
 )
 async def thumbnail(request: web.Request) -> web.StreamResponse:
-    """Return a picture of at most 25 KB; the picture of the version ``v`` never changes."""
+    """Return a picture of at most 25 KB. With the current ``v``, it may be cached for a year."""
     stored = await stored_post(request)
     picture = stored.post.listed_picture
     if picture is None:

@@ -42,8 +42,8 @@ class Version:
     def refusal(self, request: web.BaseRequest, headers: Mapping[str, str]) -> web.Response | None:
         """Evaluate the request's conditions.
 
-        Return 412 if the request requires another version, 304 with *headers* if the client already
-        has this one, or else None.
+        Return a 412 response if the request requires another version, a 304 response with *headers*
+        if the client already has this version, or else None.
         """
         if request.if_match is not None:
             failed = not self._is_in(request.if_match, weak=False)

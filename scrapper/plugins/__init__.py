@@ -1,7 +1,8 @@
 """Plugins, whose functions the service calls when something happens.
 
-``hooks`` describes the functions that a plugin may have, ``loading`` finds plugins, ``follower``
-notifies them of posts, jobs and ``conditions``, and ``ledger`` records what they were notified of.
+``hooks`` declares the functions that a plugin can implement. ``loading`` finds plugins,
+``follower`` notifies them of posts, jobs and ``conditions``, and ``ledger`` records these
+notifications.
 ``s3``, ``audio`` and ``notify`` are plugins; ``outbox`` is part of ``notify``.
 """
 

@@ -1,10 +1,10 @@
-"""A plugin that makes audio files of posts, and copies of videos that play anywhere.
+"""A plugin that extracts the audio of posts, and converts videos to codecs that play anywhere.
 
-Enable it with ``PLUGINS=audio``, and with ffmpeg and ffprobe on the PATH. The plugin stores the
-sound of each video as ``SHORTCODE.m4a``, as Instagram encoded it. It does the same with the song
-that plays to a post's pictures, if Instagram provides its URL. ``/download/SHORTCODE?audio=1``
-makes that file if it is missing. ``?h264=1`` makes a copy in H.264 and AAC of a video in other
-codecs. Posts with a large picture get a small one for lists, including older posts, one by one.
+Enable it with ``PLUGINS=audio``. It requires ffmpeg and ffprobe on the PATH. The plugin stores the
+audio of each video as ``SHORTCODE.m4a``, as Instagram encoded it. It also stores the song that
+accompanies a post's pictures, if Instagram provides its URL. ``/download/SHORTCODE?audio=1`` makes
+that file if it is missing. ``?h264=1`` converts a video in other codecs to H.264 and AAC. The
+plugin also makes a small picture for lists from each large one, for older posts one by one.
 """
 
 import asyncio
@@ -72,7 +72,7 @@ _QUALITIES = ("5", "12", "25")
 
 
 class _AudioSettings(BaseSettings):
-    """The settings that ``post_stored`` needs, because it gets none."""
+    """The settings for ``post_stored``, which gets none as an argument."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
@@ -95,7 +95,7 @@ def configure(settings: Settings) -> None:  # noqa: ARG001
 
 @hookimpl
 def post_stored(post: Post, folder: Path) -> Additions | None:
-    """Store the sound of each video of *post*, the song of its pictures, and a small picture.
+    """Store the audio of each video of *post*, the song of its pictures, and a small picture.
 
     Raises:
         FFmpegFailed, ScrapeError, OSError: an audio file cannot be made or fetched.
@@ -115,7 +115,7 @@ def post_stored(post: Post, folder: Path) -> Additions | None:
     small = None
     try:
         small = maker.small_of(folder, post)
-    # The small picture is optional, so its failure must not fail the sound.
+    # The small picture is optional, so its failure must not discard the audio.
     except (FFmpegFailed, OSError) as error:
         log.warning("small picture not made", shortcode=post.shortcode, cause=repr(error))
     return Additions(tuple(sounds), small=small) if sounds or small else None
@@ -183,10 +183,10 @@ class _SmallPictures:
 
 
 class _Conversions:
-    """Makes files for waiting clients; clients that want the same file share the work.
+    """Makes files for waiting clients. Clients that request the same file share the work.
 
     ffmpeg makes one file at a time. Songs are downloaded in other threads. A client waits at most
-    ``SCRAPE_TIMEOUT_SECONDS``. The work continues after that, so a later request finds the file.
+    ``SCRAPE_TIMEOUT_SECONDS``. The work continues after that, and a later request finds the file.
     """
 
     def __init__(self, library: Library, settings: Settings) -> None:
@@ -209,11 +209,11 @@ class _Conversions:
             await end(work)
 
     async def sound(self, post: Post, item: MediaItem) -> MediaItem:
-        """Return the sound of *item*: that of a video, or the song that plays to pictures.
+        """Return the audio of *item*: that of a video, or the song that accompanies pictures.
 
         Raises:
-            web.HTTPNotFound: the item has no sound, or Instagram's URL of the song expired.
-            ScrapeError: the sound is not ready yet, or the song cannot be downloaded now.
+            web.HTTPNotFound: the item has no audio, or Instagram's URL of the song expired.
+            ScrapeError: the audio is not ready yet, or the song cannot be downloaded now.
         """
         made = None
         if item.type == "video":
@@ -232,7 +232,7 @@ class _Conversions:
         return made
 
     async def h264(self, post: Post, item: MediaItem) -> MediaItem:
-        """Return *item* in H.264 and AAC: *item* itself if it has these codecs, or else a copy.
+        """Return *item* in H.264 and AAC: *item* itself if it has these codecs, else a copy.
 
         Raises:
             web.HTTPNotFound: the item is not a video.
@@ -286,7 +286,7 @@ class _Conversions:
             if made is not None:
                 await self._library.add(post.shortcode, name, Additions((made,)), version)
             if await self._library.version(post.shortcode) != version:
-                # The file was made from files that are gone now.
+                # The files that this one was made from are gone.
                 raise NotStored
         except FileNotFoundError:
             raise NotStored from None
@@ -304,7 +304,7 @@ class _Conversions:
 
 
 _Make = Callable[[Path], MediaItem | None]
-"""A function that makes a file in the folder of a post; None if there is nothing to make."""
+"""A function that makes a file in a post's folder. It returns None if there is nothing to make."""
 
 
 class _Maker:
@@ -323,14 +323,14 @@ class _Maker:
         self._ffmpeg.kill()
 
     def sound_of(self, folder: Path, item: MediaItem) -> MediaItem | None:
-        """Store the sound of *item* as a file in *folder*; return None if *item* has no sound."""
+        """Store the audio of *item* as a file in *folder*; return None if *item* has no audio."""
         if item.has_audio is False or "audio" not in self._codecs_of(folder / item.filename):
             return None
         made = self._convert(folder, item, _name(item, _SOUND), ["-vn", "-c:a", "copy"])
         return replace(made, type="audio", width=None, height=None, alt_text=None)
 
     def song_of(self, folder: Path, post: Post, url: str) -> MediaItem:
-        """Download the song that plays to the pictures of *post* to a file in *folder*.
+        """Download the song that accompanies the pictures of *post* to a file in *folder*.
 
         Raises:
             ScrapeError: the song cannot be downloaded now.
@@ -349,7 +349,7 @@ class _Maker:
             return _with_properties_of(item, unfinished)
 
     def h264_of(self, folder: Path, item: MediaItem, name: str) -> MediaItem | None:
-        """Make a copy of *item* in *folder*; return None if *item* has these codecs already.
+        """Convert *item* to a file in *folder*; return None if it already has these codecs.
 
         Raises:
             MediaTooLarge: the copy would be larger than ``MAX_MEDIA_MB``.
@@ -368,7 +368,7 @@ class _Maker:
         return made
 
     def small_of(self, folder: Path, post: Post) -> MediaItem | None:
-        """Make a small picture of *post* in *folder*; return None if its picture is small.
+        """Make a small picture of *post* in *folder*; return None if its picture is already small.
 
         Raises:
             FFmpegFailed, OSError: the picture cannot be made.
@@ -401,7 +401,7 @@ class _Maker:
             raise FFmpegFailed("the picture is too large even at the lowest quality")
 
     def _codecs_of(self, path: Path) -> dict[str, str]:
-        """Return the codec of the first stream of each type; both have ffprobe's names."""
+        """Return the codec of the first stream of each type, using ffprobe's names for both."""
         shown = ("-show_entries", "stream=codec_type,codec_name", "-of", "json")
         printed = self._ffmpeg.run("ffprobe", *shown, *FFmpeg.input(path), seconds=self._seconds)
         found: dict[str, str] = {}
@@ -415,7 +415,7 @@ class _Maker:
     def _convert(
         self, folder: Path, item: MediaItem, name: str, options: Sequence[str]
     ) -> MediaItem:
-        """Make the file *name* from *item*; it is published atomically."""
+        """Make the file *name* from *item*, and publish it atomically."""
         source, unfinished = folder / item.filename, _unfinished(folder)
         with _publishing(unfinished, folder / name, source):
             given = ["-nostdin", *FFmpeg.input(source), "-map", "0:v:0?", "-map", "0:a:0?"]
@@ -459,7 +459,7 @@ def _with_properties_of(item: MediaItem, path: Path) -> MediaItem:
 
 
 def _song_of(post: Post) -> str | None:
-    """Return the URL of the song of a post with pictures, or None. Videos contain their sound."""
+    """Return the URL of the song of a post with pictures, or None. Videos contain their audio."""
     has_pictures = any(item.type == "image" for item in post.media)
     return post.details.music.url if has_pictures and post.details.music else None
 

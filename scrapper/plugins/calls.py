@@ -1,4 +1,4 @@
-"""Calls to the functions of plugins, which may hang, block or fail without harm."""
+"""Calls plugins' functions so that they may hang, block or fail without harm to the service."""
 
 import asyncio
 import contextvars
@@ -17,16 +17,16 @@ class NotReturned(Exception):
 
 
 class Call:
-    """Runs *work*, which calls a plugin's functions by :meth:`invoke`, in a thread of its own.
+    """Runs *work*, which calls a plugin's functions with :meth:`invoke`, in its own thread.
 
-    A thread cannot be stopped, but this one is a daemon, so the process can exit. A coroutine gets
-    its own event loop in that thread, so it cannot block the service's loop.
+    A thread cannot be stopped, but this one is a daemon thread, so the process can exit. A
+    coroutine gets its own event loop in that thread, so it cannot block the service's loop.
     """
 
     def __init__(self, work: Callable[["Call"], Any]) -> None:
         loop = asyncio.get_running_loop()
         self._future: asyncio.Future[Any] = loop.create_future()
-        # result() raises the error. If it is never called, asyncio must not log the error.
+        # result() raises the error. If result() is never called, asyncio must not log the error.
         self._future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._started_at: float | None = None
         self._coroutine: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
@@ -49,11 +49,11 @@ class Call:
 
     @classmethod
     def of(cls, function: Callable[..., Any], *arguments: Any) -> "Call":
-        """Start a call of one *function*, whose return value becomes the result."""
+        """Start a call of one *function*; its return value becomes the result."""
         return cls(lambda call: call.invoke(function, *arguments))
 
     def invoke(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call *function*. Only the work may use this method.
+        """Call *function*. Only the work may call this method.
 
         Raises:
             Exception: *function* raised it.
@@ -88,7 +88,7 @@ class Call:
         """Wait for the work, and return its result.
 
         Raises:
-            NotReturned: a function did not return within *seconds*; :meth:`ended` waits for it.
+            NotReturned: a function did not return within *seconds*; await :meth:`ended` next.
             Exception: the work raised it.
         """
         try:
@@ -107,7 +107,7 @@ class Call:
         await asyncio.wait([self._future], timeout=seconds)
 
     async def abandon(self, seconds: float) -> None:
-        """Cancel a coroutine and give it *seconds* to clean up. Let a plain function continue."""
+        """Cancel a coroutine and give it *seconds* to clean up. A plain function keeps running."""
         coroutine = self._coroutine
         self._stop()
         if coroutine is not None:

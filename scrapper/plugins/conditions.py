@@ -1,4 +1,4 @@
-"""Lasting states that plugins can follow: the login's state, and conditions."""
+"""The states that plugins can follow: that of the login, and conditions such as a full disk."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ __all__ = ["Condition", "ConditionName", "Conditions"]
 
 ConditionName = Literal["disk_nearly_full", "instagram_refuses"]
 """``disk_nearly_full``: another file of ``MAX_MEDIA_MB`` would leave less than
-``MIN_FREE_DISK_MB``. ``instagram_refuses``: Instagram has answered only with limits for an
-hour."""
+``MIN_FREE_DISK_MB``. ``instagram_refuses``: For an hour, Instagram has refused every
+request because of a limit."""
 
-# Hysteresis, or the condition would flap with each file near the limit.
+# Without hysteresis, the condition would flap with each file near the limit.
 _HYSTERESIS = 1.1
 
 
@@ -30,7 +30,7 @@ class Condition:
 
 
 class Conditions:
-    """The current state of the *login*, and of the conditions; blocking."""
+    """The current states of the *login* and of the conditions. Its methods block."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Conditions:
         self._disk_nearly_full = False
 
     def now(self) -> Mapping[str, LoginState | Condition]:
-        """Return the login's state under the key ``login``, and each condition under its name."""
+        """Return the login's state under the key ``login`` and each condition under its name."""
         free = self._free(self._root)
         if free is not None:
             factor = _HYSTERESIS if self._disk_nearly_full else 1

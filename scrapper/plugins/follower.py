@@ -1,9 +1,9 @@
-"""Notifies each plugin of events, in order and at its own pace, with up to three tries.
+"""Notifies each plugin of events, in order and at its own pace, with up to three attempts.
 
-A comparison of the library with the ledger shows which events a plugin has not been notified of:
-posts that are stored but not in the ledger, and posts that are in the ledger but no longer stored.
-So whatever a crash interrupted is done after the next start. The ledger also records which
-conditions a plugin was notified of.
+Comparing the library with the ledger shows which events a plugin has not been notified of: posts
+that are stored but not in the ledger, and posts that are in the ledger but no longer stored. Work
+that a crash interrupted is therefore done after the next start. The ledger also records the
+conditions that a plugin was notified of.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ _SECONDS_TO_CLEAN_UP = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Pauses:
-    """Seconds between two polls, before each retry of a call, and after an error of the service."""
+    """Seconds between polls, before each retry of a call, and after an error in the service."""
 
     polls: float = 2.0
     tries: Sequence[float] = (30.0, 300.0)
@@ -52,9 +52,9 @@ class Pauses:
 class Followed:
     """What plugins follow: the posts in the *library*, finished *jobs*, and *conditions*.
 
-    The *ledger* records what they were notified of. A call may take *timeout* seconds. If it fails,
-    it is retried after each of the *pauses*. If the *peers* share the library, only the process
-    that has the turn notifies a plugin.
+    The *ledger* records what they were notified of. A call may take up to *timeout* seconds. A
+    failed call is retried after each of the *pauses*. If *peers* share the library, only the
+    process that has a plugin's turn notifies it.
     """
 
     library: Library
@@ -157,7 +157,7 @@ class _Follower:
         self._next_try: dict[tuple[str, str], float] = {}
 
     def mark_changed(self, shortcode: str) -> None:
-        """Check a post soon, because it may have been stored or removed."""
+        """Have a post checked soon, because it may have been stored or removed."""
         self._news.add(shortcode)
         self._wake.set()
 
@@ -177,7 +177,7 @@ class _Follower:
                     async with self._followed.peers.exclusive(turn, if_unknown=False) as ours:
                         if ours:
                             await self.catch_up(ours)
-                        # During another process's turn, events are missed: check all posts later.
+                        # Events during another process's turn are missed, so check all posts later.
                         self._check_all = self._check_all or not ours
                 # The disk or Redis may be unavailable. The next poll finds what the plugin missed.
                 except Exception as error:  # noqa: BLE001
@@ -189,14 +189,14 @@ class _Follower:
                         await self._wake.wait()
 
     async def close(self) -> None:
-        """Abandon the current call, which is repeated after the next start."""
+        """Abandon the current call. It is repeated after the next start."""
         if self._call is not None:
             await self._call.abandon(_SECONDS_TO_CLEAN_UP)
 
     async def catch_up(self, ours: object = True) -> bool:
-        """Notify the plugin of all events so far; return whether any calls are to be retried.
+        """Notify the plugin of all events so far; return whether any calls must be retried.
 
-        This stops when *ours* becomes false, because another process then has the turn.
+        This stops when *ours* becomes false, which means that another process has the turn.
         """
         if self.plugin.follows_posts:
             changes = await self._changes()
@@ -219,7 +219,7 @@ class _Follower:
         return bool(self._next_try)
 
     async def _changes(self) -> list[str]:
-        """Return posts whose state the plugin may not know: removed ones first, then by age."""
+        """Return the posts whose state the plugin may not know: removed ones first, then by age."""
         name = self.plugin.name
         changed = {subject for hook, subject in self._next_try if hook in _OF_POSTS}
         changed_at = await self._library.changed_at() if self._followed.peers.shared else None
@@ -253,7 +253,7 @@ class _Follower:
         return self._seen is not None and generation != self._seen[1]
 
     async def _check_jobs(self, jobs: FinishedJobs) -> None:
-        """Notify the plugin of each finished job of which it has not been notified."""
+        """Notify the plugin of each finished job that it does not know yet."""
         name = self.plugin.name
         unreported = await jobs.unreported(name)
         ids = {job.response.id for job in unreported}
@@ -280,7 +280,7 @@ class _Follower:
                 await asyncio.to_thread(self._ledger.record_condition, plugin, name, value)
 
     async def _check_posts(self, shortcodes: Sequence[str], ours: object) -> None:
-        """Notify the plugin of the current state of posts, unless it knows that state."""
+        """Notify the plugin of the posts' current states, unless it already knows them."""
         entries = await asyncio.to_thread(self._ledger.entries, self.plugin.name, shortcodes)
         stored, new = [], set()
         for shortcode, version in (await self._library.versions_of(shortcodes)).items():
@@ -312,7 +312,7 @@ class _Follower:
     async def _report_stored(
         self, posts: Sequence[tuple[str, int]], new: Set[str], ours: object
     ) -> None:
-        """Notify the plugin of *posts* and their versions; it has never known the *new* ones."""
+        """Notify the plugin of *posts* and their versions; the *new* ones are unknown to it."""
         to_call = []
         for shortcode, version in posts:
             # A failed call for the removal of an earlier version no longer matters.
@@ -338,7 +338,7 @@ class _Follower:
             self._batch_size = run.batch_size
 
     async def _call_all(self, run: StoredRun, new: Set[str]) -> Sequence[tuple[str, int]]:
-        """Call the plugin with the posts of *run*; return those that remain."""
+        """Call the plugin for the posts of *run*; return those that remain."""
         call = self._call = Call(run)
         fault: Exception | None = None
         try:
@@ -348,10 +348,10 @@ class _Follower:
             await call.ended()
             # Even if the call succeeded, it was too late.
             run.fail(error)
-        # The disk may be unavailable. The calls before that count.
+        # The disk may be unavailable. Calls that were made before the error still count.
         except Exception as error:  # noqa: BLE001
             fault = error
-        # Remember all outcomes before writing any. If a write fails, no call may be repeated.
+        # Keep all outcomes before writing any, because a failed write must not repeat a call.
         for called in run.called:
             self._handle_call(called)
         for called in run.called:
@@ -394,7 +394,7 @@ class _Follower:
         del self._unwritten[shortcode]
 
     async def _add(self, shortcode: str, version: int, ended: _Ended) -> Outcome | None:
-        """Add what the plugin returned to the post; return None if the call must be retried."""
+        """Add the plugin's additions to the post; return None if the call must be retried."""
         if ended.additions is not None:
             try:
                 await self._library.add(shortcode, self.plugin.name, ended.additions, version)
@@ -403,7 +403,7 @@ class _Follower:
         return "done" if ended.succeeded else "failed"
 
     async def _notify(self, subject: str, hook: str, **arguments: Any) -> _Ended | None:
-        """Call the *hook* if the plugin has it; return None if the call must be retried later."""
+        """Call the *hook* if the plugin implements it; return None if it must be retried later."""
         impl = self.plugin.hooks.get(hook)
         if impl is None:
             return _Ended(succeeded=True)
@@ -450,5 +450,5 @@ class _Follower:
 
 
 def _is_default(condition: LoginState | Condition) -> bool:
-    """Return whether *condition* is no news for a plugin that has not been notified of any."""
+    """Return whether *condition* is the default, which a new plugin need not be notified of."""
     return not condition.holds if isinstance(condition, Condition) else condition.state == "none"

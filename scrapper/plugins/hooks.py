@@ -1,12 +1,12 @@
 """The hooks that a plugin can implement.
 
-A plugin is a module with some of these functions, each marked with :data:`hookimpl`. They may omit
-arguments that they do not need. ``docs/plugins.md`` has an example of each.
+A plugin is a module that implements some of these functions, each marked with :data:`hookimpl`. An
+implementation may omit arguments that it does not need. ``docs/plugins.md`` has an example of each.
 
-The ``register_`` hooks and :func:`configure` are called once, at startup, which waits for them. The
-other hooks may be coroutines or plain functions. Each call runs in its own thread, where a
-coroutine gets an event loop. A call may take ``PLUGIN_TIMEOUT_SECONDS``. If it fails, it is
-retried, three tries in all. After a crash, the call for an event may be repeated.
+The ``register_`` hooks and :func:`configure` are called once, at startup, and block it. The other
+hooks may be coroutines or plain functions. Each call runs in its own thread, where a coroutine gets
+its own event loop. A call may take up to ``PLUGIN_TIMEOUT_SECONDS``. A failed call is retried up to
+twice. After a crash, the call for an event may be repeated.
 """
 
 import argparse
@@ -63,23 +63,23 @@ def configure(settings: Settings) -> None:
 
 @_hook
 def register_middlewares(settings: Settings) -> Iterable[Middleware]:  # type: ignore[empty-body]
-    """Return middlewares, outermost first, which run inside all others."""
+    """Return middlewares, outermost first. They run inside all others."""
 
 
 @_hook
 def register_routes(app: web.Application) -> Iterable[web.RouteDef]:  # type: ignore[empty-body]
-    """Return routes, such as ``web.get("/hello", hello)``, which require the API key.
+    """Return routes, such as ``web.get("/hello", hello)``. They require the API key.
 
-    It is an error if a path already exists.
+    A path that already exists is an error.
     """
 
 
 @_hook
 def register_sources(settings: Settings) -> Iterable[Source]:  # type: ignore[empty-body]
-    """Return more ways of finding a post, which are tried after those of this service.
+    """Return additional sources of posts, which are tried after the built-in ones.
 
-    A source runs in a thread. It returns Instagram's media object, or raises
-    :class:`~scrapper.instagram.verdict.Refused`, before ``context.transport.deadline``, in seconds
+    A source runs in a thread. It must return Instagram's media object or raise
+    :class:`~scrapper.instagram.verdict.Refused` before ``context.transport.deadline``, in seconds
     of the monotonic clock. It should send its requests through *context*, which limits their rate.
     """
 
@@ -105,27 +105,28 @@ def post_stored(post: Post, folder: Path) -> Additions | None:
 def post_removed(shortcode: str) -> None:
     """Handle the removal of a post, whether by a client, by a sweep or by hand.
 
-    If the plugin has :func:`post_stored`, that was called with the post before, though it may have
-    failed.
+    If the plugin implements :func:`post_stored`, that hook was called for the post earlier, but
+    the call may have failed.
     """
 
 
 @_hook
 def job_finished(job: JobResponse) -> None:
-    """Handle a *job* whose posts all have an outcome."""
+    """Handle a finished *job*: all of its posts have an outcome."""
 
 
 @_hook
 def login_changed(login: LoginState) -> None:
     """Handle a new state of the Instagram login.
 
-    If the state changes several times in a row, the plugin may get only the last change.
+    If the state changes several times in quick succession, the plugin may get only the last
+    change.
     """
 
 
 @_hook
 def condition_changed(condition: Condition) -> None:
-    """Handle a condition that started to hold, or that ended.
+    """Handle a condition that began or ended.
 
     :data:`~scrapper.plugins.conditions.ConditionName` lists the conditions. The plugin is not
     notified of a condition that ended before it could be called.

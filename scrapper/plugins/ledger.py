@@ -1,4 +1,4 @@
-"""A record of which posts, login states and conditions each plugin was notified of, in SQLite."""
+"""A record in SQLite of the posts, login states and conditions that plugins were notified of."""
 
 import json
 import sqlite3
@@ -43,9 +43,9 @@ CREATE TABLE lost (at REAL NOT NULL) STRICT
 
 
 class Ledger:
-    """The ledger in the SQLite file at *path*; blocking, and thread-safe.
+    """The ledger in the SQLite file at *path*. Its methods block, and are thread-safe.
 
-    A post has a version, which changes when it is stored again. A new plugin is notified only of
+    A post's version changes when the post is stored again. A new plugin is notified only of
     posts that are stored from then on. If the file is damaged, removed or replaced, it is created
     again, and every plugin is notified of every post again, so that no post is lost.
 
@@ -77,15 +77,15 @@ class Ledger:
         self._file.close()
 
     def unknown(self, plugins: Iterable[str]) -> set[str]:
-        """Return those of *plugins* that are not in the ledger yet."""
+        """Return which of *plugins* are not in the ledger yet."""
         with self._file.using() as database:
             return set(plugins) - {name for (name,) in database.execute("SELECT name FROM plugins")}
 
     def begin(self, plugins: Iterable[str], posts: Mapping[str, int]) -> bool:
-        """Record new *plugins*, and the stored *posts*, a mapping of shortcodes to versions.
+        """Record new *plugins* and the stored *posts*, a mapping of shortcodes to versions.
 
-        The plugins skip these posts, unless an earlier ledger was lost. Return whether they are
-        skipped.
+        The plugins skip these posts unless an earlier ledger was lost. Return whether they skip
+        them.
         """
         with self._file.changing() as database:
             [(lost,)] = database.execute("SELECT count(*) FROM lost")
@@ -102,7 +102,7 @@ class Ledger:
         return not lost
 
     def begin_again(self, plugin: str, posts: Iterable[str]) -> None:
-        """Make *plugin* get those of *posts* that have no entry; it may know them already."""
+        """Make *plugin* get each of *posts* that has no entry, even if it knows the post."""
         with self._file.changing() as database:
             _insert_begun(database, plugin, posts)
 
@@ -114,7 +114,7 @@ class Ledger:
             )
 
     def entries(self, plugin: str, shortcodes: Sequence[str]) -> dict[str, tuple[int, Outcome]]:
-        """Return version and outcome of those posts that have an entry for *plugin*."""
+        """Return the version and outcome of each post that has an entry for *plugin*."""
         with self._file.using() as database:
             rows = database.execute(
                 "SELECT shortcode, version, outcome FROM posts WHERE plugin = ? AND shortcode IN "
@@ -124,7 +124,7 @@ class Ledger:
             return {shortcode: (version, outcome) for shortcode, version, outcome in rows}
 
     def record(self, plugin: str, *posts: tuple[str, int, Outcome]) -> None:
-        """Record for each of *posts* which version *plugin* was notified of, and the outcome."""
+        """Record the version of each of *posts* that *plugin* was notified of, and the outcome."""
         with self._file.changing() as database:
             database.executemany(
                 "INSERT OR REPLACE INTO posts VALUES (?, ?, ?, ?)",
@@ -160,9 +160,9 @@ class Ledger:
             database.execute("UPDATE plugins SET restarts = restarts + 1 WHERE name = ?", (plugin,))
 
     def generation(self, plugin: str) -> tuple[int, int]:
-        """Return a value that changes when the entries of *plugin* were lost.
+        """Return a value that changes whenever the entries of *plugin* are lost.
 
-        That is when any process calls :meth:`forget_all`, and when the file is replaced.
+        They are lost when any process calls :meth:`forget_all`, or when the file is replaced.
         """
         with self._file.using() as database:
             row = database.execute(
@@ -180,7 +180,7 @@ class Ledger:
 
 
 def _insert_begun(database: sqlite3.Connection, plugin: str, posts: Iterable[str]) -> None:
-    # The plugin must also get the posts' removals, because it may know them from a lost ledger.
+    # The plugin may know the posts from a lost ledger, so it must also be notified of removals.
     _insert(database, plugin, dict.fromkeys(posts, NO_VERSION), "begun")
 
 

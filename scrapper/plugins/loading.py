@@ -38,7 +38,7 @@ _PLACEHOLDER = re.compile(r"\{[^}]*\}")
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """A plugin in use: its *name*, its *origin*, and its functions by the names of the hooks."""
+    """A plugin in use: its *name*, its *origin*, and its functions by hook name."""
 
     name: str
     origin: str
@@ -61,11 +61,11 @@ class Plugin:
 
 
 class Plugins:
-    """The plugins in use; blocking, for startup.
+    """The plugins in use. Its methods block, and are meant for startup.
 
-    These are the modules in *named*, and those installed under the entry point group
-    ``instagram_scrapper``. A plugin's name is that of its module (of this service's plugins, only
-    the last part) or of its entry point.
+    These are the modules in *named*, and the plugins installed under the entry point group
+    ``instagram_scrapper``. A plugin has the name of its module or of its entry point. For the
+    service's own plugins, only the last part of the module's name is used.
 
     Raises:
         SettingsError: a plugin cannot be loaded, has an unknown hook, or has the name of another
@@ -90,7 +90,7 @@ class Plugins:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Plugins":
-        """Load and configure the installed plugins and those that *settings* name.
+        """Load and configure the installed plugins and those named in *settings*.
 
         Raises:
             SettingsError: a plugin cannot be loaded, or its hook ``configure`` failed.
@@ -135,9 +135,9 @@ class Plugins:
                 yield plugin, middleware
 
     def sources(self, settings: Settings) -> Sequence[Source]:
-        """Return the plugins' ways of finding a post.
+        """Return the plugins' sources of posts.
 
-        If a source fails, that counts as a refusal and affects nothing else.
+        A failure of a source counts as a refusal and affects nothing else.
 
         Raises:
             SettingsError: a plugin failed, returned something else, or a name is taken.
@@ -155,7 +155,7 @@ class Plugins:
         return sources
 
     def add_routes(self, app: web.Application, prefix: str) -> None:
-        """Add the plugins' routes to *app*, and again under *prefix* if there is one.
+        """Add the plugins' routes to *app*, and also under *prefix* if it is not empty.
 
         Raises:
             SettingsError: a plugin failed, or a path is taken.
@@ -193,7 +193,7 @@ class Plugins:
         self._origins[name] = origin
 
     def _call(self, hook: str, argument: Any) -> list[tuple[str, list[Any]]]:
-        """Call the *hook* of each plugin; return the plugins' names and what the hooks returned."""
+        """Call the *hook* of each plugin; return each plugin's name with the result."""
         results = []
         for plugin in self:
             if hook not in plugin.hooks:
@@ -213,7 +213,7 @@ class Plugins:
 
 
 def _guarded(source: Source) -> Source:
-    """Wrap *source*, so that it may hang or raise anything without affecting the service."""
+    """Wrap *source* so that it can hang or raise anything without affecting the service."""
     hanging = threading.BoundedSemaphore(_MAX_HANGING)
 
     def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""A plugin that notifies people through Apprise: ntfy, Gotify, Telegram, mail and more.
+"""A plugin that sends notifications through Apprise: to ntfy, Gotify, Telegram, mail and more.
 
-Enable it with ``PLUGINS=notify`` and ``NOTIFY_URLS``, and the packages of
-``requirements/notify.txt``. The hooks put messages into an outbox. One process of the service sends
-them, in a thread for each target, and retries those that failed. The log never contains a target's
+To use it, install ``requirements/notify.txt``, and set ``PLUGINS=notify`` and ``NOTIFY_URLS``. The
+hooks put messages into an outbox. One process of the service sends them, in one thread per target,
+and retries those that failed. The log never contains a target's
 URL, which may contain secrets.
 """
 
@@ -46,7 +46,7 @@ log = structlog.get_logger(__name__)
 
 EVENTS = ("job", "posts", "login", "disk", "instagram")
 """In this order: a job is done, posts of a job failed, the login needs attention, the disk is
-nearly full, Instagram has given nothing but limits for an hour."""
+nearly full, and Instagram has refused every request for an hour because of a limit."""
 
 _NAME = "[A-Za-z0-9_-]{1,32}"
 _URL = "[A-Za-z][A-Za-z0-9+.-]*://"
@@ -60,20 +60,20 @@ _SHUTDOWN_SECONDS = 2.0
 _POLL_SECONDS = 1.0
 _CONDITIONS = {
     "disk_nearly_full": (
-        Message("disk", "The disk is nearly full", "Remove posts, or give the service more room."),
-        "The disk has room again. It was nearly full.",
+        Message("disk", "The disk is nearly full", "Remove posts, or free up space."),
+        "The disk has space again. It was nearly full.",
     ),
     "instagram_refuses": (
         Message(
             "instagram",
             "Instagram has refused for an hour",
-            "It answered only with limits. Jobs wait; other requests are refused.",
+            "It answered only with rate limits. Jobs wait; other requests are refused.",
         ),
         "Instagram answers again. It had refused for more than an hour.",
     ),
 }
 _LOGIN = {
-    "expired": "Instagram ended the session: give the service new cookies.",
+    "expired": "Instagram ended the session. Log in again with new cookies.",
     "challenged": "Instagram wants you to check the account in a browser.",
 }
 _LOGIN_CHANGED = "The login needed attention, but its state has changed."
@@ -81,7 +81,7 @@ _LOGIN_CHANGED = "The login needed attention, but its state has changed."
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """Where notifications go. The *url* may contain secrets; the *name* is shown in logs."""
+    """A destination of notifications. The *url* may contain secrets; logs show the *name*."""
 
     name: str
     url: str
@@ -110,7 +110,7 @@ def _read_targets(text: str) -> list[_Target]:
 
 
 def _read_choices(text: str) -> dict[str, Sequence[str]]:
-    """Return the events for each target by its name; the empty name is for all other targets."""
+    """Return the events for each target by name. The empty name means all other targets."""
     choices: dict[str, Sequence[str]] = {}
     for part in text.split():
         found = _CHOICE.fullmatch(part)
@@ -139,10 +139,10 @@ class _NotifySettings(BaseSettings):
     notify_events: Annotated[str, AfterValidator(_choices)] = ""
 
     def targets(self) -> list[_Target]:
-        """Return the targets, each with the events that go there.
+        """Return the targets, each with its events.
 
         Raises:
-            SettingsError: events are for an unknown target.
+            SettingsError: ``NOTIFY_EVENTS`` names an unknown target.
         """
         targets = _read_targets(self.notify_urls.get_secret_value())
         choices = _read_choices(self.notify_events)
@@ -158,7 +158,7 @@ class _NotifySettings(BaseSettings):
 
 
 class _Notifier:
-    """The hooks and their shared state, which only one of them could keep in an application."""
+    """The hooks and the state that they share. Only one hook gets an application to keep it in."""
 
     _targets: Sequence[_Target]
     _outbox: Outbox
@@ -166,7 +166,7 @@ class _Notifier:
 
     @hookimpl
     def configure(self, settings: Settings) -> None:
-        """Check that there are targets, and that Apprise supports their URLs. Nothing is sent yet.
+        """Check that there are targets and that Apprise supports their URLs; send nothing.
 
         Raises:
             SettingsError: there are no targets, or Apprise does not support one.
@@ -209,7 +209,7 @@ class _Notifier:
 
     @hookimpl
     def condition_changed(self, condition: Condition) -> None:
-        """Put a message into the outbox if *condition* started to hold.
+        """Put a message into the outbox if *condition* began.
 
         Raises:
             OSError, ScrapeError: the message cannot be stored.
@@ -239,12 +239,12 @@ class _Notifier:
         sending = in_background(self._send_in_turn(ending), "notifications")
         yield
         ending.set()
-        # Otherwise a notification that is being sent would be sent again after the next start.
+        # Otherwise, a notification that is being sent would be sent again after the next start.
         await asyncio.wait([sending], timeout=_SHUTDOWN_SECONDS)
         await end(sending)
 
     async def _send_in_turn(self, ending: asyncio.Event) -> None:
-        """Send messages while this process has the lock, which ends with the process."""
+        """Send messages while this process holds the lock, which it releases when it ends."""
         lock = await asyncio.to_thread(open_lock, self._lock)
         try:
             while not await asyncio.to_thread(try_lock, lock):
@@ -287,13 +287,13 @@ class _Notifier:
             pause = self._outbox.record_failed(target.name, message)
             log.warning("notification not sent", **known, cause=cause, next_try=pause)
         else:
-            # Without delay: after a crash before this, the notification would be sent again.
+            # Immediately, because a crash before this would send the notification again.
             self._outbox.record_sent(target.name, message)
             log.info("notification sent", **known)
 
 
 async def _wait_for(ending: asyncio.Event) -> bool:
-    """Wait for *ending*, for at most one poll interval; return whether it is set."""
+    """Wait at most one poll interval for *ending*; return whether it is set."""
     with suppress(TimeoutError):
         async with asyncio.timeout(_POLL_SECONDS):
             await ending.wait()
@@ -309,7 +309,7 @@ def _apprise_for(target: _Target) -> Any:
     # These loggers write URLs and tokens.
     for name in ("apprise", "oauthlib", "requests_oauthlib"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    # Without this, notifications would load a picture from a third party's server.
+    # Without this asset, notifications would load a picture from a third party's server.
     asset = AppriseAsset(
         app_id="instagram-scrapper", app_desc="instagram-scrapper", image_url_mask=""
     )
@@ -318,7 +318,7 @@ def _apprise_for(target: _Target) -> Any:
 
 
 def _messages_of(job: JobResponse) -> Iterable[Message]:
-    """Yield messages about a finished *job*: that it is done, unless cancelled, and failures."""
+    """Yield messages about a finished *job*: its failures, and that it is done unless cancelled."""
     failed = [post for post in job.posts if post.state == "failed"]
     if job.state == "done":
         stored = len(job.posts) - len(failed)

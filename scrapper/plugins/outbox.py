@@ -1,4 +1,4 @@
-"""Notifications to be sent: at most one per hour, kind and target, even across restarts."""
+"""Stores notifications to send: at most one an hour per kind and target, even after restarts."""
 
 import threading
 import time
@@ -36,7 +36,7 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The body, with the number of earlier notifications that were held back."""
+        """The body, followed by the number of earlier notifications that were held back."""
         earlier = self.count - 1
         if not earlier:
             return self.body
@@ -56,7 +56,7 @@ class _Waiting:
     next_try: float = 0.0
 
     def is_due(self, now: float) -> bool:
-        # Times that are too far away come from a wrong clock, and are ignored.
+        # Times that are too far away come from a wrong clock, so they are ignored.
         held_back = 0 <= now - self.sent_at < _INTERVAL_SECONDS
         backs_off = now < self.next_try <= now + _BACKOFF_SECONDS[-1]
         return self.count > 0 and not (held_back or backs_off)
@@ -64,7 +64,7 @@ class _Waiting:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What waits, by target and kind; each source's last event, and the process that added it."""
+    """The waiting events by target and kind, and each source's last event and its process."""
 
     waiting: Mapping[str, Mapping[str, _Waiting]] = field(default_factory=dict)
     last: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -77,10 +77,10 @@ class _State:
 class Outbox:
     """The messages in the file at *path*, which processes share; blocking, and thread-safe.
 
-    For each target and kind, at most one message waits: the text of the last event, and the number
-    of events. It is due at once, or an hour after the message before it. After a failure it is
-    retried with a backoff of up to an hour. If the file cannot be written, the state in memory is
-    used.
+    For each target and kind, at most one message waits. It has the text of the last event and the
+    number of events. The message is due at once, or an hour after the previous one was sent. After
+    a failure, it is retried with a backoff of up to an hour. If the file cannot be written, the
+    state in memory is used.
     """
 
     def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
@@ -95,7 +95,7 @@ class Outbox:
         """Add the *messages* of an *event* of *source*, each with its target.
 
         A source has one event at a time. If the process is killed before the source learns that its
-        event was added, the next process gets the event again, and ignores it.
+        event was added, the next process gets the event again and ignores it.
 
         Raises:
             OSError, ScrapeError: the messages cannot be stored.
@@ -149,7 +149,7 @@ class Outbox:
         """Record that the *message* was sent to *target*."""
 
         def change(waiting: _Waiting) -> _Waiting:
-            # More events may have come in the meantime.
+            # More events may have been added in the meantime.
             left = max(0, waiting.count - message.count)
             return replace(waiting, count=left, sent_at=self._now(), tries=0, next_try=0.0)
 
@@ -202,7 +202,7 @@ class Outbox:
                 self._write(changed)
 
     def _reload(self) -> None:
-        """Reload the file if another process changed it. If it is lost, write it again."""
+        """Reload the file if another process changed it. If the file is lost, write it again."""
         loaded = None
         with suppress(OSError):
             loaded = self._watched.content()

@@ -1,7 +1,8 @@
-"""A plugin that copies stored posts to a bucket of S3, or of a compatible server.
+"""A plugin that copies stored posts to a bucket on S3 or a compatible server.
 
-Enable it with ``PLUGINS=s3`` and the packages of ``requirements/s3.txt``. The post's files and its
-manifest are copied to ``PREFIX/SHORTCODE/``. Copies stay when the service removes the post.
+To use it, install ``requirements/s3.txt``, and set ``PLUGINS=s3`` and ``S3_BUCKET``. The post's
+files and its manifest are copied to ``PREFIX/SHORTCODE/``. The copies stay when the service removes
+the post.
 """
 
 import logging
@@ -31,7 +32,7 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _PREFIX = re.compile(r"[A-Za-z0-9!_.*'()/-]{0,500}")
 _PART_BYTES = 16 * 1024 * 1024
 _VERSION = "version"
-# Without permission to list the bucket, S3 answers 403 for missing objects.
+# If the credentials do not allow listing the bucket, S3 answers 403 for missing objects.
 _NOT_FOUND = ("403", "404", "NoSuchKey", "NotFound")
 _SECONDS = 60
 
@@ -74,7 +75,7 @@ def _settings() -> S3Settings:
 
 @hookimpl
 def configure(settings: Settings) -> None:  # noqa: ARG001
-    """Check that the bucket is set and the client is installed. Nothing is sent yet.
+    """Check that the bucket is set and the client is installed; send nothing.
 
     Raises:
         SettingsError: the bucket is not set, or the client is not installed.
@@ -87,7 +88,7 @@ def configure(settings: Settings) -> None:  # noqa: ARG001
 
 @hookimpl
 def post_stored(post: Post, folder: Path) -> Additions:
-    """Copy the files of *post*, except those of which the bucket already has this version.
+    """Copy the files of *post*, unless the bucket already has this version of them.
 
     Raises:
         botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, OSError: a file could
@@ -100,7 +101,7 @@ def post_stored(post: Post, folder: Path) -> Additions:
     addresses = {}
     for name in dict.fromkeys([*(file.filename for file in post.files), MANIFEST]):
         key = "/".join(filter(None, (settings.s3_prefix, post.shortcode, name)))
-        # The manifest comes last, so that a copy with a manifest is complete.
+        # The manifest comes last, so a copy with a manifest is complete.
         _copy(client, bucket, key, folder / name, version)
         if name != MANIFEST:
             addresses[name] = _address(client, bucket, key)
@@ -129,7 +130,7 @@ def _client(settings: S3Settings) -> Any:
 
 
 def _copy(client: Any, bucket: str, key: str, path: Path, version: str) -> None:
-    """Upload the file to *key*, unless this version is already there."""
+    """Upload the file to *key* unless the bucket already has this version."""
     from boto3.s3.transfer import TransferConfig  # noqa: PLC0415
 
     size = path.stat().st_size
@@ -152,7 +153,7 @@ def _copy(client: Any, bucket: str, key: str, path: Path, version: str) -> None:
 
 
 def _abort_unfinished(client: Any, bucket: str, key: str) -> None:
-    """Abort unfinished uploads of *key* after a crash, because their hidden parts cost money.
+    """Abort uploads of *key* that a crash left unfinished: their hidden parts cost money.
 
     The parts stay if the credentials do not allow listing or aborting uploads.
     """
@@ -166,7 +167,7 @@ def _abort_unfinished(client: Any, bucket: str, key: str) -> None:
 
 
 def _address(client: Any, bucket: str, key: str) -> str:
-    """Return the object's address, unsigned, because the bucket decides who can read it."""
+    """Return the object's unsigned address. The bucket's policy decides who can read it."""
     endpoint = client.meta.endpoint_url
     scheme, _, host = endpoint.partition("://")
     if host.endswith("amazonaws.com"):

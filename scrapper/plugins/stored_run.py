@@ -1,9 +1,9 @@
 """Calls a plugin for one stored post after another, in one thread.
 
-During downloads, the event loop and the interpreter's lock are busy. A plugin that had to wait for
-them between two posts fell far behind, however fast it was. So the plugin's thread does everything
-itself: it loads the post, records in the ledger that the call begins, makes the call, and records
-its success.
+During downloads, the event loop and the global interpreter lock are busy. Even a fast plugin fell
+far behind when it had to wait for them between posts. The plugin's thread therefore does
+everything itself: it records in the ledger that the call begins, loads the post, makes the call,
+and records its success.
 """
 
 import time
@@ -19,7 +19,7 @@ from scrapper.plugins.loading import Plugin
 __all__ = ["StoredCall", "StoredRun", "check_result"]
 
 _BATCH_SECONDS = 0.2
-"""Calls within this time are recorded together, because each record waits for the disk."""
+"""Calls within this time are recorded together, because each ledger write waits for the disk."""
 _BEGUN: Outcome = "begun"
 _DONE: Outcome = "done"
 _MAY_RETURN = "post_stored may return Additions or None, other hooks only None"
@@ -31,10 +31,10 @@ class _UnreadablePost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StoredCall:
-    """A call of ``post_stored`` with its outcome, which is an *error* or a *result*.
+    """A call of ``post_stored`` and its outcome, which is an *error* or a *result*.
 
-    If it is *noted*, the ledger has its outcome. It was not *made* if the post changed first, or if
-    the call was stopped.
+    If *noted* is true, the outcome is in the ledger. *made* is false if the post changed before the
+    call, or if the call was stopped.
     """
 
     shortcode: str
@@ -46,14 +46,14 @@ class StoredCall:
 
     @property
     def succeeded(self) -> bool:
-        """Whether the call succeeded, and only has to be recorded in the ledger."""
+        """Whether the call succeeded and only needs to be recorded in the ledger."""
         return self.made and not self.noted and self.error is None and self.result is None
 
 
 class StoredRun:
-    """The work of a :class:`~scrapper.plugins.calls.Call`: *posts*, with their versions.
+    """The work of a :class:`~scrapper.plugins.calls.Call` for *posts*, with their versions.
 
-    The run ends when *ours* becomes false, because another process then has the turn.
+    The run ends when *ours* becomes false, which means that another process has the turn.
     """
 
     def __init__(
@@ -79,12 +79,12 @@ class StoredRun:
 
     @property
     def remaining(self) -> Sequence[tuple[str, int]]:
-        """The posts without a call so far."""
+        """The posts that the plugin has not been called for yet."""
         return self._posts[len(self.called) :]
 
     @property
     def last(self) -> str:
-        """The shortcode of the post of the latest call."""
+        """The shortcode of the post in the latest call."""
         return self._posts[self._begun - 1][0]
 
     def fail(self, error: Exception) -> None:
@@ -101,7 +101,7 @@ class StoredRun:
         """
         while self.remaining and not call.stopped and self._ours:
             batch = self.remaining[: self.batch_size]
-            # However the call ends, the plugin must be notified of a later removal.
+            # Whatever the outcome of the call, the plugin must be notified of a later removal.
             self._record([(shortcode, NO_VERSION, _BEGUN) for shortcode, _ in batch])
             began_at = time.monotonic()
             for shortcode, version in batch:
@@ -136,7 +136,7 @@ class StoredRun:
         return StoredCall(shortcode, version, result=result, made=not call.stopped)
 
     def _record(self, begun: Sequence[tuple[str, int, Outcome]]) -> None:
-        """Record which calls begin, and which ones succeeded and returned nothing."""
+        """Record the calls that begin, and those that succeeded and returned nothing."""
         done = {
             number: replace(called, noted=True)
             for number, called in enumerate(self.called)
