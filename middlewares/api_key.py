@@ -31,11 +31,11 @@ def api_key(
 
     A request carries its key as ``X-API-Key: KEY`` or ``Authorization: Bearer KEY`` (RFC 6750).
     *keys* maps the :func:`digest` of each key to the key's name. It is called for each request, so
-    keys can be added and removed at any time. Keys are looked up by digest, so the time that this
-    takes does not reveal how much of a guess is right. For requests without a valid key,
-    *fallback* may identify the client by other means, such as a cookie or a sign-in by a proxy; it
-    returns the name, or None. *on_admission* is called with the name. Requests for which *exempt*
-    returns true need no key.
+    keys can be added and removed at any time. Keys are looked up by digest, so the lookup time does
+    not reveal how much of a guess is correct. For requests without a valid key, *fallback* may
+    identify the client by other means, such as a cookie or a sign-in by a proxy; it returns the
+    name, or None. *on_admission* is called with the name. Requests for which *exempt* returns true
+    need no key.
     """
 
     @web.middleware
@@ -62,7 +62,7 @@ def unauthorized() -> web.HTTPUnauthorized:
 
 
 def digest(key: str) -> str:
-    """Return the SHA-256 of a key in hex, which stands for the key in look-up tables."""
+    """Return the SHA-256 of a key in hex, used in place of the key in lookup tables."""
     # aiohttp decodes header bytes this way, and a key need not be ASCII.
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 

@@ -48,9 +48,9 @@ def browser_guard(
     page and the service as the same origin (DNS rebinding). So ``Host`` must be one of *hosts*, an
     IP address, a single label, or a name that no public site has: ``localhost``, ``*.local``,
     ``*.lan``, ``*.home.arpa``, ``*.internal``. If *hosts* is None, every name is allowed. A request
-    without ``Host`` is allowed, because every browser sends one. The 421 contains the refused name
-    and *advice*: what the operator can change. A browser that requests a page gets the error as
-    HTML.
+    without ``Host`` is allowed, because every browser sends one. The body of the 421 contains the
+    refused name and *advice*, which says what to change. A browser that requests a page gets the
+    error as HTML.
 
     A request that may change something must come from the service's own page, from no page, or from
     a client that is not a browser. A GET may change something if *changes* returns true. Visitors
@@ -135,7 +135,7 @@ def is_foreign(request: web.Request, *, by_referer: bool = False) -> bool:
     follows a link.
     """
     headers = request.headers
-    # If a header was sent more than once, every value must be good.
+    # If a header occurs more than once, every value must pass.
     if _has_metadata(request):
         # Chromium also sends "none" when another site's page makes it prefetch something.
         own = {"same-origin"} if _is_prefetch(request) else {"same-origin", "none"}
@@ -164,7 +164,7 @@ def _is_visit(request: web.Request) -> bool:
 
 
 def _is_subresource(request: web.Request) -> bool:
-    """Return whether a browser without ``Sec-Fetch-*`` loads a page's resource, or prefetches.
+    """Return whether a browser without ``Sec-Fetch-*`` is loading a subresource or prefetching.
 
     In such a browser only ``Accept`` shows that the request is for a picture, for example.
     """

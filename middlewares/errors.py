@@ -29,7 +29,8 @@ def errors(
         app = web.Application(middlewares=[errors(table)])
 
     *request_id* is the request's key for its ID. If it is given, the body contains the ID.
-    *more_headers* is the key of a dictionary in which inner middlewares put headers for errors.
+    *more_headers* is the request key of a dictionary to which inner middlewares add headers for
+    error responses.
 
     *table* maps an exception's type, or the nearest of its base classes, to status, code and
     message. An exception's ``retry_after``, in seconds, becomes the header ``Retry-After``. Its
@@ -84,12 +85,12 @@ def _add_headers_dict(
 
 
 def _check_dates(request: web.Request) -> None:
-    """Refuse dates after the year 9999, on which aiohttp 3.14 would fail.
+    """Refuse dates after the year 9999, which make aiohttp 3.14 fail.
 
     Raises:
         web.HTTPBadRequest: a header has such a date.
     """
-    # Written out because a loop over the three names is slower, and most requests have none.
+    # Unrolled because a loop over the three names is slower, and most requests have none.
     headers = request.headers
     if not (
         hdrs.IF_MODIFIED_SINCE in headers

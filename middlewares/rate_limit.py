@@ -12,7 +12,7 @@ from aiohttp.typedefs import Handler, Middleware
 __all__ = ["HEADERS", "rate_limit"]
 
 HEADERS = web.RequestKey[dict[str, str]]("rate_limit_headers")
-"""The request key of an outer middleware's dictionary, which gets the headers of errors."""
+"""The request key of an outer middleware's dictionary for the headers of error responses."""
 
 _IPV6_PREFIX = 64
 # The same arithmetic as in _Memory.take, but with the clock of Redis.
@@ -56,7 +56,7 @@ def rate_limit(
     are too few, the request gets 429 with ``Retry-After``. Refusals and the responses of inner
     handlers have ``RateLimit-Limit``, ``RateLimit-Remaining`` and ``RateLimit-Reset`` (seconds
     until the bucket is full). Requests for which *exempt* returns true cost nothing. *penalties*
-    maps the status of an error to the extra tokens that it costs, at most those that remain.
+    maps the status of an error to the extra tokens that it costs, capped at those that remain.
     *on_refusal* is called for each refusal.
 
     Clients are identified by ``request.remote``; for IPv6 by its /64, because one host usually has

@@ -1,4 +1,4 @@
-"""Lets middlewares learn how a response was sent.
+"""Reports to middlewares how a response was sent.
 
 aiohttp sends a response after the outermost middleware has returned it. Only then is it known
 whether a file gets a 200, a 206, a 304 or a 416, how many bytes its body has, and whether the

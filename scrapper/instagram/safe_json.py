@@ -1,7 +1,7 @@
 """Parses untrusted JSON within limits.
 
 A few megabytes of JSON can contain a million empty arrays, which take hundreds of megabytes as
-Python objects, or a number of five thousand digits, on which :func:`int` raises.
+Python objects, or a number of 5,000 digits, which makes :func:`int` raise.
 """
 
 import json

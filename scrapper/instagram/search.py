@@ -34,7 +34,7 @@ _LARGER_SHARE = 0.25
 _DOUBTFUL = frozenset(
     {Reason.NEEDS_LOGIN, Reason.WAIT, Reason.SOFT_BLOCK, Reason.LOGIN_WALL, Reason.STALE}
 )
-# Trouble with a source, not with the post: the account does not use that source for a while.
+# Trouble with a source, not with the post: the source is paused for the account.
 _SOURCE_FAILURES = frozenset({Reason.FAILED, Reason.CHANGED, Reason.WAIT, Reason.STALE})
 _SHORT_PAUSE_SECONDS = 30.0
 # Refusals that pass with time. The others need a login or another query.

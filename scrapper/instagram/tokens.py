@@ -1,7 +1,7 @@
 """The page tokens and cookies that the API expects, shared by all threads.
 
-Each page of instagram.com contains a token (LSD) and sets cookies, and queries must send both. One
-page view serves all threads for ten minutes.
+Each page of instagram.com contains a token (LSD) and sets cookies, and queries must send both. All
+threads share one page view for ten minutes.
 """
 
 import re

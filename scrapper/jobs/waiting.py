@@ -115,7 +115,7 @@ class Patience:
         self, seconds: float, *, clock_is_trusted: Callable[[], bool] = lambda: True
     ) -> None:
         self._seconds = seconds
-        self._clock_is_right = clock_is_trusted
+        self._clock_is_trusted = clock_is_trusted
         self._since: dict[Place, float] = {}
 
     async def left(self, place: Place, waiting_since: float | None) -> float:
@@ -127,7 +127,7 @@ class Patience:
             self.forget(place)
         if place not in self._since:
             waited = 0.0
-            if waiting_since is not None and await asyncio.to_thread(self._clock_is_right):
+            if waiting_since is not None and await asyncio.to_thread(self._clock_is_trusted):
                 waited = max(0.0, time.time() - waiting_since)
             # Drop posts that are still here after their patience ran out: they were cancelled.
             latest = time.monotonic() - self._seconds

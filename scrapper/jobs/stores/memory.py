@@ -76,7 +76,7 @@ class MemoryStore:
     ) -> None:
         self._max_jobs = max_jobs
         self._max_age = max_age
-        self._clock_is_right = clock_is_trusted
+        self._clock_is_trusted = clock_is_trusted
         self._jobs: dict[str, Job] = {}
         self._unfinished: dict[str, int] = {}
         # Oldest job first: a post that waited goes ahead of posts that came later.
@@ -368,7 +368,7 @@ class MemoryStore:
         unreported = {job_id for ends in self._ends.values() for job_id in ends}
         forgotten = [job.id for job in finished if job.forgotten and job.id not in unreported]
         expired = [job.id for job in finished if job.created_at < oldest]
-        if expired and not await asyncio.to_thread(self._clock_is_right):
+        if expired and not await asyncio.to_thread(self._clock_is_trusted):
             return forgotten
         return list({*forgotten, *expired})
 

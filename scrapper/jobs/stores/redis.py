@@ -27,7 +27,7 @@ from scrapper.replicas.client import PREFIX, SharedRedis, translated_errors, unt
 from scrapper.replicas.queue import STREAM, PostQueue
 from scrapper.tasks import end, in_background
 
-__all__ = ["CHANGES", "ENDED_JOBS", "NOTE_CHANGE", "RedisStore", "job_key"]
+__all__ = ["CHANGES", "ENDED_JOBS", "RECORD_CHANGE", "RedisStore", "job_key"]
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +49,7 @@ _OWNER, _FORGOTTEN = b"owner", b"forgotten"
 _EPOCH = "0"
 """The epoch of all versions. Redis assigns the versions, so all processes see the same ones."""
 
-NOTE_CHANGE = """
+RECORD_CHANGE = """
 local function record_change(count, changes, job, id, owner)
     owner = redis.call("HGET", job, "owner") or owner or ""
     redis.call("ZADD", changes, redis.call("INCR", count), id .. " " .. owner)
@@ -57,14 +57,14 @@ end
 """
 """A Lua function that records a change of a job, for use in scripts."""
 
-_NOTE_CHANGE = (
-    NOTE_CHANGE
+_RECORD_CHANGE = (
+    RECORD_CHANGE
     + """
 record_change(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])
 """
 )
 _FORGET_JOB = (
-    NOTE_CHANGE
+    RECORD_CHANGE
     + """
 if redis.call("HGET", KEYS[3], "left") ~= "0" then
     return 0
@@ -77,7 +77,7 @@ return 1
 """Marks a job as forgotten, unless it is gone or unfinished."""
 
 _SWAP = (
-    NOTE_CHANGE
+    RECORD_CHANGE
     + """
 if redis.call("HGET", KEYS[1], ARGV[1]) ~= ARGV[2] then
     return 0
@@ -185,7 +185,7 @@ class RedisStore:
         self._requeue: Any = redis.register_script(_REQUEUE)
         self._forget_end: Any = redis.register_script(_FORGET_END)
         self._forget_job: Any = redis.register_script(_FORGET_JOB)
-        self._note: Any = redis.register_script(_NOTE_CHANGE)
+        self._note: Any = redis.register_script(_RECORD_CHANGE)
         self.record_success = self._backlog.record_success
 
     @asynccontextmanager

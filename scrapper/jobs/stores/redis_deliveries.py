@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import orjson
 
-from scrapper.jobs.stores.redis import CHANGES, ENDED_JOBS, NOTE_CHANGE, RedisStore, job_key
+from scrapper.jobs.stores.redis import CHANGES, ENDED_JOBS, RECORD_CHANGE, RedisStore, job_key
 from scrapper.jobs.webhooks import LEASE_SECONDS, Delivery, Outcome, Waiting
 from scrapper.replicas.client import PREFIX, SharedRedis
 
@@ -33,7 +33,7 @@ end
 """
 """Leases a member if it is due: the named one, or the first if none is named."""
 _FINISH_SCRIPT = (
-    NOTE_CHANGE
+    RECORD_CHANGE
     + """
 redis.call("ZREM", KEYS[1], ARGV[1])
 redis.call("HDEL", KEYS[2], ARGV[1])

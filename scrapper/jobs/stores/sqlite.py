@@ -88,7 +88,7 @@ _SAVE_DELIVERY = (
     "VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
 _REOPEN = "UPDATE jobs SET announced = 0, webhook_outcome = NULL WHERE id = ?"
-_NOTE_OUTCOME = (
+_RECORD_OUTCOME = (
     "UPDATE jobs SET webhook_outcome = ? WHERE id = ? AND announced "
     "AND NOT EXISTS (SELECT 1 FROM deliveries WHERE job = jobs.id)"
 )
@@ -191,7 +191,7 @@ class JobFile:
         """Remove *delivery*; record its *outcome* in its job unless another delivery follows."""
         with self._file.changing() as database:
             database.execute("DELETE FROM deliveries WHERE id = ?", (delivery.id,))
-            database.execute(_NOTE_OUTCOME, (outcome, delivery.job))
+            database.execute(_RECORD_OUTCOME, (outcome, delivery.job))
 
     def record_reported(self, plugin: str, job_id: str) -> None:
         """Remove the end of a job that was reported to *plugin*."""
@@ -345,7 +345,7 @@ class SqliteStore(MemoryStore):
 
     async def _load_deliveries(self, deliveries: Mapping[Delivery, float]) -> None:
         wall, now = time.time(), time.monotonic()
-        is_trusted = bool(deliveries) and await asyncio.to_thread(self._clock_is_right)
+        is_trusted = bool(deliveries) and await asyncio.to_thread(self._clock_is_trusted)
         for delivery, due_at in deliveries.items():
             # A time more than a day ahead comes from a wrong clock.
             wait = due_at - wall if is_trusted and wall < due_at < wall + _DAY else 0.0
