@@ -161,7 +161,7 @@ def _proxy() -> str:
 
 def _clock(difference: float | None) -> str:
     if difference is None:
-        return "unknown: no answer came"
+        return "unknown: no answer arrived"
     if abs(difference) < _CLOCK_SECONDS:
         return "correct"
     return (

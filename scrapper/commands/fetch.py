@@ -68,8 +68,8 @@ def fetch(urls: Sequence[str], files: Sequence[str], options: FetchOptions) -> i
 
     On a terminal, each post has a progress bar. Otherwise, a line of JSON is printed when a post is
     finished: what ``POST /scrape`` would return, or ``url``, ``status``, ``code`` and ``error``.
-    The exit code is that of the first link that failed. If any link is not a post's, nothing is
-    downloaded.
+    The exit code is that of the first link that failed. If any link does not lead to a post,
+    nothing is downloaded.
 
     Posts that hit a limit are retried for a total of ``JOB_PATIENCE_SECONDS``.
 

@@ -203,7 +203,7 @@ class Documents:
                     self._memory.store(source, document)
                     replaced.add(source)
                 self._report(f"lookup_{source}", outcome)
-                log.warning("document found", source=source, outcome=outcome, **asdict(document))
+                log.warning("document lookup", source=source, outcome=outcome, **asdict(document))
 
         if claimed:
             thread = threading.Thread(target=copy_context().run, args=(run,), daemon=True)

@@ -307,7 +307,7 @@ class Search:
                 self._record_session_loss(session, found)
 
     def _record_session_loss(self, session: Session, refused: Refused) -> None:
-        """Note if *refused* means that the session ended or its account must be confirmed."""
+        """Record it if *refused* means that the session ended or its account must be confirmed."""
         if refused.reason is Reason.SESSION_ENDED:
             self._login.record_ended(session)
         elif refused.reason is Reason.CHALLENGE:

@@ -113,7 +113,7 @@ class PooledTransport(HTTPAdapter):
         self.clock_difference: float | None = None
         """Seconds by which this machine's clock is ahead of the server of the last response."""
         self.abandoned = False
-        """Whether a hanging thread may still be using the transport, so that it is not reused."""
+        """Whether a hanging thread may still use the transport. If so, it is not reused."""
         super().__init__(pool_connections=_POOLED_HOSTS, pool_maxsize=1)
 
     @property

@@ -84,7 +84,7 @@ def test_each_error_has_its_status_and_code(
     assert error().retry_after is None
 
 
-def test_no_error_with_a_response_lacks_a_row_above() -> None:
+def test_every_error_with_a_response_has_a_row() -> None:
     assert set(RESPONSES) == {error for error, _, _ in CODES}
 
 

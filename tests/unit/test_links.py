@@ -201,7 +201,7 @@ def test_story_link_gives_the_shortcode_of_its_media_id(path: str) -> None:
     assert names_story(f" {url}\n")
 
 
-def test_the_number_of_a_story_has_twenty_digits_at_most() -> None:
+def test_story_number_has_at_most_twenty_digits() -> None:
     url = "https://www.instagram.com/stories/someone/18446744073709551615/"
     assert read_link(url, max_length=512) == "P__________"
 

@@ -248,7 +248,7 @@ async def test_media_deleted_according_to_the_account_is_not_found(
 
 
 @pytest.mark.parametrize("answer", ["to_nourl", "to_noport", "to_elsewhere", "teapot", "nonsense"])
-async def test_no_answer_to_new_cookies_causes_an_internal_error(
+async def test_answers_to_new_cookies_never_cause_an_internal_error(
     instagram: StandIn, start_service: StartService, answer: str
 ) -> None:
     key = {"X-API-Key": "a-key-of-the-tests"}
@@ -260,7 +260,7 @@ async def test_no_answer_to_new_cookies_causes_an_internal_error(
 
 
 @pytest.mark.parametrize("answer", ["to_nourl", "teapot", "nonsense", "guarded"])
-async def test_no_answer_to_a_share_link_causes_an_internal_error(
+async def test_share_link_answers_never_cause_an_internal_error(
     instagram: StandIn, start_service: StartService, answer: str
 ) -> None:
     client = await start_service()

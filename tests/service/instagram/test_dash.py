@@ -286,7 +286,7 @@ async def test_hostile_manifest_lowers_only_the_quality(
 
 
 @pytest.mark.parametrize("name", ["entities", "not XML", "another host", "many representations"])
-async def test_hostile_manifest_alone_costs_one_slide(
+async def test_slide_with_only_a_hostile_manifest_is_missing(
     start_service: StartService, cdn: Cdn, name: str
 ) -> None:
     cdn.set_manifest(HOSTILE[name], {}, shape="carousel", number=2, change=without_progressive)

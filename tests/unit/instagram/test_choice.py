@@ -130,7 +130,7 @@ def test_the_best_sound_is_one_that_most_players_support() -> None:
 @pytest.mark.parametrize(
     ("has_audio", "expected"), [(False, ["v", "whole"]), (None, ["whole", "v"])]
 )
-def test_quality_never_costs_the_sound(has_audio: bool | None, expected: list[str]) -> None:
+def test_better_quality_never_loses_the_sound(has_audio: bool | None, expected: list[str]) -> None:
     assert tried(item(video("v", 1920), has_audio=has_audio), BEST) == expected
 
 

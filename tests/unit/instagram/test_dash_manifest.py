@@ -142,7 +142,7 @@ def test_anything_else_is_refused(text: str) -> None:
         read_manifest(text)
 
 
-def test_the_maximum_of_representations_is_read() -> None:
+def test_representations_are_read_up_to_the_maximum() -> None:
     assert len(read_manifest(mpd(*[VIDEO] * MAX_REPRESENTATIONS))) == MAX_REPRESENTATIONS
 
 

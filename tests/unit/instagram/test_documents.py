@@ -47,7 +47,7 @@ def test_id_and_flags_are_read_from_a_script(module: str) -> None:
 
 
 @given(st.binary() | st.text().map(lambda text: SCRIPT[: len(text) * 9] + text.encode()))
-def test_no_script_makes_the_lookup_raise(script: bytes) -> None:
+def test_lookup_never_raises_on_any_script(script: bytes) -> None:
     doc_id, _ = document_in(script, NAME)
     assert doc_id in ("", "20000000000000002")
 
@@ -123,7 +123,7 @@ def test_replacement_of_a_retired_document_survives_a_restart(tmp_path: Path) ->
     assert (site.begun, site.max_active <= 3) == (1, True)
 
 
-def test_at_most_one_lookup_a_day(tmp_path: Path) -> None:
+def test_documents_are_looked_up_at_most_once_a_day(tmp_path: Path) -> None:
     path = tmp_path / "documents.json"
     site = Site(lambda _: b"")
     for _ in range(2):

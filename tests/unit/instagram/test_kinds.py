@@ -106,7 +106,7 @@ def test_bit_rate_is_size_over_duration(size: int, seconds: float, rate: int | N
         b"#EXTM3U",
     ],
 )
-def test_pages_and_texts_are_no_media_files(head: bytes) -> None:
+def test_pages_and_texts_are_not_media_files(head: bytes) -> None:
     assert kind_of(head) is None
 
 
