@@ -390,7 +390,8 @@ def retry_after_of(response: requests.Response) -> float | None:
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         seconds = (moment - datetime.now(UTC)).total_seconds()
-    except (ValueError, OverflowError):
+    # Some releases of Python raise more than the documented ValueError.
+    except (ValueError, TypeError, OverflowError, IndexError):
         return None
     return min(max(0.0, seconds), MAX_RETRY_AFTER_SECONDS)
 
