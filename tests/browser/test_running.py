@@ -33,14 +33,13 @@ async def test_a_progress_bar_only_grows(
                 }).observe(document.body, { childList: true, subtree: true, attributes: true });
             }"""
         )
-        await get_posts(page, REEL.format("slow-page"))
-        await expect(tile(page, "slow-page")).to_be_visible()
+        await get_posts(page, REEL.format("steady-page"))
+        await expect(tile(page, "steady-page")).to_be_visible()
         await expect(page.get_by_text("The post is ready.")).to_be_visible()
         await expect(page.locator("#running")).to_be_hidden()
         seen = await page.evaluate("window.seen")
     assert seen == sorted(seen)
-    # On a busy machine the page shows fewer steps.
-    assert len(set(seen)) > 2
+    assert len(set(seen)) > 4
 
 
 async def test_an_event_source_gets_progress_from_start_to_end(
@@ -63,10 +62,10 @@ async def test_an_event_source_gets_progress_from_start_to_end(
                 });
                 return shares;
             }""",
-            REEL.format("slow-source"),
+            REEL.format("steady-source"),
         )
     assert (shares[0], shares[-1]) == (0, 1)
-    assert len(set(shares)) > 2
+    assert len(set(shares)) > 4
 
 
 async def test_every_window_shows_all_downloads(

@@ -105,6 +105,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "big": _shape("a video of 20 MB", "big"),
     "bigchunked": Scenario("a video of 20 MB without a length", shape="big", media="bigchunked"),
     "slow": Scenario("a video sent within a second", shape="slow", media="slow"),
+    "steady": Scenario("a video sent within five seconds", shape="slow", media="steady"),
     "hour": Scenario("a video sent within an hour", shape="slow", media="hour"),
     "unsorted": _shape("a picture whose largest candidate is not the first", "unsorted"),
     "unsortedvideo": _shape("a video whose largest version is not the first", "unsortedvideo"),

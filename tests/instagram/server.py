@@ -25,7 +25,7 @@ WEB_INFO = "xdt_api__v1__media__shortcode__web_info"
 _LOGIN = "https://www.instagram.com/accounts/login/"
 _HOME = "https://www.instagram.com/"
 _WAIT = "Please wait a few minutes before you try again."
-_SLOW_PIECES = {"slow": (10, 1.0), "hour": (3600, 3600.0)}
+_SLOW_PIECES = {"slow": (10, 1.0), "steady": (25, 5.0), "hour": (3600, 3600.0)}
 _REFUSED = {"message": "", "status": "fail"}
 _STATUSES: dict[str, tuple[int, dict[str, Any]]] = {
     "notfound": (404, _REFUSED),
@@ -481,7 +481,7 @@ class Instagram:
                 return await send(request, content, headers, chunked=True)
             case "drip":
                 return await send(request, content, headers, piece=1, pause=1.0)
-            case "slow" | "hour":
+            case _ if fault in _SLOW_PIECES:
                 pieces, seconds = _SLOW_PIECES[fault]
                 piece, pause = len(content) // pieces, seconds / pieces
                 return await send(request, content, headers, piece=piece, pause=pause)
