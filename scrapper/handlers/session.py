@@ -35,7 +35,7 @@ class SessionRequest(BaseModel):
     errors=(400, 408),
 )
 async def begin_session(request: web.Request) -> web.Response:
-    """Set a session cookie for the key in the request, which an earlier cookie cannot replace.
+    """Set a session cookie for the key in the request; an earlier cookie does not suffice.
 
     If the service has no keys, no cookie is set.
     """
