@@ -152,7 +152,7 @@ _PHRASES = (
     ("login_required", Reason.NEEDS_LOGIN),
 )
 _RETIRED_PHRASES = ("execution error", "invalid request")
-_DELETED = re.compile(r"\b(?:media|post)\b.{0,40}\b(?:deleted|removed|not found|unavailable)\b")
+_DELETED = re.compile(r"\b(?:media|post)\b.{1,40}\b(?:deleted|removed|not found|unavailable)\b")
 _CODES = {
     "1675004": Reason.RATE_LIMITED,
     "1357004": Reason.STALE,

@@ -43,6 +43,7 @@ SHORTCODES = st.text(string.ascii_letters + string.digits + "_-", min_size=5, ma
         "https://www.instagram.com:443/reel/SHORTCODE/",
         "https://www.instagram.com/reel/SHORT%43ODE/",
         f"https://www.instagram.com/{'x' * 30}/reel/SHORTCODE/",
+        "https://www.instagram.com/SOME.USER/reel/SHORTCODE/",
     ],
 )
 def test_post_url_gives_its_shortcode(url: str) -> None:
@@ -136,6 +137,12 @@ def test_whitespace_and_invisible_characters_around_a_url_are_ignored(around: st
 )
 def test_img_index_gives_the_item_number(query: str, item: int | None) -> None:
     assert item_in(f"https://www.instagram.com/p/SHORTCODE/{query}") == item
+
+
+@pytest.mark.parametrize("length", [5, 64])
+def test_shortcode_has_five_to_sixty_four_characters(length: int) -> None:
+    shortcode = "x" * length
+    assert read_link(f"https://www.instagram.com/p/{shortcode}/", max_length=512) == shortcode
 
 
 def test_url_longer_than_the_maximum_is_invalid() -> None:
@@ -266,6 +273,8 @@ def test_path_without_a_post_or_profile_is_invalid(path: str) -> None:
         ("https://www.instagram.com/p/SHORTCODE/", "SHORTCODE"),
         (" instagram.com/reel/SHORTCODE?x=1\n", "SHORTCODE"),
         ("http://WWW.instagram.com/someone/p/SHORTCODE", "SHORTCODE"),
+        ("HTTPS://instagram.com/p/SHORTCODE", "SHORTCODE"),
+        ("instagram.com.example/p/SHORTCODE", None),
         ("www.instagram.com/share/reel/SHORTCODE", ShareLink("share/reel/SHORTCODE/")),
         ("instagram.com/someone", None),
         ("instagram.com/stories/someone", None),

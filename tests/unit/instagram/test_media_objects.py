@@ -219,6 +219,7 @@ def test_first_candidate_without_a_size_gets_the_original_size() -> None:
         ("?x=1&stp=dst-jpg_c1.2.3.4", True),
         ("?stp=dst-jpg_e35_s640x640_tt6", False),
         ("?stp=dst-jpg_cover", False),
+        ("?stp=dst-jpgc0.1.2.3", False),
         ("?stp=dst-jpg&c=c0.1", False),
         ("?stpx=c0.1.2.3", False),
         ("?nostp=c0.1.2.3", False),
@@ -246,6 +247,10 @@ def test_crop_is_not_a_candidate(query: str, is_crop: bool) -> None:
 def test_malformed_urls_are_not_candidates(url: object) -> None:
     assert reason(picture({"url": url})) is Reason.CHANGED
     assert urls(picture({"url": url}, sized("good"))) == ["good"]
+
+
+def test_a_url_inside_a_url_stays_as_it_is() -> None:
+    assert urls(picture(sized("a?from=http://x"))) == ["a?from=http://x"]
 
 
 def test_url_of_maximum_length_is_accepted() -> None:
@@ -336,8 +341,19 @@ def test_duration_is_at_most_a_day(value: object, seconds: float | None) -> None
             id="a crop",
         ),
         *(
+            pytest.param([(f"a{query}", None, None)], f"a{query}", id=query)
+            for query in (
+                "?stp=s99x10",
+                "?stp=p10x99",
+                "?stp=dst-jpg_e35_s99x99_tt6",
+                "?x=1&stp=dst-jpg_p240x10&y=1",
+            )
+        ),
+        *(
             pytest.param([(f"a{query}", None, None)], None, id=query)
             for query in (
+                "?stp=dst-jpg&x=y_s99x99",
+                "?stp=s99x9",
                 "?nostp=s99x99",
                 "?stp=s9x99",
                 "?stp=s99x99q",
@@ -438,6 +454,8 @@ def test_cutting_a_long_caption_is_logged() -> None:
         (1_768_478_400.9, "2026-01-15T12:00:00Z"),
         ("1768478400", "2026-01-15T12:00:00Z"),
         (253_402_300_799, "9999-12-31T23:59:59Z"),
+        ("0", "1970-01-01T00:00:00Z"),
+        ("253402300799", "9999-12-31T23:59:59Z"),
     ]
     + [
         (value, None)
@@ -450,7 +468,7 @@ def test_cutting_a_long_caption_is_logged() -> None:
                 math.inf,
                 "-1",
                 "1.5",
-                "1" * 13,
+                "0" * 13,
                 "\u0661",
                 "1\n",
             ),

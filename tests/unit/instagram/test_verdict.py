@@ -111,7 +111,17 @@ def test_reason_of_each_api_answer(
         (RawAnswer(400, {"message": "This post is unavailable"}), R.EMPTY, R.GONE),
         (RawAnswer(400, {"message": "post" + " " * 40 + "removed"}), R.EMPTY, R.GONE),
         (RawAnswer(400, {"message": "post" + " " * 41 + "removed"}), R.CHANGED, R.CHANGED),
-        (RawAnswer(400, {"message": "mediation deleted"}), R.CHANGED, R.CHANGED),
+        *(
+            (RawAnswer(400, {"message": message}), R.CHANGED, R.CHANGED)
+            for message in (
+                "mediation deleted",
+                "multimedia deleted",
+                "post undeleted",
+                "post deleted_by",
+                "post found",
+                "post not ready",
+            )
+        ),
         (RawAnswer(400, {"message": "x" * 983 + "geoblock_required"}), R.GATED, R.GATED),
         (RawAnswer(400, {"message": "x" * 984 + "geoblock_required"}), R.CHANGED, R.CHANGED),
         (RawAnswer(401, {"message": "x", "require_login": True}), R.NEEDS_LOGIN, R.NEEDS_LOGIN),
@@ -536,6 +546,22 @@ def test_tokens_are_not_logged(name: str, quote: str) -> None:
     body = f"{{{quote}{name}{quote}: {quote}hidden{quote}, {quote}x{quote}:{quote}seen{quote}}}"
     start = summary_of(response_of(RawAnswer(200, body)))["start"]
     assert start == body.replace("hidden", "[secret]")
+
+
+@pytest.mark.parametrize(
+    ("body", "logged"),
+    [
+        ('{"token":"hidden"}', '{"token":"[secret]"}'),
+        ('{"token" : "hidden"}', '{"token" : "[secret]"}'),
+        ('{"detail":"seen","my-token":"seen"}', '{"detail":"seen","my-token":"seen"}'),
+        ('"https://x/?hidden" seen', '"https://x/?[scrubbed]" seen'),
+        ("'https://x/?hidden' seen", "'https://x/?[scrubbed]' seen"),
+        ("<https://x/?hidden> seen", "<https://x/?[scrubbed]> seen"),
+        ("https://x/?hidden<br>seen", "https://x/?[scrubbed]<br>seen"),
+    ],
+)
+def test_only_secrets_are_removed_from_a_logged_answer(body: str, logged: str) -> None:
+    assert summary_of(response_of(RawAnswer(200, body)))["start"] == logged
 
 
 @pytest.mark.parametrize("name", ["fb_dtsg", "sessionid"])
