@@ -29,7 +29,7 @@ def open_file(path: str | Path) -> BinaryIO:
 def read_file(
     path: str | Path, max_bytes: int, *, check: Callable[[os.stat_result], None] = lambda _: None
 ) -> bytes:
-    """Return the content of the regular file at *path*, at most *max_bytes*.
+    """Return the content of the regular file at *path*, which may have at most *max_bytes* bytes.
 
     *check* gets the file's status, and raises an exception if the owner or the mode of the file is
     not acceptable.

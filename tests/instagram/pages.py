@@ -15,7 +15,7 @@ _PADDING = f'<script type="application/json" data-sjs>{_FILLER}</script>\n' * (
 
 
 def of_route(route: str, *scripts: Any) -> str:
-    """Return a page of this *route*, with a script for each of the data *scripts*."""
+    """Return a page of this *route*, with each of the *scripts* as JSON in a script element."""
     whole = [{"canonicalRouteName": f"comet.igweb.{route}"}, *scripts]
     texts = "\n".join(
         f'<script type="application/json" data-sjs>{json.dumps(data)}</script>' for data in whole

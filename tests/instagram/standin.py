@@ -62,7 +62,7 @@ class StandIn:
         }
 
     def requests(self, kind: str | None = None, shortcode: str | None = None) -> int:
-        """Return the number of requests, for any or one *kind* (see :class:`Instagram`) or post."""
+        """Return the number of requests, of all kinds or one *kind*, for all posts or one."""
         return sum(
             count
             for (this_kind, this_shortcode), count in list(self._instagram.requests.items())

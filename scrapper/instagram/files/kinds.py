@@ -1,6 +1,6 @@
 """Detects a file's kind from its bytes, and whether the file is complete.
 
-The *filetype* library identifies any kind of file that a post may contain in 10 microseconds.
+The *filetype* library takes 10 microseconds to identify any kind of file that a post may contain.
 puremagic needs the same amount of memory (1.4 MB), but mistakes HEIC and M4A for MP4. This module
 also identifies the brands that *filetype* misses, reads the tracks of an MP4, and checks whether a
 file of unknown length is complete. It reads only the beginning of a file and the headers of its
@@ -115,7 +115,7 @@ class _Box(NamedTuple):
 
 
 def kind_of(head: bytes) -> FileKind | None:
-    """Return the kind of a file that begins with *head*, or None if posts never contain it."""
+    """Return the kind of a file that begins with *head*, or None if no post contains that kind."""
     # Importing filetype here saves an idle service half a megabyte.
     import filetype  # noqa: PLC0415
 
@@ -196,7 +196,7 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[_Box]:
         size, name = int.from_bytes(header[:4], "big"), header[4:8]
         if size == 1:
             size, content = int.from_bytes(header[8:], "big"), start + 16
-        # A size of 0 means "to the end of the file", which is unknown if the connection broke.
+        # A size of 0 means "to the end of the file". If the connection broke, that end is unknown.
         box = _Box(name, content, start + size if size else sys.maxsize)
         if box.end < content:
             return
@@ -272,7 +272,10 @@ def _sample_entry(
 
 
 def _start(file: BinaryIO, track: tuple[int, int], movie_scale: int) -> float:
-    """Return a track's start in seconds: its first fragment's, plus any empty edit before it."""
+    """Return a track's start in seconds.
+
+    It is the start of the first fragment, plus the duration of a leading empty edit.
+    """
     scale, _ = _duration(file, _find(file, *track, b"mdia", b"mdhd"))
     first = _find(file, 0, _size_of(file), b"moof", b"traf", b"tfdt")
     decoded = _unsigned(file, first) / scale if scale else 0.0

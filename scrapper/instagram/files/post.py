@@ -39,7 +39,7 @@ _REQUEUED_LAST = (Outcome.SLOW, Outcome.STALLED)
 _NO_FALLBACK = (Outcome.LATE, Outcome.SLOW, Outcome.TOO_LARGE)
 
 Find = Callable[[frozenset[str], float], Description]
-"""Gets the post's current description without the named sources, within a number of seconds."""
+"""Gets the post's description; takes the sources to leave out, and the time limit in seconds."""
 
 Begin = Callable[[Wanted], Future[Fetched]]
 """Starts an attempt to download a file in another thread."""
@@ -90,7 +90,7 @@ class _File:
 
     @property
     def next_candidates(self) -> Sequence[Candidate]:
-        """The candidates to try after the current one, given the outcome of the current one."""
+        """The candidates to try next, given the outcome of the current one."""
         if self.outcome is Outcome.TOO_LARGE:
             if not self.candidates or self.tries.total() >= _MAX_TRIES:
                 return ()
@@ -188,7 +188,10 @@ class PostDownload:
         return MediaItem("image", path.name, candidate.url, size, candidate.width, candidate.height)
 
     def _files(self, known: Mapping[int, _File]) -> Iterator[_File]:
-        """Yield the description's unfinished files with their *known* state, the cover last."""
+        """Yield the unfinished files of the description, the cover last.
+
+        Files that are *known* from earlier keep the record of their attempts.
+        """
         code, items = self._fetch.shortcode, self._description.items
         skipped = self._finished.union(file.index for file in self._running.values())
         for index, item in enumerate(items):
@@ -342,7 +345,7 @@ class PostDownload:
         candidate, found = taken
         path = found.path.rename(found.path.with_name(file.stem + found.kind.extension))
         movie = found.movie
-        # Instagram may give no dimensions, or those of another file.
+        # Instagram's dimensions may be missing, or belong to another file.
         width, height = movie.width or candidate.width, movie.height or candidate.height
         media = MediaItem(found.kind.type, path.name, candidate.url, found.size, width, height)
         if not file.is_cover:
@@ -390,7 +393,7 @@ class PostDownload:
             for file in refused:
                 self._finish(file, None)
             if step is Step.FRESH:
-                # That all sources refuse the post is more informative than the CDN's refusals.
+                # The sources' error is more informative than the CDN's refusals.
                 self._renewals.clear()
                 self._reasons = reasons
             return

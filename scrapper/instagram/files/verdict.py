@@ -1,9 +1,9 @@
-"""Decides what to do after each attempt to download a file, from one table of outcomes.
+"""Decides, with one table of outcomes, what to do after each attempt to download a file.
 
 The corresponding table for posts is in :mod:`scrapper.instagram.verdict`. A rate limit is the only
 outcome that stops the download of the whole post. A full disk and an abandoned scrape also stop it,
-but raise exceptions of their own. Any other outcome affects only its own file, and the file is
-given up only when none of the steps in the outcome's row is possible.
+but raise exceptions of their own. Every other outcome affects a single file, which is given up only
+when none of the steps in the outcome's row is possible.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -151,7 +151,7 @@ def error_to_report(reasons: Sequence[ScrapeError | Outcome]) -> ScrapeError:
 
 
 def outcome_of_status(status: int) -> Outcome | None:
-    """Map a status of the CDN to an outcome; return None if the response contains the file."""
+    """Map an HTTP status from the CDN to an outcome; None means that the response has the file."""
     if status in _STATUSES:
         return _STATUSES[status]
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:

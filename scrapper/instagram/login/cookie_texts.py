@@ -88,7 +88,7 @@ def parse_cookies(content: bytes) -> dict[str, str]:
 
 
 def valid_cookies(cookies: Mapping[Any, Any]) -> dict[str, str]:
-    """Return those *cookies* that are valid in a header, but at most 100.
+    """Return those of the *cookies* that are valid in a header, but no more than 100.
 
     Secret cookies that are too short are left out.
     """

@@ -86,7 +86,7 @@ def read_private(path: Path, max_bytes: int = MAX_COOKIES_BYTES) -> bytes:
         if status.st_uid not in (0, os.getuid()):
             raise SessionFileError(f"{path} belongs to user {status.st_uid}, who could change it")
         if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise SessionFileError(f"{path} can be written by others: chmod 600 {path}")
+            raise SessionFileError(f"{path} is writable by other users: chmod 600 {path}")
 
     return read_file(path, max_bytes, check=check)
 

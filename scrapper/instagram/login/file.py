@@ -44,10 +44,9 @@ class LoginRecord:
 class LoginFile:
     """Stores the login's record in a file at *path*, or in memory if *path* is None.
 
-    Only the file's owner can read the file.
-
-    At startup, a damaged file counts as no login. Later, a missing or damaged file is rewritten.
-    *check* is called before each write, and raises if the folder is gone or was replaced.
+    Only its owner can read the file. At startup, a damaged file counts as no login. Later, a
+    missing or damaged file is rewritten. *check* is called before each write, and raises an
+    exception if the folder is gone or was replaced.
     """
 
     def __init__(self, path: Path | None, *, check: Callable[[], None] = lambda: None) -> None:

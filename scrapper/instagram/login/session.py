@@ -179,8 +179,8 @@ class Login:
     def _file_digest(self) -> str:
         """Return the digest of the file named in the settings, or "" if they name none.
 
-        The modification time would not do, because it differs between containers that mount the
-        same secret.
+        The modification time cannot be used instead, because it differs between containers that
+        mount the same secret.
         """
         try:
             return self._watched.content() if self._watched else ""
