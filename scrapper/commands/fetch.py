@@ -71,7 +71,8 @@ def fetch(urls: Sequence[str], files: Sequence[str], options: FetchOptions) -> i
     ``error``. The exit code is that of the first link that failed. If any link does not lead to a
     post, nothing is downloaded.
 
-    Posts that hit a limit are retried for at most ``JOB_PATIENCE_SECONDS`` in total.
+    A post that hits a limit waits and is retried. Each post waits for at most
+    ``JOB_PATIENCE_SECONDS`` in total.
 
     SIGINT and SIGTERM end the process at once, with exit code 130 or 143. The process also ends if
     the output cannot be written: with exit code 141 if the reader of a pipe is gone, or with 1 if

@@ -18,7 +18,7 @@ _PAUSES = Pauses(tries=(1.0, 10.0))
 
 
 def plugins(*, again: str | None) -> int:
-    """Print a line for each plugin; with *again*, run the plugin of that name on the whole library.
+    """Print a line for each plugin, or run the plugin called *again* over the whole library.
 
     If a service is running, the service starts the plugin within seconds instead. Return 0, or 1 if
     the plugin failed for some posts.

@@ -100,7 +100,7 @@ def test_with_redis_each_event_calls_a_plugin_once(
     assert lines() == sorted([*expected, "removed reel-0", "stored reel-6"])
 
 
-def test_a_hanging_route_does_not_delay_the_shutdown(
+def test_a_hanging_route_does_not_delay_shutdown(
     instagram: StandIn, media_root: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "hanging.py").write_text(

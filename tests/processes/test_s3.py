@@ -107,7 +107,7 @@ def test_a_refreshed_post_is_copied_again(
         assert changed_at() != before
 
 
-def test_again_copies_the_whole_library(
+def test_the_again_option_copies_the_whole_library(
     instagram: StandIn, media_root: Path, bucket: S3Server
 ) -> None:
     """Posts that were stored before the plugin was in use are copied, too."""

@@ -208,7 +208,7 @@ def test_hostile_pickles_are_refused_at_once(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_session_files_of_all_protocols_are_read(tmp_path: Path, protocol: int) -> None:
+def test_session_files_in_all_pickle_protocols_are_read(tmp_path: Path, protocol: int) -> None:
     cookies = {f"name-{number}": "value" for number in range(90)} | {
         "sessionid": "one-of-8-or-more"
     }

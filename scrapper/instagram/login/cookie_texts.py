@@ -28,7 +28,7 @@ _EXPECTED = (
     "request to instagram.com (developer tools, Network), or the value of the cookie sessionid "
     "(developer tools, Storage or Application)"
 )
-# The log redacts every occurrence of a secret. A shorter secret could also be an ordinary word.
+# The log redacts secrets. A shorter one could be an ordinary word, which would be redacted, too.
 _MIN_SECRET_CHARACTERS = 8
 _DOMAIN = "instagram.com"
 _HTTP_ONLY = "#HttpOnly_"

@@ -117,7 +117,7 @@ def exported_beside(**fields: Any) -> dict[str, str]:
         (7, False),
     ],
 )
-def test_only_instagram_cookies_of_an_export_are_read(
+def test_only_instagram_cookies_in_an_export_are_read(
     key: str, domain: object, is_instagram: bool
 ) -> None:
     assert exported_beside(**{key: domain}) == ({"mid": "m"} if is_instagram else {})
@@ -142,7 +142,7 @@ def test_only_instagram_cookies_of_an_export_are_read(
         ([], False),
     ],
 )
-def test_expired_cookies_of_an_export_are_left_out(
+def test_expired_cookies_in_an_export_are_left_out(
     key: str, moment: object, is_expired: bool
 ) -> None:
     assert exported_beside(**{key: moment}) == ({} if is_expired else {"mid": "m"})
