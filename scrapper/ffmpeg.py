@@ -1,8 +1,8 @@
 """Runs ffmpeg and ffprobe on untrusted files, within limits.
 
 At most two programs run at once, at low priority. Each may open only the files that it is given.
-Its memory, output and time are bounded, and it does not outlive the service. Requires ffmpeg, and
-setpriv and prlimit from util-linux.
+Its memory, output and time are bounded, and it does not outlive the service. This module needs
+ffmpeg, and setpriv and prlimit from util-linux.
 """
 
 import os
@@ -27,11 +27,11 @@ _slots = threading.BoundedSemaphore(_MAX_RUNNING)
 
 
 class FFmpegFailed(Exception):
-    """A program failed; the message is the program's own error output if it printed any."""
+    """A program failed. The message is the program's own error output if it printed any."""
 
 
 def missing_programs() -> list[str]:
-    """Return the missing programs; empty if all are installed.
+    """Return the names of the required programs that are not installed.
 
     The programs that limit ffmpeg and ffprobe are checked only if these two are installed.
     """
@@ -40,7 +40,7 @@ def missing_programs() -> list[str]:
 
 
 class FFmpeg:
-    """Runs the programs with at most *memory* bytes of memory each; thread-safe."""
+    """Runs ffmpeg and ffprobe with at most *memory* bytes of memory each; thread-safe."""
 
     def __init__(self, memory: int) -> None:
         self._memory = memory
@@ -60,7 +60,7 @@ class FFmpeg:
     def run(self, program: str, *arguments: str, seconds: float, max_bytes: int = 0) -> bytes:
         """Run *program* and return the first 100 kB of its output.
 
-        Each file that it writes may have at most *max_bytes* bytes.
+        Each file that *program* writes may have at most *max_bytes* bytes.
 
         Raises:
             FFmpegFailed: *program* fails or reaches one of its limits.
@@ -86,7 +86,7 @@ class FFmpeg:
         alloc = ("-max_alloc", str(self._memory))
         options = ("-hide_banner", "-loglevel", "error", *alloc)
         limits = (f"--data={self._memory}", f"--fsize={max_bytes}", "--core=0")
-        # setpriv kills the program if the service is killed; nice gives requests priority.
+        # setpriv kills the program if the service is killed. nice lets requests take precedence.
         command = ("setpriv", "--pdeathsig", "KILL", "nice", "prlimit", *limits, program)
         try:
             process = subprocess.Popen(  # noqa: S603 - no shell, and paths of our own
@@ -113,7 +113,7 @@ class FFmpeg:
                     pipe.close()
         if process.returncode != 0:
             text = error_output.decode(errors="replace").strip()
-            raise FFmpegFailed(text or f"{program} exited with {process.returncode}")
+            raise FFmpegFailed(text or f"{program} exited with code {process.returncode}")
         return output
 
 

@@ -23,8 +23,8 @@ _STANDARD_OUTPUT = Path("-")
 def backup(file: Path, *, with_posts: bool) -> int:
     """Write an archive of the media folder to *file*, or to standard output for ``-``.
 
-    Only its owner can read the file, which appears once it is complete. Return 0 on success, 1 if
-    something cannot be read or written, or 2 if standard output is a terminal.
+    The file is readable only by its owner, and does not appear until it is complete. Return 0 on
+    success, 1 if something cannot be read or written, or 2 if standard output is a terminal.
 
     Raises:
         SettingsError: a setting is invalid, or no service has used the folder yet.
@@ -33,7 +33,7 @@ def backup(file: Path, *, with_posts: bool) -> int:
     print_folder(root, must_be_used=True)
     if file == _STANDARD_OUTPUT and sys.stdout.isatty():
         print(
-            "An archive cannot be written to a terminal: name a file or redirect the output",
+            "An archive cannot be written to a terminal: name a file, or redirect the output",
             file=sys.stderr,
         )
         return EXIT_USAGE
@@ -64,7 +64,7 @@ def _output(file: Path) -> Iterator[IO[bytes]]:
     try:
         descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     except OSError as error:
-        raise OSError(f"{file.parent} cannot be written: {error.strerror}") from error
+        raise OSError(f"{file.parent} is not writable: {error.strerror}") from error
     try:
         with os.fdopen(descriptor, "wb") as stream:
             yield stream

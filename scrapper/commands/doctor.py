@@ -70,7 +70,7 @@ MEANINGS: Mapping[str, tuple[str, str]] = {
 
 
 def doctor(link: str) -> int:
-    """Query each source once for the post of *link*; print the answers and this machine's setup.
+    """Query each source once for the post at *link*; print the answers and this machine's setup.
 
     The account is used only if the post is known to require a login. Return 0 if a source has the
     post, or else the exit code that ``fetch`` would return.
@@ -180,7 +180,7 @@ def _folder(path: Path, enough: int) -> str:
 def _redis(url: str) -> str:
     if not url:
         return "not used"
-    # The Redis packages may be missing if only one process is used.
+    # The Redis packages are optional, because a single process does not need them.
     from redis.exceptions import RedisError  # noqa: PLC0415
 
     from scrapper.replicas.client import blocking_client  # noqa: PLC0415
@@ -195,7 +195,6 @@ def _redis(url: str) -> str:
 
 
 def _advice(found: Diagnosis) -> Sequence[str]:
-    """Return lines that explain what to do next."""
     if found.error is None:
         return ["A source has the post, so the service can download it."]
     outcomes = dict.fromkeys(row.outcome for row in found.rows)

@@ -41,7 +41,7 @@ _POLL_SECONDS = 0.1
 
 
 class _EarlyExit(Exception):
-    """The command must end early, with the exit code *code*."""
+    """The command must exit early with *code*, after printing *message* if there is one."""
 
     def __init__(self, code: int, message: str = "") -> None:
         super().__init__(message)
@@ -49,11 +49,11 @@ class _EarlyExit(Exception):
 
 
 class FetchOptions(NamedTuple):
-    """How to download posts, where to store them, and how to report the outcomes.
+    """How to download posts, and how to report the outcomes.
 
-    With ``ordered``, the outcomes are printed in the order of the links. Without ``wait``, a post
-    that hits a limit fails at once. ``quality`` defaults to ``VIDEO_QUALITY``. ``max_mb`` limits
-    the size of each file in megabytes.
+    ``into`` is the folder for the posts. With ``ordered``, the outcomes are printed in the order of
+    the links. Without ``wait``, a post that hits a limit fails at once. ``quality`` defaults to
+    ``VIDEO_QUALITY``. ``max_mb`` is the maximum size of each file in megabytes.
     """
 
     into: Path
@@ -66,19 +66,20 @@ class FetchOptions(NamedTuple):
 def fetch(urls: Sequence[str], files: Sequence[str], options: FetchOptions) -> int:
     """Download the posts at *urls* and those listed in *files*; return the exit code.
 
-    On a terminal, each post has a progress bar. Otherwise, a line of JSON is printed when a post is
-    finished: what ``POST /scrape`` would return, or ``url``, ``status``, ``code`` and ``error``.
-    The exit code is that of the first link that failed. If any link does not lead to a post,
-    nothing is downloaded.
+    On a terminal, each post has a progress bar. Otherwise, a line of JSON is printed for each
+    finished post: what ``POST /scrape`` would return, or ``url``, ``status``, ``code`` and
+    ``error``. The exit code is that of the first link that failed. If any link does not lead to a
+    post, nothing is downloaded.
 
-    Posts that hit a limit are retried for a total of ``JOB_PATIENCE_SECONDS``.
+    A post that hits a limit waits and is retried. Each post waits for at most
+    ``JOB_PATIENCE_SECONDS`` in total.
 
-    SIGINT and SIGTERM end the process at once, with exit code 130 or 143. A failure to write the
-    output also ends it: with 141 if the reader of a pipe is gone, or with 1 if the disk is full.
-    Unfinished downloads are removed.
+    SIGINT and SIGTERM end the process at once, with exit code 130 or 143. The process also ends if
+    the output cannot be written: with exit code 141 if the reader of a pipe is gone, or with 1 if
+    the disk is full. Unfinished downloads are removed.
 
     Raises:
-        SettingsError: a setting is invalid, the folder cannot be written, or a running service
+        SettingsError: a setting is invalid, the folder is not writable, or a running service
             uses it.
     """
     settings = load_settings(media_root=options.into)
@@ -98,7 +99,7 @@ def fetch(urls: Sequence[str], files: Sequence[str], options: FetchOptions) -> i
             _clean_up(parts)
             if str(ended):
                 print(ended, file=sys.stderr)
-            # A normal exit would wait for threads that are still downloading.
+            # A normal exit would wait for the threads that are still downloading.
             os._exit(ended.code)
     parts.instagram.close()
     _clean_up(parts)
@@ -118,7 +119,8 @@ async def _run(parts: Parts, urls: Sequence[str], options: FetchOptions) -> list
         _EarlyExit: a signal was received, or the output cannot be written.
     """
     if parts.root.was_unused:
-        # open() removes unfinished downloads, and must not remove those of another process.
+        # open() removes unfinished downloads, which could be those of another process if the folder
+        # was in use.
         await parts.library.open()
     settings = parts.settings
     store = MemoryStore(spacing=settings.seconds_per_query)
@@ -146,7 +148,7 @@ async def _follow(jobs: Jobs, job: Job, report: "_Report") -> None:
 
 
 class _Report:
-    """Shows progress *bars* on a terminal, or else lines, which are in order if *ordered*."""
+    """Shows progress *bars*, and prints finished posts, in the order of the links if *ordered*."""
 
     def __init__(self, bars: Progress, *, ordered: bool) -> None:
         self._bars = bars
@@ -158,7 +160,7 @@ class _Report:
         self._shown_until = 0.0
 
     def keep(self, _job_id: str, index: int, scraped: Scraped) -> None:
-        """Keep the scraped post at *index* until it is shown."""
+        """Remember the scraped post at *index* until its outcome is printed."""
         self._stored[index] = scraped
 
     def show(self, index: int, post: JobPost) -> None:

@@ -14,7 +14,10 @@ _STANDARD_INPUT = "-"
 
 
 class InvalidLinks(Exception):
-    """Some links lead to no post, or a file cannot be read. The message has a line for each."""
+    """Some links do not lead to a post, or a file cannot be read.
+
+    The message has one line per problem.
+    """
 
 
 def read_links(arguments: Sequence[str], files: Sequence[str], *, max_url_length: int) -> list[str]:

@@ -14,7 +14,7 @@ __all__ = ["middlewares"]
 
 
 def middlewares() -> int:
-    """Print the middlewares, outermost first, and the weak spots of the request path; return 0.
+    """Print the middlewares, outermost first, and warnings about the request path; return 0.
 
     Raises:
         SettingsError: the service would not start with these settings.
@@ -23,7 +23,7 @@ def middlewares() -> int:
     keyed = ApiKeys(settings).needed
     check_path(settings, keyed=keyed)
     plugins = Plugins.from_settings(settings)
-    # Building the path calls the factories of the user and of plugins, which checks them.
+    # Build the path, which calls the user's factories and those of plugins, to check them.
     own = dict.fromkeys(OWN_MIDDLEWARES, tuple)
     list(request_path(settings, web.Application(), own, plugins.middlewares(settings)))
     off = {} if keyed else {"api_key": " (off: no key is set)"}

@@ -1,4 +1,4 @@
-"""Exit codes, notices and logs, shared by the commands."""
+"""Provides the exit codes, notices and logs of the commands."""
 
 import os
 import sys
@@ -26,11 +26,11 @@ log = structlog.get_logger(__name__)
 
 EXIT_USAGE = 2
 EXIT_CODES: Mapping[int, int] = {200: 0, 404: 3, 403: 4, 429: 5, 503: 6}
-"""The exit code for each status of ``POST /scrape``. For any other status, it is 1."""
+"""The exit code for each status of ``POST /scrape``. Any other status means exit code 1."""
 
 
 def print_folder(root: MediaRoot, *, must_be_used: bool) -> None:
-    """Print the folder that the command uses, and a warning if no service has used it yet.
+    """Print the media folder in use, and a warning if no service has used it yet.
 
     Raises:
         SettingsError: *must_be_used* is true, but no service has used the folder yet.
@@ -44,7 +44,7 @@ def print_folder(root: MediaRoot, *, must_be_used: bool) -> None:
 
 
 def print_near_misses() -> None:
-    """Print a warning for each environment variable that is almost the name of a setting."""
+    """Print a warning for each environment variable that looks like a misspelled setting."""
     for name, setting in near_misses(os.environ):
         print(f"{name} is not a setting: did you mean {setting}?", file=sys.stderr)
 
@@ -53,8 +53,8 @@ def print_near_misses() -> None:
 def process_logs(processors: Iterable[Processor] = ()) -> Iterator[Scrubber]:
     """Log to standard output while the block runs.
 
-    The first lines warn about environment variables that are almost the names of settings. Yield
-    the log's scrubber, so that the block can add the secrets that it reads.
+    The first lines warn about environment variables that look like misspelled settings. Yield the
+    log's scrubber, so that the block can add secrets to it.
     """
     scrubber, logging = Scrubber(), LogSettings.or_defaults()
     with logs_to(

@@ -13,15 +13,15 @@ from scrapper.settings import load_settings
 
 __all__ = ["plugins"]
 
-# Short, because the user waits for the command.
+# These pauses are short, because the user is waiting for the command.
 _PAUSES = Pauses(tries=(1.0, 10.0))
 
 
 def plugins(*, again: str | None) -> int:
-    """Print a line for each plugin; with *again*, run the plugin of that name on the whole library.
+    """Print a line for each plugin, or run the plugin called *again* over the whole library.
 
-    If a service is running, the service runs the plugin, starting within seconds. Return 0, or 1
-    if the plugin failed for some posts.
+    If a service is running, the service starts the plugin within seconds instead. Return 0, or 1 if
+    the plugin failed for some posts.
 
     Raises:
         SettingsError: a plugin cannot be loaded, *again* names no plugin with a hook for posts, or
@@ -66,9 +66,9 @@ def _run_again(parts: PluginParts, plugin: Plugin) -> int:
     try:
         root.open()
     except SettingsError:
-        # The process that uses the folder notices the change in the ledger.
+        # The process that uses the folder will notice the change in the ledger.
         ledger.forget_all(plugin.name)
-        print("The running service does this: python -m scrapper plugins shows the progress.")
+        print("The running service does this. To see its progress: python -m scrapper plugins")
         return 0
     ledger.forget_all(plugin.name)
     with logs_if_enabled(parts.settings, tuple):

@@ -32,8 +32,8 @@ _GC_THRESHOLDS = 10_000, 20, 20
 def serve() -> int:
     """Run until SIGTERM or SIGINT; return 0.
 
-    After a signal, the service accepts no new connections, and gives running requests the timeout
-    of a scrape to finish. The process ends a few seconds later, even if threads hang.
+    After a signal, the service accepts no new connections, and running requests may finish within
+    the timeout of a scrape. The process ends a few seconds later, even if threads hang.
 
     Raises:
         SettingsError: a setting is invalid.
@@ -69,12 +69,12 @@ async def _serve(app: web.Application, parts: ServiceParts) -> None:
     try:
         async with running as connect:
             _tune_garbage_collection()
-            # Listen only when the app runs, so that every client that connects gets a response.
+            # Listen only once the app is running, so that every client that connects is served.
             async with listening(settings, connect) as (host, port):
                 _log_start(parts, host, port, keyed=app[API_KEYS].needed)
                 await ended.wait()
     finally:
-        # asyncio waits for threads, and a plugin or a disk may block them.
+        # At exit, asyncio waits for threads, which a plugin or a disk may block forever.
         end_process_within(_SECONDS_TO_CLOSE)
 
 
@@ -117,7 +117,7 @@ def _is_loopback(host: str) -> bool:
 def _tune_garbage_collection() -> None:
     """Exclude existing objects from garbage collection, and collect less often.
 
-    Otherwise, each collection visits the objects of every connection. With 4,000 connections, a
+    By default, each collection visits the objects of every connection: with 4,000 connections, a
     response took twice as much CPU time as with 64.
     """
     gc.collect()

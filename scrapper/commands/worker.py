@@ -30,8 +30,8 @@ _MAX_CONNECTIONS = 64
 def work(settings: Settings, scrubber: Scrubber) -> int:
     """Run until SIGTERM or SIGINT; return 0. *scrubber* removes secrets from the log.
 
-    After a signal, the worker takes no more posts. It has ``WORKER_GRACE_SECONDS`` to finish those
-    that it has taken, and returns the others to the queue.
+    After a signal, the worker takes no more posts. It has ``WORKER_GRACE_SECONDS`` to finish the
+    posts that it has taken, and returns the unfinished ones to the queue.
 
     Raises:
         SettingsError: a setting is invalid.

@@ -1,1 +1,1 @@
-"""Files that the operator provides: reading them safely, and noticing changes."""
+"""Safely reads files that the operator provides, and notices when they change."""

@@ -1,4 +1,4 @@
-"""A certificate and its key, in two PEM files."""
+"""Loads a TLS certificate and its key from two PEM files."""
 
 import ssl
 from pathlib import Path
@@ -16,7 +16,7 @@ def load_certificate(certificate: Path, key: Path) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.set_alpn_protocols(["http/1.1"])
     try:
-        # Without a password, OpenSSL would prompt for the one of an encrypted key.
+        # Without a password, OpenSSL would prompt for one if the key is encrypted.
         context.load_cert_chain(certificate, key, password="")
     except ssl.SSLError as error:
         reason = (error.reason or "no PEM").replace("_", " ").lower()

@@ -1,7 +1,8 @@
-"""Safe opening of files that a setting names, or that are in the media folder.
+"""Opens files that a setting names, or that are in the media folder, without blocking.
 
-Anything may be at such a path, and opening a FIFO or a device may block forever. So only regular
-files are opened, and links to them, because Docker's and Kubernetes' secrets are links.
+The path may lead to anything, and opening a FIFO or a device may block forever. Therefore only
+regular files are opened. Links to regular files are followed, because Docker and Kubernetes provide
+secrets as links.
 """
 
 import errno
@@ -20,7 +21,7 @@ def open_file(path: str | Path) -> BinaryIO:
     """Open the regular file at *path* for reading.
 
     Raises:
-        OSError: the file cannot be opened, or is not a regular file; the error has its path.
+        OSError: the file cannot be opened, or is not a regular file; the error contains the path.
     """
     return os.fdopen(_open(path)[0], "rb")
 
@@ -28,19 +29,20 @@ def open_file(path: str | Path) -> BinaryIO:
 def read_file(
     path: str | Path, max_bytes: int, *, check: Callable[[os.stat_result], None] = lambda _: None
 ) -> bytes:
-    """Return the content of the regular file at *path*, at most *max_bytes*.
+    """Return the content of the regular file at *path*, which may have at most *max_bytes* bytes.
 
-    *check* gets the file's status, and raises an exception if its owner or mode is not acceptable.
+    *check* gets the file's status, and raises an exception if the owner or the mode of the file is
+    not acceptable.
 
     Raises:
-        OSError: the file is larger, cannot be read, or is not a regular file; the error has its
-            path.
+        OSError: the file is larger, cannot be read, or is not a regular file; the error contains
+            the path.
     """
     descriptor, status = _open(path)
     try:
         check(status)
         content = bytearray()
-        # Not through a buffered file, because posts are read thousands of times a second.
+        # A buffered file would be slower, and posts are read thousands of times a second.
         while chunk := os.read(descriptor, _CHUNK_BYTES):
             content += chunk
             if len(content) > max_bytes:

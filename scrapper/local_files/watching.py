@@ -1,4 +1,4 @@
-"""Files that may change while the service runs."""
+"""Watches files that may change while the service runs."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Content = TypeVar("Content")
 
 
 class WatchedFile(Generic[Content]):
-    """The file at *path*, parsed by *read*; blocking."""
+    """Caches what *read* returns for the file at *path* until the file changes; blocking."""
 
     def __init__(self, path: Path, read: Callable[[Path], Content]) -> None:
         self._path = path
@@ -26,7 +26,7 @@ class WatchedFile(Generic[Content]):
 
         Raises:
             OSError: the file does not exist.
-            Exception: *read* failed; the next call tries again.
+            Exception: any exception that *read* raises. The next call tries again.
         """
         status = self._path.stat()
         stamp = (

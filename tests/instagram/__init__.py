@@ -1,19 +1,19 @@
-"""A stand-in for Instagram on loopback, which speaks Instagram's protocol.
+"""A stand-in for Instagram that listens on loopback and speaks Instagram's protocol.
 
-One thread runs a TLS server, which answers the requests of Instaloader 4.16, and an HTTP proxy in
-front of it. To reach it, the real Instaloader needs only ``HTTPS_PROXY`` and
-``REQUESTS_CA_BUNDLE``, in this process or in another::
+A single thread runs a TLS server, which answers the requests of Instaloader 4.16, and an HTTP proxy
+in front of the server. To reach the stand-in, the real Instaloader needs only ``HTTPS_PROXY`` and
+``REQUESTS_CA_BUNDLE``, in this process or another::
 
     with StandIn() as instagram:
         os.environ.update(instagram.environment)
         ...
         assert instagram.requests("graphql") == 1
 
-A post's shortcode decides what happens to it: the text before its first ``-`` names one of
-:data:`SCENARIOS`, and the rest makes it unique, as in ``reel-0001`` or ``cut-again``.
+A post's shortcode decides which answers a client gets: the text before the first ``-`` names one of
+:data:`SCENARIOS`, and the rest makes the shortcode unique, as in ``reel-0001`` or ``cut-again``.
 
-The files in ``media`` show FFmpeg's test picture and plain colours: a video of one second and
-180 x 320 pixels, pictures of 320 x 400, the same in other formats, and larger pictures.
+The files in ``media`` show FFmpeg's test picture and plain colours: a one-second video of 180 x 320
+pixels, pictures of 320 x 400, the same in other formats, and larger pictures.
 """
 
 from tests.instagram.scenarios import SCENARIOS, Answer, Scenario

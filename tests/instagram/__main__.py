@@ -1,8 +1,9 @@
 """The stand-in as a process: ``python -m tests.instagram``.
 
-Prints a line of JSON with the environment variables that clients need to reach it. Then it answers
-each line of its input with the numbers of requests and connections; the line ``reset`` sets them to
-zero first, and ``counters`` does not. It ends at the end of its input.
+The process prints a line of JSON with the environment variables that clients need to reach the
+stand-in. After that, it prints the numbers of requests and connections for each line that it reads
+from its input. The line ``reset`` sets the numbers to zero first, and the line ``counters`` does
+not. The process exits at the end of its input.
 """
 
 import argparse
@@ -14,9 +15,9 @@ from tests.instagram import StandIn
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.instagram", description=__doc__)
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds before an answer")
-    parser.add_argument("--cdn-latency", type=float, default=0.0, help="the same for the CDN")
-    parser.add_argument("--reel-bytes", type=int, help="size of a reel")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
+    parser.add_argument("--cdn-latency", type=float, default=0.0, help="seconds before each file")
+    parser.add_argument("--reel-bytes", type=int, help="size of each reel in bytes")
     options = parser.parse_args()
     with StandIn(
         latency=options.latency,

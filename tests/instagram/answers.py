@@ -1,4 +1,4 @@
-"""Complete answers as they come over the wire: those of the captures, and further refusals."""
+"""Complete answers in the form in which Instagram sends them: captured ones, and more refusals."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""DASH manifests in the format of the capture, with real videos and sounds made by ffmpeg."""
+"""DASH manifests in the captured format, with real videos and sounds made by ffmpeg."""
 
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -23,10 +23,10 @@ __all__ = [
 ]
 
 CODE = "dash-one"
-"""The shortcode of the post that :class:`Cdn` gives a manifest."""
+"""The shortcode of the post for which :class:`Cdn` sets a manifest."""
 
 _FRAGMENTED = ("-movflags", "frag_keyframe+default_base_moof+dash+global_sidx", "-f", "mp4")
-# Alternately a second of black and of white, and a second of silence and of a tone.
+# The video is black and white in turn, and the sound is silence and a tone, a second each.
 _FLASHES = (
     "color=black:size={size}:rate={rate}:duration=4,geq=lum='255*gte(mod(T,2),1)':cb=128:cr=128"
 )
@@ -45,7 +45,7 @@ SOUNDS = {
 
 
 class Stream(NamedTuple):
-    """One file of a manifest, named by the variant in its URL, and its manifest attributes."""
+    """A file in a manifest: the variant that its URL contains, and its attributes."""
 
     variant: str
     codecs: str = "avc1.64001f"
@@ -61,7 +61,7 @@ class Stream(NamedTuple):
 def make_stream(
     path: Path, options: Sequence[str], *, size: str = "90x160", rate: int = 25
 ) -> Path:
-    """Make a video without sound, or a sound, in fragments with an index, as on the CDN."""
+    """Make a silent video or a sound, with the fragments and the index of a file on the CDN."""
     is_video = "-c:v" in options
     source = (_FLASHES if is_video else _BEEPS).format(size=size, rate=rate)
     command = ["ffmpeg", "-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", source, *options]
@@ -150,7 +150,7 @@ class Cdn:
         number: int = 1,
         change: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> None:
-        """Give the post a manifest, and set an answer or a stream for each variant in its URLs."""
+        """Set the post's manifest, and the CDN's answer or stream for each variant in its URLs."""
 
         def with_manifest(media: dict[str, Any]) -> dict[str, Any]:
             item = media["carousel_media"][number - 1] if shape == "carousel" else media
@@ -168,14 +168,14 @@ class Cdn:
         self._instagram.set_scenario("dash", scenario)
 
     def damaged(self, name: str, damage: Callable[[bytes], bytes]) -> Answer:
-        """Return an answer with a stream that is sent completely, but is damaged."""
+        """Return an answer that sends a damaged stream completely."""
         content = self.streams[name].read_bytes()
         path = self.streams[name].with_name(f"damaged-{name}.mp4")
         path.write_bytes(damage(content))
         return Answer(str(path))
 
     def cut(self, name: str, only: int) -> Answer:
-        """Return an answer that ends before the end of the stream."""
+        """Return an answer that sends only the first *only* bytes of a stream."""
         return Answer(str(self.streams[name]), only=only)
 
     def size_of(self, name: str) -> int:

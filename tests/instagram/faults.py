@@ -5,20 +5,27 @@ import zlib
 
 from aiohttp import web
 
-__all__ = ["cut_off", "drip_headers", "never", "send", "send_bare", "too_much"]
+__all__ = [
+    "drip_headers",
+    "never_answer",
+    "reset_connection",
+    "send",
+    "send_bare",
+    "send_too_much",
+]
 
 _PIECE_BYTES = 256 * 1024
 _MEGABYTE = 1_000_000
 _BOMB_MEGABYTES = 1000
 
 
-async def never() -> web.Response:
+async def never_answer() -> web.Response:
     """Never answer, however long the client waits."""
     await asyncio.Event().wait()
     raise AssertionError("unreachable")
 
 
-def cut_off(request: web.Request) -> web.Response:
+def reset_connection(request: web.Request) -> web.Response:
     """Reset the connection before any answer."""
     if request.transport is not None:
         request.transport.abort()
@@ -34,7 +41,7 @@ async def drip_headers(request: web.Request) -> web.Response:
     return web.Response()
 
 
-async def too_much(
+async def send_too_much(
     request: web.Request, fault: str, content_type: str
 ) -> web.StreamResponse | None:
     """Send more than any client should accept: endless, compressed or nested data.
@@ -87,7 +94,8 @@ async def send(
     """Send *body* in pieces of *piece* bytes, with a *pause* in seconds after each.
 
     With *only*, send only that number of bytes, then close the connection. With a *gate*, send the
-    first piece at once and the others when the gate opens. *length* is a false ``Content-Length``.
+    first piece at once and the others when the gate opens. *length* is a wrong ``Content-Length``
+    to send.
     """
     response = web.StreamResponse(headers=headers)
     if chunked:
@@ -113,7 +121,7 @@ async def send(
 async def send_bare(
     request: web.Request, body: bytes, headers: dict[str, str]
 ) -> web.StreamResponse:
-    """Send *body* without a length: the end of the connection marks its end."""
+    """Send *body* without a length, so that only the end of the connection marks its end."""
     assert request.transport is not None
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     head = f"HTTP/1.1 200 OK\r\nConnection: close\r\n{lines}\r\n"

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-__all__ = ["embed", "gated", "logged_out_data", "of_route", "post", "post_of_old"]
+__all__ = ["embed", "gated", "logged_out_data", "of_route", "old_post", "post"]
 
 _POST_ROUTE = "comet.igweb.PolarisLoggedOutDesktopWWWPostRoute"
 _PADDING_BYTES = 900_000
@@ -15,7 +15,7 @@ _PADDING = f'<script type="application/json" data-sjs>{_FILLER}</script>\n' * (
 
 
 def of_route(route: str, *scripts: Any) -> str:
-    """Return a page of this *route*, with its data in *scripts*."""
+    """Return a page of this *route*, with each of the *scripts* as JSON in a script element."""
     whole = [{"canonicalRouteName": f"comet.igweb.{route}"}, *scripts]
     texts = "\n".join(
         f'<script type="application/json" data-sjs>{json.dumps(data)}</script>' for data in whole
@@ -37,8 +37,8 @@ def post(media: dict[str, Any], stubs: list[dict[str, Any]], token: str) -> str:
     return page.replace("<body>", f"<body>{tokens}{_PADDING}", 1)
 
 
-def post_of_old(media: dict[str, Any]) -> str:
-    """Return the same page in the older format."""
+def old_post(media: dict[str, Any]) -> str:
+    """Return the page of a post in the older format."""
     info = {"xdt_api__v1__media__shortcode__web_info": {"items": [media]}}
     return of_route("PolarisPostRoute", _relay({"viewer": None}), _relay(info))
 
@@ -94,7 +94,7 @@ def gated(code: str) -> str:
 
 
 def logged_out_data(media: dict[str, Any], stubs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the data of the logged-out web app's query, which is also in its page."""
+    """Return what the logged-out web app's query returns, which a post's page also contains."""
     media = dict(media)
     if isinstance(media.get("user"), dict):
         edges = [{"node": stub} for stub in stubs]

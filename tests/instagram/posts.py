@@ -55,7 +55,7 @@ class File(NamedTuple):
 
 
 def content_of(name: str) -> bytes:
-    """Return a file of the folder ``media``, or the text after ``text:``."""
+    """Return the content of a file in the folder ``media``, or the text after ``text:``."""
     return name[5:].encode() if name.startswith("text:") else (_MEDIA / name).read_bytes()
 
 
@@ -77,7 +77,7 @@ def shortcode_of(number: int) -> str:
 
 
 class Posts:
-    """The files of every post; *reel_bytes* is the size to which reels are padded."""
+    """The files and media objects of all posts. Reels are padded to *reel_bytes*."""
 
     def __init__(self, reel_bytes: int | None) -> None:
         video = (_MEDIA / "video.mp4").read_bytes()
@@ -97,7 +97,7 @@ class Posts:
         self._webp = File((_MEDIA / "picture.webp").read_bytes(), "image/webp", "webp")
 
     def files(self, shape: str) -> list[File]:
-        """Return the media of a post of this *shape*, in order."""
+        """Return the files of a post of this *shape*, in order."""
         match shape:
             case "photo" | "unsorted" | "crops":
                 return [self._photo]
@@ -113,7 +113,7 @@ class Posts:
                 return [self._videos.get(shape, self._video)]
 
     def cover(self) -> File:
-        """The cover of every video, which is also sent for every candidate but the best."""
+        """Return the cover of every video. It is also sent for all candidates except the best."""
         return self._second_photo
 
     def describe(
@@ -173,7 +173,7 @@ class Posts:
         return _with_quirks(media, shape)
 
     def stub(self, shortcode: str) -> dict[str, Any]:
-        """Return a page's stub of a post in its owner's timeline, without media."""
+        """Return the stub of a post, without media, as a page has it in the owner's timeline."""
         return {
             "pk": str(media_id(shortcode)),
             "code": shortcode,
@@ -276,7 +276,7 @@ class Posts:
             case "expired":
                 return f"{url}&oe=60000000"
             case _:
-                # Independent of the time, so that each description has the same URLs.
+                # The expiry is constant, so that each description has the same URLs.
                 return f"{url}&oe=7FFFFFFF"
 
 
@@ -310,6 +310,6 @@ def signature(path: str) -> str:
 
 
 def _padded(video: bytes, size: int) -> bytes:
-    """Return *video* padded by a ``free`` box (ISO 14496-12, 8.1.2), which players skip."""
+    """Return *video* padded with a ``free`` box (ISO 14496-12, 8.1.2), which players skip."""
     room = size - len(video)
     return video if room < 8 else video + room.to_bytes(4, "big") + b"free" + bytes(room - 8)

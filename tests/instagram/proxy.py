@@ -1,4 +1,4 @@
-"""Proxies that lead to the stand-in: HTTP (CONNECT only, RFC 9110 section 9.3.6), SOCKS 5."""
+"""Proxies in front of the stand-in: HTTP (CONNECT only, RFC 9110 section 9.3.6) and SOCKS 5."""
 
 import asyncio
 from collections import Counter
@@ -12,9 +12,9 @@ _BUFFER_BYTES = 256 * 1024
 
 
 class Proxy:
-    """Forwards connections for Instagram's hosts to *port* of loopback; refuses all others.
+    """Forwards connections to Instagram's hosts to *port* on loopback, and refuses all others.
 
-    ``connections`` counts them by host.
+    ``connections`` counts the forwarded connections by host.
     """
 
     def __init__(self, port: int) -> None:
@@ -22,7 +22,7 @@ class Proxy:
         self._port = port
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Handle one connection of a client."""
+        """Handle a client's connection."""
         with suppress(OSError, asyncio.IncompleteReadError):
             request = await reader.readuntil(b"\r\n\r\n")
             method, target, *_ = request.decode("latin-1").split()
@@ -52,7 +52,7 @@ class Proxy:
 
 
 class SocksProxy(Proxy):
-    """The same over SOCKS 5 (RFC 1928), without authentication, and for host names only."""
+    """The same proxy with SOCKS 5 (RFC 1928), without authentication, and for host names only."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError):

@@ -1,4 +1,4 @@
-"""The scenarios of posts: the answers of each source, and of the CDN."""
+"""The scenarios that a shortcode can name: how each source and the CDN answer."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,14 +8,23 @@ __all__ = ["SCENARIOS", "Answer", "Scenario", "scenario_name"]
 
 
 class Answer(NamedTuple):
-    """The CDN's answer to one request: a file of ``media``, its type, and how it is sent.
+    """The CDN's answer to one request: a file in ``media``, its type, and how it is sent.
 
-    ``wire`` is ``length`` for a body with a Content-Length, ``bare`` for a body that ends with the
-    connection, ``chunked``, ``packed`` (gzip), ``part`` for a 206 that was not requested, ``half``
-    for half of such a part, ``stall`` for a stop after the first bytes, ``drip`` for ten bytes per
-    second, ``reset`` for no answer, or ``to `` and the target of a redirect. *only* is the number
-    of bytes after which the body ends early. Without a *file*, the post's own file is sent. With a
-    *status* other than 200, there is no body.
+    ``wire`` is one of these:
+
+    - ``length``: with a Content-Length
+    - ``bare``: without one, so that the body ends when the connection closes
+    - ``chunked``
+    - ``packed``: compressed with gzip
+    - ``part``: the whole file as a 206 that was not requested
+    - ``half``: half of the file as a 206 that was not requested
+    - ``stall``: nothing after the first bytes
+    - ``drip``: ten bytes per second
+    - ``reset``: no answer
+    - ``to URL``: a redirect to the URL
+
+    *only* is the number of bytes after which the body ends early. Without a *file*, the post's own
+    file is sent. With a *status* other than 200, there is no body.
     """
 
     file: str = ""
@@ -27,9 +36,9 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Scenario:
-    """One combination of answers.
+    """How each source and the CDN answer for a post.
 
-    Each of these is the answer of one source:
+    Each of these fields is the answer of one source:
 
     - ``api``: Instaloader's query
     - ``root``: the same query with its current document; if empty, the same as ``api``
@@ -40,10 +49,10 @@ class Scenario:
     - ``info``: media info, with a session
 
     ``shape`` names the files of the post, and ``media`` a fault of the CDN. ``change`` may alter
-    the media object in any way, and ``change_by`` that of one source.
+    the media object in any way. ``change_by`` alters the media objects of single sources.
 
-    ``answers`` has the CDN's answers to successive requests for a candidate; the last one repeats.
-    The best candidate of the second item is ``best/2``.
+    ``answers`` has, for each candidate, the CDN's answers to successive requests. The last one
+    repeats. The key for the best candidate of the second item is ``best/2``.
     """
 
     description: str
@@ -96,11 +105,11 @@ SCENARIOS: Mapping[str, Scenario] = {
     "linked": _shape("a caption with user names, tags and a link", "linked"),
     "nocaption": _shape("a video without a caption", "nocaption"),
     "emoji": _shape("a caption with emoji, quotes, line breaks, right-to-left text", "emoji"),
-    "halfemoji": _shape("a video whose caption ends in half of an emoji", "halfemoji"),
+    "halfemoji": _shape("a video with a caption that ends in half an emoji", "halfemoji"),
     "webp": _shape("a picture in WebP", "webp"),
     "vp9": _shape("a video in VP9 and Opus", "vp9"),
     "mute": _shape("a video without sound, not described as such", "mute"),
-    "unsigned": _shape("a video whose CDN URL carries no expiry", "unsigned"),
+    "unsigned": _shape("a video whose CDN URL has no expiry", "unsigned"),
     "expired": _shape("a video whose CDN URL has expired, though it is still served", "expired"),
     "big": _shape("a video of 20 MB", "big"),
     "bigchunked": Scenario("a video of 20 MB without a length", shape="big", media="bigchunked"),
@@ -109,34 +118,34 @@ SCENARIOS: Mapping[str, Scenario] = {
     "hour": Scenario("a video sent within an hour", shape="slow", media="hour"),
     "unsorted": _shape("a picture whose largest candidate is not the first", "unsorted"),
     "unsortedvideo": _shape("a video whose largest version is not the first", "unsortedvideo"),
-    "crops": _shape("a picture whose candidates are crops, and a whole one at the end", "crops"),
+    "crops": _shape("a picture whose candidates are a crop, and then the whole picture", "crops"),
     "nullside": _shape("a video with null for all optional data", "nullside"),
     "loginonly": Scenario("a video that needs a login; the API redirects", api="loginonly"),
     "removed": _api("the expected answer with no items", "removed"),
     "nullinfo": _api("the expected answer with null instead of the items", "nullinfo"),
-    "notfound": _api("404 of the API", "notfound"),
+    "notfound": _api("404 from the API", "notfound"),
     "login": _api("redirect to the login", "login"),
-    "forbidden": _api("403 of the API", "forbidden"),
-    "unauthorized": _api("401 of the API, login required", "unauthorized"),
+    "forbidden": _api("403 from the API", "forbidden"),
+    "unauthorized": _api("401 from the API, login required", "unauthorized"),
     "limited": _api("429 with Retry-After", "limited"),
     "limitedbare": _api("429 without Retry-After, as HTML", "limitedbare"),
     "wait": _api("401: Please wait a few minutes before you try again", "wait"),
-    "wait200": _api("the same with status 200", "wait200"),
+    "wait200": _api("200: Please wait a few minutes before you try again", "wait200"),
     "challenge": _api("400: challenge_required", "challenge"),
     "checkpoint": _api("400: checkpoint_required", "checkpoint"),
     "feedback": _api("400: feedback_required", "feedback"),
-    "badrequest": _api("400 of another kind", "badrequest"),
+    "badrequest": _api("400 with an unknown message", "badrequest"),
     "html": _api("a page instead of JSON", "html"),
-    "servererror": _api("500 of the API", "servererror"),
+    "servererror": _api("500 from the API", "servererror"),
     "jsonnull": _api("JSON, but null", "jsonnull"),
     "jsonlist": _api("JSON, but a list", "jsonlist"),
     "nodata": _api("an answer without data", "nodata"),
     "datanull": _api("an answer whose data is null", "datanull"),
     "nokey": _api("an answer without the expected key", "nokey"),
-    "errors": _api("null under the expected key, and an error beside it", "errors"),
+    "errors": _api("null under the expected key, and an error", "errors"),
     "silent": _api("the API never answers", "silent"),
     "reset": _api("the API's connection is reset before it answers", "reset"),
-    "apicut": _api("the API's answer ends half way", "apicut"),
+    "apicut": _api("the API's answer ends halfway", "apicut"),
     "apidrip": _api("the API's answer is sent at one byte per second", "apidrip"),
     "headerdrip": _api("the headers of the API's answer, one byte per second", "headerdrip"),
     "stale": Scenario("403 for a page token that was used before", api="stale", page="login"),
@@ -149,13 +158,15 @@ SCENARIOS: Mapping[str, Scenario] = {
     "offsite": Scenario("a media URL on another host", shape="offsite", page="login"),
     # Sources that give different answers.
     "refused": Scenario("the API refuses, the page has the post", api="forbidden", page="post"),
-    "pagereel": Scenario("the same for a reel", shape="reel", api="forbidden", page="post"),
+    "pagereel": Scenario(
+        "the API refuses, the page has the reel", shape="reel", api="forbidden", page="post"
+    ),
     "apiwait": Scenario("the query is retired: always 401", api="wait", page="post"),
     "apinull": Scenario("the query is retired: always null", api="nullinfo", page="post"),
     "apiretired": Scenario("the query is retired: 400", api="retired", page="post"),
     "apiclosed": Scenario("feedback_required at random", api="feedback", page="post"),
     "apihome": Scenario("the API redirects to the start page", api="home", page="post"),
-    "apilimited": Scenario("429 of the API, the page has the post", api="limited", page="post"),
+    "apilimited": Scenario("429 from the API, the page has the post", api="limited", page="post"),
     "apisilent": Scenario(
         "the API hangs, the page has the post",
         api="silent",
@@ -164,16 +175,18 @@ SCENARIOS: Mapping[str, Scenario] = {
         page="post",
     ),
     "webonly": Scenario(
-        "only the web app's query has it", api="nullinfo", web="post", page="login"
+        "only the web app's query has the post", api="nullinfo", web="post", page="login"
     ),
     "oldpage": Scenario("the page has the older format", api="forbidden", page="old"),
-    "reelonly": Scenario("only the /reel/ page has it", api="forbidden", page="login", reel="post"),
+    "reelonly": Scenario(
+        "only the /reel/ page has the post", api="forbidden", page="login", reel="post"
+    ),
     "slidefrompage": Scenario(
-        "an item whose URL only the page has", web="forbidden", page="whole", shape="noitemurl"
+        "a slide whose URL only the page has", web="forbidden", page="whole", shape="noitemurl"
     ),
     "gone": Scenario("removed: the page says so", api="forbidden", page="gone"),
     "gonewait": Scenario("removed, and the API says to wait", api="wait", page="gone"),
-    "gonelimited": Scenario("removed, and the API limits", api="limitedbare", page="gone"),
+    "gonelimited": Scenario("removed, and 429 from the API", api="limitedbare", page="gone"),
     "gonepage": Scenario("the page is a 404", api="forbidden", page="notfound"),
     "goneblocked": Scenario("removed, and the API is blocked", api="softblock", page="gone"),
     "gated": Scenario("needs a login: the page says so", api="forbidden", page="gated"),
@@ -194,12 +207,12 @@ SCENARIOS: Mapping[str, Scenario] = {
         "the query is retired, and a login form", api="retired", page="loginroute"
     ),
     "pagechanged": Scenario("the page has an unknown format", api="forbidden", page="changed"),
-    "private": Scenario("only media info has it", api="forbidden", page="gated"),
+    "private": Scenario("only media info has the post", api="forbidden", page="gated"),
     # More than a client should accept.
     "apiendless": Scenario("an endless answer from the API", api="endless"),
-    "apibomb": Scenario("a gigabyte, compressed", api="bomb"),
+    "apibomb": Scenario("a compressed answer of a gigabyte", api="bomb"),
     "pageendless": Scenario("an endless page", api="forbidden", page="endless"),
-    "pagebomb": Scenario("a page of a gigabyte, compressed", api="forbidden", page="bomb"),
+    "pagebomb": Scenario("a compressed page of a gigabyte", api="forbidden", page="bomb"),
     "apinested": Scenario("10^6 nested arrays", api="nested"),
     "pagenested": Scenario("10^6 nested arrays in the page", api="forbidden", page="nested"),
     "apivalues": Scenario("a million empty arrays", api="values"),
@@ -212,16 +225,16 @@ SCENARIOS: Mapping[str, Scenario] = {
     "hugenumbers": _shape("a width of 10^30, a number of 5,000 digits", "hugenumbers"),
     "longcaption": _shape("a caption of 200,000 characters", "longcaption"),
     # The CDN.
-    "cdnforbidden": _media("403 of the CDN", "cdnforbidden"),
-    "cdnnotfound": _media("404 of the CDN", "cdnnotfound"),
-    "cdnerror": _media("500 of the CDN", "cdnerror"),
-    "cdnlimited": _media("429 of the CDN", "cdnlimited"),
+    "cdnforbidden": _media("403 from the CDN", "cdnforbidden"),
+    "cdnnotfound": _media("404 from the CDN", "cdnnotfound"),
+    "cdnerror": _media("500 from the CDN", "cdnerror"),
+    "cdnlimited": _media("429 from the CDN", "cdnlimited"),
     "cdnhtml": _media("a page instead of a video", "cdnhtml"),
     "cdnswap": _media("a picture instead of a video", "cdnswap"),
     "cdnempty": _media("an empty file", "cdnempty"),
-    "cut": _media("a file that ends half way", "cut"),
-    "cutonce": _media("a file that ends half way the first time", "cutonce"),
-    "cutchunked": _media("a chunked file that ends half way", "cutchunked"),
+    "cut": _media("a file that ends halfway", "cut"),
+    "cutonce": _media("a file that ends halfway the first time", "cutonce"),
+    "cutchunked": _media("a chunked file that ends halfway", "cutchunked"),
     "drip": _media("a file sent at one byte per second", "drip"),
     "cdnsilent": _media("the CDN never answers", "cdnsilent"),
     "cdnreset": _media("the CDN's connection is reset before it answers", "cdnreset"),
@@ -233,7 +246,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "best404": Scenario("404 for the best candidate", shape="carousel", media="best404"),
     "worn": _media("URLs that fail until the post is described again", "worn"),
     "oneslidegone": Scenario(
-        "an item that the CDN never sends", shape="carousel", media="slide404"
+        "a slide that the CDN never sends", shape="carousel", media="slide404"
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Instagram and its CDN as an aiohttp application, faults included."""
+"""Instagram and its CDN as an aiohttp application, including their faults."""
 
 import asyncio
 import gzip
@@ -11,7 +11,14 @@ from aiohttp import hdrs, web
 
 from tests.instagram import pages
 from tests.instagram.answers import ANSWERS
-from tests.instagram.faults import cut_off, drip_headers, never, send, send_bare, too_much
+from tests.instagram.faults import (
+    drip_headers,
+    never_answer,
+    reset_connection,
+    send,
+    send_bare,
+    send_too_much,
+)
 from tests.instagram.posts import CDN_HOSTS, File, Posts, content_of, shortcode_of, signature
 from tests.instagram.scenarios import SCENARIOS, Answer, Scenario, scenario_name
 
@@ -102,12 +109,12 @@ _NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Sec-
 class Instagram:
     """The state and the routes of the stand-in's server.
 
-    ``requests`` counts by (kind, shortcode). The kinds are ``start_page``, ``graphql``,
+    ``requests`` counts requests by (kind, shortcode). The kinds are ``start_page``, ``graphql``,
     ``root_query``, ``web_query``, ``post_page``, ``embed_page``, ``media_info``, ``share``,
-    ``script`` and ``media``; also ``cookie`` for a media request with a cookie, and ``account`` for
-    any request with a session. While ``go`` is not set, queries and pages of posts wait; while
-    ``media_go`` is not set, files pause half way. ``overrides`` maps a source to its answer for
-    every post, regardless of the scenario.
+    ``script`` and ``media``. Two more kinds are ``cookie`` for media requests with a cookie, and
+    ``account`` for all requests with a session. While ``go`` is not set, queries and pages of posts
+    wait. While ``media_go`` is not set, files pause halfway. ``overrides`` maps a source to its
+    answer for every post, regardless of the scenario.
     """
 
     def __init__(self, posts: Posts, latency: float, cdn_latency: float) -> None:
@@ -145,7 +152,7 @@ class Instagram:
         return app
 
     def reset(self) -> None:
-        """Reset the counts of descriptions, the files that were cut, and the defined scenarios."""
+        """Forget earlier descriptions and downloads, and the scenarios that tests have set."""
         self.scenarios = dict(SCENARIOS)
         self._described.clear()
         self._tries.clear()
@@ -288,7 +295,7 @@ class Instagram:
         if answer in ANSWERS:
             return ANSWERS[answer].response()
         if answer == "staleonce":
-            # The next token gets the post.
+            # Only the first request fails. The next one, with a new token, gets the post.
             kinds = ("graphql", "root_query", "web_query")
             if sum(self.requests[kind, shortcode] for kind in kinds) == 1:
                 return ANSWERS["staletokens"].response()
@@ -299,7 +306,7 @@ class Instagram:
             return web.json_response(_ANSWERS[answer])
         if answer in ("apidrip", "apicut", "warned"):
             return await self._send_post(request, by_web, shortcode, answer)
-        fault = await too_much(request, answer, "application/json")
+        fault = await send_too_much(request, answer, "application/json")
         return fault or await _fault(request, answer)
 
     async def _graphql_loop(self, _request: web.Request) -> web.Response:
@@ -321,7 +328,7 @@ class Instagram:
         text = self._page(shortcode, answer)
         if text is not None:
             return web.Response(text=text, content_type="text/html")
-        fault = await too_much(request, answer, "text/html")
+        fault = await send_too_much(request, answer, "text/html")
         return fault or await _fault(request, answer)
 
     async def _embed_page(self, request: web.Request) -> web.StreamResponse:
@@ -345,7 +352,7 @@ class Instagram:
                 stubs = [self._posts.stub("DOtherPost1"), self._posts.stub(shortcode)]
                 return pages.post(media, stubs, self._new_token())
             case "old":
-                return pages.post_of_old(self._describe(shortcode, "page"))
+                return pages.old_post(self._describe(shortcode, "page"))
             case "gated":
                 return pages.gated(shortcode)
             case "gone":
@@ -466,9 +473,9 @@ class Instagram:
         half = len(content) // 2
         match fault:
             case "cdnsilent":
-                return await never()
+                return await never_answer()
             case "cdnreset":
-                return cut_off(request)
+                return reset_connection(request)
             case "cdnloop":
                 return _redirect(str(request.url))
             case "cdnlength":
@@ -490,7 +497,7 @@ class Instagram:
 
 
 async def _send_file(request: web.Request, answer: Answer, file: File) -> web.StreamResponse:
-    """Send one answer of the CDN, as the scenario defines it."""
+    """Send an answer of the CDN that the scenario defines."""
     if answer.status != 200:
         return web.Response(status=answer.status)
     content = content_of(answer.file) if answer.file else file.content
@@ -499,7 +506,7 @@ async def _send_file(request: web.Request, answer: Answer, file: File) -> web.St
         case "bare":
             return await send_bare(request, content[: answer.only], headers)
         case "chunked":
-            # The connection ends normally, as if the file was cut before it reached the CDN.
+            # The response ends normally, as if the file had been cut before it reached the CDN.
             return await send(request, content[: answer.only], headers, chunked=True)
         case "packed":
             packed = gzip.compress(content)[: answer.only]
@@ -513,7 +520,7 @@ async def _send_file(request: web.Request, answer: Answer, file: File) -> web.St
         case "drip":
             return await send(request, content, headers, piece=1, pause=0.1)
         case "reset":
-            return cut_off(request)
+            return reset_connection(request)
         case wire if wire.startswith("to "):
             return _redirect(wire.removeprefix("to "))
         case _:
@@ -527,9 +534,9 @@ async def _fault(request: web.Request, answer: str) -> web.StreamResponse:
         case "servererror":
             return web.Response(text="<html>", content_type="text/html", status=500)
         case "silent":
-            return await never()
+            return await never_answer()
         case "reset":
-            return cut_off(request)
+            return reset_connection(request)
         case "headerdrip":
             return await drip_headers(request)
         case _:
@@ -553,7 +560,7 @@ def _answer(answer: str) -> web.Response:
 def _ended(session: str) -> web.Response:
     """Return the API's answer to a session that has ended, or whose account must be confirmed."""
     if session.startswith("expired401"):
-        # Some requests get the answer that the API gives to an address with too many queries.
+        # For some requests, Instagram answers as if the address had sent too many queries.
         return _answer("wait")
     return _answer("checkpoint" if session.startswith("challenged") else "login")
 

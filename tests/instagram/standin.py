@@ -1,4 +1,4 @@
-"""The whole stand-in: TLS server, proxies and controls, in their own thread."""
+"""The stand-in as a whole: a TLS server and proxies in their own thread, and their controls."""
 
 import asyncio
 import shutil
@@ -24,7 +24,7 @@ _NAMES = ("www.instagram.com", "i.instagram.com", "*.cdninstagram.com", "*.fber1
 
 
 class StandIn:
-    """Instagram on loopback while the block runs.
+    """Runs the stand-in on loopback for the duration of a ``with`` block.
 
     *latency* is the delay in seconds before each GraphQL answer, *cdn_latency* the delay before
     each file, and *reel_bytes* the size of a reel.
@@ -52,7 +52,7 @@ class StandIn:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment variables that direct requests, and so Instaloader, to the stand-in."""
+        """The environment variables with which Instaloader connects to the stand-in."""
         return {
             "HTTPS_PROXY": self.proxy_url,
             "https_proxy": self.proxy_url,
@@ -62,7 +62,7 @@ class StandIn:
         }
 
     def requests(self, kind: str | None = None, shortcode: str | None = None) -> int:
-        """Return the number of requests of a *kind*, a key of the server's counter."""
+        """Return the number of requests, of all kinds or one *kind*, for all posts or one."""
         return sum(
             count
             for (this_kind, this_shortcode), count in list(self._instagram.requests.items())
@@ -108,11 +108,11 @@ class StandIn:
         self._call(lambda: setattr(self._instagram, "doc_ids", {doc_id}))
 
     def link_scripts(self, scripts: dict[str, bytes]) -> None:
-        """Make the start page link these *scripts*, by name."""
+        """Make the start page link to these *scripts*; the keys are their names."""
         self._call(lambda: setattr(self._instagram, "scripts", scripts))
 
     def set_root_query(self, doc_id: str, flags: dict[str, bool]) -> None:
-        """Accept only this document, with these relay *flags*, for ``PolarisPostRootQuery``."""
+        """Accept only *doc_id* for ``PolarisPostRootQuery``, and only with these relay *flags*."""
         self._call(lambda: setattr(self._instagram, "root_id", doc_id))
         self._call(lambda: setattr(self._instagram, "root_flags", flags))
 
@@ -133,19 +133,19 @@ class StandIn:
         self.reset_counters()
 
     def hold(self) -> None:
-        """Hold the answers to queries and pages of posts until :meth:`release`."""
+        """Hold back the answers to queries, and the pages of posts, until :meth:`release`."""
         self._call(self._instagram.go.clear)
 
     def release(self) -> None:
-        """Send the held answers, and answer at once again."""
+        """Send the answers that were held back, and hold back no more."""
         self._call(self._instagram.go.set)
 
     def hold_media(self) -> None:
-        """Pause files half way until :meth:`release_media`."""
+        """Pause files halfway until :meth:`release_media`."""
         self._call(self._instagram.media_go.clear)
 
     def release_media(self) -> None:
-        """Resume files, and no longer pause them."""
+        """Send the rest of the paused files, and pause no more."""
         self._call(self._instagram.media_go.set)
 
     def _call(self, function: Callable[[], object]) -> None:

@@ -1,5 +1,5 @@
 // Runs a workflow, starting at one of its nodes: node n8n.js WORKFLOW NODE ITEMS FOLDER. It supports
-// the node types that the workflows of the docs use, fails for others, and saves files to FOLDER.
+// the node types that the workflows in the docs use, fails for others, and saves files to FOLDER.
 const fs = require("fs");
 const path = require("path");
 

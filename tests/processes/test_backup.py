@@ -1,4 +1,4 @@
-"""Backups of a running service and their restoration, and the folder that commands use."""
+"""Backups of a running service, restoring them, and the folder that commands use."""
 
 import os
 import subprocess
@@ -36,7 +36,7 @@ def run(
 
 def posts_of(service: Service) -> dict[str, object]:
     listed = service.get("/posts?limit=100").json()["posts"]
-    # Paths differ, because the media folder does.
+    # The paths differ, because the media folders differ.
     return {
         post["shortcode"]: {
             **post,

@@ -31,7 +31,7 @@ print("podman version 5.0.0" if "version" in sys.argv[1] else "[]")
 def created(
     folder: Path, settings: dict[str, str], file: str = "compose.yaml"
 ) -> dict[str, list[str]]:
-    """Return the command that creates each service's container in a clone with these *settings*."""
+    """Return, by service, the command that creates its container with these *settings*."""
     shutil.copytree(ROOT / "deploy", folder / "deploy")
     shutil.copy(ROOT / "compose.yaml", folder)
     lines = [f"{name}={value}" for name, value in settings.items()]
@@ -52,7 +52,7 @@ def created(
 
 
 def environment(call: list[str]) -> dict[str, str]:
-    """Return the environment variables of a container; the last value of each counts."""
+    """Return a container's environment variables. If one is repeated, the last value counts."""
     given = [value for option, value in itertools.pairwise(call) if option == "-e"]
     return dict(value.split("=", 1) for value in given)
 

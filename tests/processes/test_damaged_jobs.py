@@ -1,4 +1,4 @@
-"""How a service starts when its files are damaged."""
+"""How a service starts if its files are damaged."""
 
 from pathlib import Path
 
@@ -27,7 +27,9 @@ def test_a_service_starts_without_damaged_jobs(
         wait_for(lambda: service.logged("jobs unreadable: file set aside") == 1)
 
 
-def test_a_failed_start_never_listens(media_root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_service_that_cannot_start_never_listens(
+    media_root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     media_root.mkdir()
     (media_root / ".incoming").symlink_to("/dev/null")
     service = Service(media_root)

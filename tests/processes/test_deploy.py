@@ -1,4 +1,4 @@
-"""Real tools accept the deployment files, and dashboards and alerts use existing metrics."""
+"""The deployment files work with the real tools, and use metrics that exist."""
 
 import json
 import re
@@ -77,7 +77,7 @@ def test_the_unit_and_make_configure_malloc(name: str, value: str) -> None:
     ],
 )
 def test_podman_compose_accepts_the_file(path: str) -> None:
-    # podman-compose only reads the file, and runs nothing but "buildah --version".
+    # podman-compose only reads the file, and runs no other program than "buildah --version".
     compose = [sys.executable, "-m", "podman_compose", "--podman-path", program("buildah")]
     command = [*compose, "--file", str(ROOT / path), "config", "--services"]
     environment = {"DOMAIN": "localhost", "AUTH_DOMAIN": "auth.localhost", "API_KEY": "key"}
@@ -87,7 +87,7 @@ def test_podman_compose_accepts_the_file(path: str) -> None:
 
 @contextmanager
 def caddy(folder: Path, caddyfile: str, **environment: str) -> Iterator[None]:
-    """Run the real Caddy with the text *caddyfile* for the duration of the block."""
+    """Run the real Caddy with *caddyfile* as its configuration for the duration of the block."""
     (folder / "Caddyfile").write_text("{\n\tadmin off\n}\n" + caddyfile)
     command = [program("caddy"), "run", "--config", str(folder / "Caddyfile")]
     with subprocess.Popen(command, env={"HOME": str(folder), **environment}) as running:
@@ -100,7 +100,7 @@ def caddy(folder: Path, caddyfile: str, **environment: str) -> Iterator[None]:
 def test_caddy_proxies_downloads_and_refusals(
     instagram: StandIn, media_root: Path, tmp_path: Path
 ) -> None:
-    """Caddy runs without TLS, and with another name and port for the replicas."""
+    """Caddy runs without TLS, and with the test service's name and port."""
     trusted = {"TRUSTED_PROXIES": "127.0.0.1/32", "API_KEY": "key"}
     with Service(media_root, {**instagram.environment, **trusted}) as service:
         caddyfile = (DEPLOY / "caddy/Caddyfile").read_text()

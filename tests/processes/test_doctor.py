@@ -83,7 +83,9 @@ def test_a_share_link_is_opened(instagram: StandIn, media_root: Path) -> None:
 
 
 @pytest.mark.parametrize("link", ["nonsense", "https://www.instagram.com/someone/"])
-def test_a_link_to_no_post_is_wrong_usage(instagram: StandIn, media_root: Path, link: str) -> None:
+def test_a_link_that_is_not_a_post_is_wrong_usage(
+    instagram: StandIn, media_root: Path, link: str
+) -> None:
     code, out, err = doctor(link, media_root)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert instagram.requests() == 0

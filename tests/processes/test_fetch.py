@@ -161,7 +161,7 @@ async def test_a_wait_for_a_limit_is_announced(instagram: StandIn, tmp_path: Pat
     assert all(line.startswith("Limit reached: waiting until") for line in lines)
 
 
-async def test_a_folder_that_cannot_be_written_is_wrong_usage(
+async def test_a_file_in_place_of_the_folder_is_wrong_usage(
     instagram: StandIn, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
@@ -214,7 +214,7 @@ def test_a_signal_ends_the_command_without_leftovers(
     done, held = REEL.format("reel-finished"), REEL.format("silent-held")
     process = start(done, held, "--into", str(tmp_path))
     assert process.stdout
-    # The download of the other post has begun, and never receives a byte.
+    # The other post's download has begun, but no data ever arrives.
     finished = json.loads(process.stdout.readline())
     wait_for(lambda: instagram.requests("graphql", "silent-held") == 1)
     process.send_signal(number)
@@ -224,7 +224,7 @@ def test_a_signal_ends_the_command_without_leftovers(
     assert os.listdir(tmp_path) == ["reel-finished"]
 
 
-def test_a_signal_during_a_file_leaves_no_files(instagram: StandIn, tmp_path: Path) -> None:
+def test_a_signal_during_a_download_leaves_no_files(instagram: StandIn, tmp_path: Path) -> None:
     instagram.hold_media()
     process = start(REEL.format("reel-middle"), "--into", str(tmp_path))
     wait_for(lambda: instagram.requests("media", "reel-middle") == 1)
@@ -234,7 +234,7 @@ def test_a_signal_during_a_file_leaves_no_files(instagram: StandIn, tmp_path: Pa
     assert os.listdir(tmp_path) == []
 
 
-def test_the_next_command_removes_leftovers_of_a_killed_one(
+def test_the_next_command_removes_what_a_killed_one_left(
     instagram: StandIn, tmp_path: Path
 ) -> None:
     instagram.hold_media()
@@ -262,7 +262,7 @@ def test_a_closed_pipe_ends_the_command_quietly(instagram: StandIn, tmp_path: Pa
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
 
 
-def test_a_full_output_is_reported_in_one_line(instagram: StandIn, tmp_path: Path) -> None:
+def test_an_output_error_is_reported_in_one_line(instagram: StandIn, tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
         process = start(REEL.format("reel-full"), "--into", str(tmp_path), stdout=full)
         _, err = process.communicate(timeout=PATIENCE_SECONDS)
@@ -270,7 +270,7 @@ def test_a_full_output_is_reported_in_one_line(instagram: StandIn, tmp_path: Pat
     assert "No space left" in err
 
 
-def test_a_closed_standard_output_is_no_error(instagram: StandIn, tmp_path: Path) -> None:
+def test_a_closed_standard_output_is_not_an_error(instagram: StandIn, tmp_path: Path) -> None:
     command = f"{sys.executable} -m scrapper fetch {REEL.format('reel-closed')} --into {tmp_path}"
     done = subprocess.run(
         ["/bin/sh", "-c", f"exec {command} >&-"],

@@ -22,7 +22,7 @@ Fake = Callable[[str], None]
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
-    """Replace ``ffmpeg`` by a script."""
+    """Replace ``ffmpeg`` with a script."""
 
     def write(script: str) -> None:
         program = tmp_path / "ffmpeg"
@@ -72,7 +72,7 @@ def test_long_output_is_truncated(fake: Fake, ffmpeg: FFmpeg) -> None:
     assert len(str(failed.value)) <= 10_000
 
 
-def test_at_most_two_programs_run_at_a_time(fake: Fake, tmp_path: Path) -> None:
+def test_at_most_two_programs_run_at_once(fake: Fake, tmp_path: Path) -> None:
     fake(f"touch {tmp_path}/$$.runs; while ! [ -e {tmp_path}/go ]; do sleep 0.05; done; echo done")
     with ThreadPoolExecutor(4) as threads:
         runs = [

@@ -15,7 +15,7 @@ OPEN = "open to anyone who can reach the port"
 
 
 def refused(*arguments: str, **environment: str) -> str:
-    """Run Python with *arguments* in the repository; return what it prints. It must exit with 2."""
+    """Run Python in the repository, check that it exits with code 2, and return its errors."""
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=Path(__file__).parents[2],
@@ -74,7 +74,7 @@ def test_a_terminal_shows_the_address_of_the_page(tmp_path: Path) -> None:
         os.close(end)
 
 
-def test_a_misspelt_setting_is_a_warning(tmp_path: Path) -> None:
+def test_a_misspelled_setting_causes_a_warning(tmp_path: Path) -> None:
     with Service(tmp_path, {"API_KEYS": "s3cret-value", "MAX_MEDIA_AGE_DAY": "3"}) as service:
         service.terminate()
         service.wait()
@@ -86,7 +86,7 @@ def test_a_misspelt_setting_is_a_warning(tmp_path: Path) -> None:
     assert "s3cret-value" not in "".join(service.raw_log)
 
 
-def test_other_commands_print_misspelt_settings(tmp_path: Path) -> None:
+def test_other_commands_print_misspelled_settings(tmp_path: Path) -> None:
     environment = {"MEDIA_ROOT": str(tmp_path), "MEDIA_ROOTS": "/srv"}
     message = refused("-m", "scrapper", "plugins", **environment)
     assert message.startswith("MEDIA_ROOTS is not a setting: did you mean MEDIA_ROOT?\n")

@@ -22,7 +22,7 @@ REEL = "https://www.instagram.com/reel/{}/"
 GONE = "redis does not answer: continuing without it"
 TAKEN_OVER = "post of a lost worker taken over"
 ABANDONED_SECONDS = 2.0
-# The heartbeat is shortened in proportion, so that a busy machine loses no connected worker.
+# The heartbeat is shortened in proportion, so that a slow worker does not count as lost.
 SOON = {
     "scrapper.replicas.queue.ABANDONED_SECONDS": ABANDONED_SECONDS,
     "scrapper.replicas.queue._HEARTBEAT_SECONDS": ABANDONED_SECONDS / 4,
@@ -97,7 +97,7 @@ def metrics(service: Service) -> str:
 
 
 def wait_until_queued(redis_server: RedisServer) -> None:
-    """Wait until a replica waits for a turn that another process has."""
+    """Wait until a replica is waiting for a turn that another process holds."""
     redis: Any = redis_server.client
     redis.config_resetstat()
     # A waiting process checks the lease once a second.
@@ -132,7 +132,7 @@ def test_300_requests_to_all_replicas_make_one_query(
     assert instagram.requests("media") == 2
 
 
-def test_all_replicas_get_the_same_error(
+def test_all_replicas_report_the_same_error(
     instagram: StandIn,
     environment: dict[str, str],
     redis_server: RedisServer,
@@ -207,7 +207,7 @@ def test_a_429_to_one_replica_stops_them_all(
     assert instagram.requests("graphql") == 1
 
 
-def test_another_worker_finishes_the_posts_of_a_killed_one(
+def test_another_worker_finishes_the_posts_of_a_killed_worker(
     instagram: StandIn, environment: dict[str, str], media_root: Path
 ) -> None:
     posts = [f"reel-{number}" for number in range(10)]
@@ -304,7 +304,7 @@ def test_only_posts_of_killed_workers_are_downloaded_twice(
 
 
 def held_by(redis_server: RedisServer, worker: Worker) -> set[int]:
-    """Return the indexes, within their job, of the posts that the worker holds."""
+    """Return the positions in the job of the posts that *worker* holds."""
     [name] = [line["worker"] for line in worker.log if line["event"] == "working"]
     redis: Any = redis_server.client
     pending = redis.xpending_range("scrapper:queue", "workers", "-", "+", 100, name)
@@ -412,7 +412,7 @@ def test_a_redis_outage_causes_no_wrong_response(
             # On a slow machine, Redis may time out again.
             gone = process.logged(GONE)
             assert process.logged("redis is back") == gone >= 1
-            # On a slow machine, a worker may be held up for so long that it counts as lost.
+            # On a slow machine, a worker may be silent for so long that it counts as lost.
             lost = [line for line in process.log if line["event"] == TAKEN_OVER]
             assert all(line["silent"] >= queue.LATE_SECONDS for line in lost)
             assert [line for line in process.log if line["level"] == "error"] == []

@@ -1,4 +1,4 @@
-"""A client that knows only ``/openapi.json`` shows and changes a large library."""
+"""A client that knows only ``/openapi.json`` can show and change a large library."""
 
 import io
 import json
@@ -44,7 +44,7 @@ class Api:
     def call(
         self, operation_id: str, body: Any = None, *, stream: bool = False, **values: Any
     ) -> requests.Response:
-        """Call an operation with the *values* of its parameters; check the response's status."""
+        """Call an operation with *values* as parameters; check that the status is documented."""
         path, method, operation = self._find(operation_id)
         places = {it["name"]: it["in"] for it in operation.get("parameters", ())}
         for name in [name for name in values if places[name] == "path"]:
@@ -85,7 +85,7 @@ class Api:
 
 
 class Browser:
-    """A page that follows all events to keep its jobs and posts up to date."""
+    """A page that follows the event stream to keep its jobs and posts up to date."""
 
     def __init__(self, url: str, key: str) -> None:
         self.api = Api(url, key)

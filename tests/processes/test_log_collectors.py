@@ -1,7 +1,8 @@
 """The configurations of the log collectors Vector and Alloy.
 
-No registry has the collectors themselves, so both files are checked against the references.
-Vector's program runs in the compiler of its language, which is available for Node.
+No package registry offers the collectors, so both files are checked against the reference
+documentation. The program in Vector's configuration is run by the compiler of Vector's language,
+which is available as an npm package.
 """
 
 import json
@@ -28,7 +29,8 @@ const { errors, warnings } = vrl.check(source);
 if (errors.length + warnings.length) throw JSON.stringify([errors, warnings]);
 console.log(JSON.stringify(lines.map((message) => vrl.execute(source, { message }).event)));
 """
-# The required and the optional names of each part, by the references of Vector 0.50 and Alloy 1.11.
+# The required and the optional names in each part, from the references of Vector 0.50 and Alloy
+# 1.11.
 VECTOR: Mapping[str, tuple[set[str], set[str]]] = {
     "docker_logs": (set(), {"include_labels", "include_images", "docker_host"}),
     "remap": ({"inputs"}, {"source", "file", "drop_on_error"}),
@@ -68,7 +70,7 @@ class Block:
 
 
 def alloy(text: str) -> Block:
-    """Parse the file into blocks; anything but a block or an argument fails the test."""
+    """Parse *text* into blocks; fail if it contains anything but blocks and arguments."""
     open_blocks = [Block("", "")]
     for line in (line.strip() for line in text.splitlines()):
         if not line or line.startswith("//"):
@@ -140,6 +142,6 @@ def test_vector_keeps_every_line(lines: list[str], tmp_path: Path) -> None:
     *parsed, broken = json.loads(output_of(["node", "run.js"], folder=tmp_path))
     assert broken == {"message": "Segmentation fault", "level": "error"}
     for line, event in zip(map(json.loads, lines[:-1]), parsed, strict=True):
-        # The same moment, as a time instead of a text.
+        # The times are equal, but Vector formats them differently.
         assert event.pop("timestamp").rstrip("Z")[:23] == line.pop("timestamp").rstrip("Z")[:23]
         assert event == line

@@ -70,7 +70,7 @@ def environment(instagram: StandIn, receiver: Receiver) -> dict[str, str]:
 
 
 def counts(media_root: Path) -> dict[str, int]:
-    """Count the events of each kind that wait for the target, from the file on disk."""
+    """Return, by kind, the number of events in the file on disk that have not been sent."""
     waiting = json.loads((media_root / ".state/notify.json").read_text())["waiting"]["1"]
     return {kind: fields["count"] for kind, fields in waiting.items() if fields["count"]}
 
@@ -100,7 +100,7 @@ def test_each_event_arrives_once_despite_kills(
         wait_for(lambda: not counts(media_root))
         service.kill()
     with Service(media_root, {**environment, **full}) as service:
-        # More jobs are held back for an hour, even across kills.
+        # Reports of further jobs are held back for an hour, even across kills.
         service.post("/jobs", {"urls": [STORED]})
         wait_for(lambda: counts(media_root) == {"job": 1})
         service.terminate()
@@ -142,7 +142,7 @@ def test_an_ended_login_is_reported_once(
         service.kill()
     with Service(media_root, {**environment, **session}) as service:
         assert service.get("/ready").json()["login"] == "expired"
-        # A second report of the login would arrive before that of a later event.
+        # A second report about the login would arrive before the report about a later event.
         service.post("/jobs", {"urls": [STORED]})
         wait_for(lambda: "A job is done" in receiver.titles)
     assert len(receiver.titles) == 2
@@ -163,7 +163,7 @@ def test_only_one_of_several_processes_sends(
     ):
         one.post("/jobs", {"urls": [STORED]})
         wait_for(lambda: receiver.titles == ["A job is done"])
-        # This is logged after the outbox is updated. A kill before that would cause a second one.
+        # This is logged after the outbox is updated. A kill before that would repeat the report.
         wait_for(lambda: one.logged("notification sent") + other.logged("notification sent") == 1)
         sender, left = (one, other) if one.logged("notification sent") else (other, one)
         sender.kill()

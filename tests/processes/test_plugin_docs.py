@@ -1,4 +1,4 @@
-"""A plugin made from the template of the docs is found and runs."""
+"""A plugin made from the template in the docs is found and runs."""
 
 import os
 import shutil
@@ -69,7 +69,7 @@ def test_a_plugin_made_from_the_template_runs(
     )
 
 
-def test_a_misconfigured_plugin_is_reported_at_start(
+def test_a_misconfigured_plugin_is_reported_at_startup(
     media_root: Path, tmp_path: Path, fresh_python: Path
 ) -> None:
     done = subprocess.run(

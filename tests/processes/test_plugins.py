@@ -1,4 +1,4 @@
-"""Plugins in real processes, with Redis, and when they hang."""
+"""Plugins in real processes: with Redis, and when they hang."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ async def post_stored(post):
 async def post_stored(post):
     await asyncio.gather(*(asyncio.to_thread(threading.Event().wait) for _ in range(100)))
 """,
-    "a coroutine that will not be cancelled": """
+    "a coroutine that ignores cancellation": """
 @hookimpl
 async def post_stored(post):
     while True:
@@ -46,7 +46,7 @@ async def post_stored(post):
             pass
 """,
 }
-# The process that loads the plugin waits for it only briefly.
+# With these constants, the process that loads the plugin waits only briefly at exit.
 _PREAMBLE = """
 import asyncio
 import threading
@@ -100,7 +100,7 @@ def test_with_redis_each_event_calls_a_plugin_once(
     assert lines() == sorted([*expected, "removed reel-0", "stored reel-6"])
 
 
-def test_a_hanging_route_does_not_delay_the_shutdown(
+def test_a_hanging_route_does_not_delay_shutdown(
     instagram: StandIn, media_root: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "hanging.py").write_text(

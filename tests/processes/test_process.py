@@ -57,14 +57,16 @@ def scrape_in_background(service: Service, shortcode: str) -> tuple[threading.Th
         ("0", "posts are never removed"),
     ],
 )
-def test_start_logs_when_posts_are_removed(media_root: Path, days: str | None, event: str) -> None:
+def test_startup_logs_when_posts_are_removed(
+    media_root: Path, days: str | None, event: str
+) -> None:
     with Service(media_root, {"MAX_MEDIA_AGE_DAYS": days} if days else {}) as service:
         wait_for(lambda: service.logged(event) == 1)
         [line] = [line for line in service.log if line["event"] == event]
     assert line.get("days") == (None if days == "0" else float(days or 7))
 
 
-def test_hanging_thread_does_not_prevent_the_shutdown(
+def test_a_hanging_thread_does_not_prevent_shutdown(
     instagram: StandIn, media_root: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "hanging.py").write_text(
@@ -104,7 +106,7 @@ def refuses(url: str) -> bool:
     address = urlsplit(url)
     try:
         socket.create_connection((address.hostname, address.port)).close()
-    # A connection is reset if it arrives while the listener closes.
+    # A connection is reset if it arrives while the listener is closing.
     except (ConnectionRefusedError, ConnectionResetError):
         return True
     return False
@@ -126,14 +128,14 @@ def test_sigterm_lets_requests_finish_and_exits_with_0(
     assert (media_root / "reel-term/reel-term.mp4").exists()
 
 
-def test_sigterm_ends_an_idle_service_with_0(media_root: Path) -> None:
+def test_an_idle_service_exits_with_0_after_sigterm(media_root: Path) -> None:
     with Service(media_root, fresh=True) as service:
         service.terminate()
         assert service.wait() == 0
     assert service.log[-1]["event"] == "stopped"
 
 
-def test_port_0_takes_a_free_port_and_logs_it(media_root: Path) -> None:
+def test_port_0_chooses_a_free_port_and_logs_it(media_root: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "scrapper"],
         env={**os.environ, "MEDIA_ROOT": str(media_root), "PORT": "0", "HOST": "::1"},
@@ -148,7 +150,7 @@ def test_port_0_takes_a_free_port_and_logs_it(media_root: Path) -> None:
         process.terminate()
 
 
-def test_a_client_that_disconnects_mid_body_is_no_error(media_root: Path) -> None:
+def test_a_client_that_disconnects_mid_body_is_not_an_error(media_root: Path) -> None:
     with Service(media_root) as service:
         address = urlsplit(service.url)
         with socket.create_connection((address.hostname, address.port)) as client:
@@ -199,10 +201,12 @@ def test_a_session_file_without_a_session_exits_with_2(media_root: Path, tmp_pat
     assert "INSTAGRAM_SESSION_FILE: " in done.stderr
 
 
-def test_kill_at_any_instant_shows_no_partial_file(instagram: StandIn, media_root: Path) -> None:
+def test_a_kill_at_any_moment_publishes_no_partial_file(
+    instagram: StandIn, media_root: Path
+) -> None:
     dice = random.Random(7)  # noqa: S311
     shortcodes = [f"killed-{number:04}" for number in range(10)]
-    at_once = Scenario("the video of slow, sent at once", shape="slow")
+    at_once = Scenario("the video of the scenario slow, sent at once", shape="slow")
     instagram.set_scenario("killed", at_once)
     [whole] = instagram.bytes_of("killed-0000")
     for killed, shortcode in pairwise([None, *shortcodes, None]):
@@ -352,7 +356,7 @@ sys.exit(scrapper.__main__.main())
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root to become another user")
 @pytest.mark.parametrize("folder", ["", ".state", ".incoming"])
-def test_a_folder_of_another_user_shows_both_remedies(folder: str) -> None:
+def test_an_error_about_the_folders_owner_names_both_remedies(folder: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         media_root = Path(name) / "media"

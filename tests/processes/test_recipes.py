@@ -33,7 +33,7 @@ COMMANDS = re.findall(_BLOCK.format("sh"), RECIPES, re.MULTILINE | re.DOTALL)
 LINK = "https://www.instagram.com/reel/reel-demo/"
 CAROUSEL = "https://www.instagram.com/p/carousel-demo/"
 SECRET = "whsec_aW5zdGFncmFtLXNjcmFwcGVyIGRlbW8h"
-# As in the recipes.
+# The key that the recipes use.
 KEY = "YOUR-KEY"
 
 Answer = Callable[["Received"], object]
@@ -41,7 +41,10 @@ Answer = Callable[["Received"], object]
 
 @dataclass
 class Received:
-    """A request to another server; ``form`` has the parts of its body, with files as bytes."""
+    """A request to another tool's server.
+
+    ``form`` has the parts of the body, with files as bytes, and ``names`` their file names.
+    """
 
     method: str
     path: str
@@ -67,7 +70,10 @@ class Received:
 
 
 class Server:
-    """Another tool's server on loopback; *answers* are chosen by a prefix of method and path."""
+    """Another tool's server on loopback.
+
+    It sends the first of *answers* with a key that the request's method and path begin with.
+    """
 
     def __init__(self, answers: Mapping[str, Answer]) -> None:
         self.received: list[Received] = []
@@ -134,7 +140,7 @@ def block(section: str, language: str) -> str:
 
 
 def to_test_servers(text: str, service: Service, others: Mapping[str, str] | None = None) -> str:
-    """Replace the server addresses in a recipe's *text* by those of the test servers."""
+    """Replace the server addresses in a recipe's *text* with those of the test servers."""
     text = re.sub(r"(http://)?localhost:5633|http://scrapper:5633", service.url, text)
     for theirs, ours in (others or {}).items():
         assert theirs in text
@@ -150,7 +156,7 @@ def run(command: str, service: Service, folder: Path) -> str:
 def python(
     section: str, arguments: Sequence[str], service: Service, others: dict[str, str], folder: Path
 ) -> subprocess.Popen[bytes]:
-    """Start the program of a recipe."""
+    """Start the program from the recipe in *section*."""
     file = folder / "program.py"
     file.write_text(to_test_servers(block(section, "python"), service, others))
     environment = {"PATH": os.environ["PATH"], "NO_PROXY": "*"}
@@ -178,7 +184,7 @@ def test_the_requests_in_the_readme_return_what_it_shows(
     [scrape, download] = [block for block in blocks if "curl" in block]
     [shown] = re.findall(_BLOCK.format("json"), README, re.MULTILINE | re.DOTALL)
     with service:
-        # The output of curl begins with its progress.
+        # The output of curl begins with a progress meter.
         printed = run(scrape, service, folder)
         response, example = json.loads(printed[printed.index('{"') :]), json.loads(shown)
         run(download, service, folder)
@@ -247,7 +253,7 @@ def test_n8n_polls_a_job_and_saves_its_files(
     saved_by_n8n(folder, instagram)
 
 
-def test_n8n_saves_the_files_when_the_webhook_comes(
+def test_n8n_saves_the_files_when_the_webhook_arrives(
     instagram: StandIn, keyed: Service, folder: Path
 ) -> None:
     with Server({"POST /webhook/instagram": lambda _: {}}) as n8n:
@@ -378,7 +384,7 @@ def test_immich_sees_only_complete_posts(
         paths = [path for path in media_root.rglob("*") if path.is_file()]
         seen = [path for path in paths if not set(path.parts) & set(excluded)]
         assert {path.parent.name for path in seen} == {"reel-demo", "carousel-demo"}
-        # Immich recognises pictures and videos by their suffix.
+        # Immich recognizes pictures and videos by their suffixes.
         media = sorted(path for path in seen if path.suffix in (".jpg", ".mp4"))
         contents = [path.read_bytes() for path in media if path.stem.startswith("carousel")]
         assert contents[-3:] == instagram.bytes_of("carousel-demo")

@@ -25,7 +25,7 @@ def test_a_second_process_exits_with_2_and_a_reason(
         assert (media_root / ".incoming" / "download").exists()
         assert first.scrape(URL.format("reel-first")).status_code == 200
         first.kill()
-    # The lock ends with the process, even after a kill.
+    # The lock is released when the process ends, even if it is killed.
     with Service(media_root) as third:
         assert third.get("/health").status_code == 200
 
@@ -38,7 +38,7 @@ def test_only_replicas_share_a_folder(redis_server: RedisServer, media_root: Pat
         assert alone.wait() == 2
 
 
-def test_fetch_does_not_touch_the_folder_of_a_running_service(media_root: Path) -> None:
+def test_fetch_refuses_the_folder_of_a_running_service(media_root: Path) -> None:
     with Service(media_root):
         command = [sys.executable, "-m", "scrapper", "fetch", URL.format("reel-x")]
         done = subprocess.run([*command, "--into", media_root], check=False, capture_output=True)

@@ -107,7 +107,7 @@ def test_a_refreshed_post_is_copied_again(
         assert changed_at() != before
 
 
-def test_again_copies_the_whole_library(
+def test_the_again_option_copies_the_whole_library(
     instagram: StandIn, media_root: Path, bucket: S3Server
 ) -> None:
     """Posts that were stored before the plugin was in use are copied, too."""
@@ -121,7 +121,7 @@ def test_again_copies_the_whole_library(
         assert {key.split("/")[0] for key in bucket.objects()} == {"reel-4"}
         # The running service copies them.
         code, text = again(media_root, environment)
-        assert (code, text.partition(":")[0]) == (0, "The running service does this")
+        assert (code, text.partition(".")[0]) == (0, "The running service does this")
         copied(service, "reel-1")
         wait_for(lambda: len(bucket.objects()) == 12)
     for key in list(bucket.objects()):

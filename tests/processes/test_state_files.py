@@ -62,7 +62,7 @@ def test_jobs_survive_a_lost_file_and_a_kill(instagram: StandIn, media_root: Pat
         job = service.post("/jobs", {"urls": [URL.format("reel-one")]}).json()["id"]
         wait_for(lambda: service.get(f"/jobs/{job}").json()["state"] == "done")
         path.unlink()
-        # The service notices although nothing uses the file.
+        # The service notices the loss even though nothing uses the file.
         wait_for(path.exists)
         service.kill()
     with Service(media_root, instagram.environment) as service:
@@ -89,7 +89,7 @@ def test_listings_work_while_the_catalogue_is_locked(instagram: StandIn, media_r
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_of_a_later_release_prevents_the_start(
+def test_a_file_from_a_later_release_prevents_startup(
     media_root: Path, tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "noting.py").write_text(NOTING)
@@ -109,7 +109,7 @@ def test_a_file_of_a_later_release_prevents_the_start(
 
 
 @pytest.mark.parametrize("put", [fifo, folder, dangling, device])
-def test_irregular_files_prevent_neither_start_nor_shutdown(
+def test_irregular_files_prevent_neither_startup_nor_shutdown(
     instagram: StandIn, media_root: Path, tmp_path: Path, put: Callable[[Path], None]
 ) -> None:
     (tmp_path / "noting.py").write_text(NOTING)
@@ -138,7 +138,7 @@ def test_irregular_files_prevent_neither_start_nor_shutdown(
         write(keys, b"bob:b-key-of-bob\n")
         service.headers["X-API-Key"] = "b-key-of-bob"
         wait_for(lambda: service.get("/posts").status_code == 200)
-        # The service checks the file once a second, even without requests.
+        # The service checks login.json once a second, even without requests.
         login = state / "login.json"
         wait_for(lambda: login.is_file() and not login.is_symlink())
         service.terminate()
@@ -162,7 +162,7 @@ def _use(service: Service) -> None:
 @pytest.mark.parametrize(
     "name", ["API_KEY_FILE", "API_KEYS_FILE", "INSTAGRAM_COOKIES_FILE", "INSTAGRAM_SESSION_FILE"]
 )
-def test_a_setting_that_names_a_fifo_prevents_the_start(
+def test_a_setting_that_names_a_fifo_prevents_startup(
     media_root: Path, tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     fifo(tmp_path / "fifo")

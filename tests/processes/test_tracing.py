@@ -64,7 +64,7 @@ def test_requests_are_traced_and_log_lines_have_the_trace_id(
     by_name = {span.name: span for span in spans}
     scrape = by_name["POST /scrape"]
     lines = [line for line in service.log if line.get("trace_id") == scrape.trace_id.hex()]
-    # They include the download thread's line about the truncated file.
+    # These lines include the download thread's line about the truncated file.
     assert {"request", "media candidate failed"} <= {line["event"] for line in lines}
     assert len({line["request_id"] for line in lines}) == 1
     assert {line["span_id"] for line in lines} == {scrape.span_id.hex()}

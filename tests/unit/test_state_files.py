@@ -41,7 +41,7 @@ def ledger(path: Path) -> Ledger:
 def catalogue(path: Path) -> Catalogue:
     opened = Catalogue(path, path.parent / "media")
     opened.refuse_newer()
-    # The first use opens the file, which is not up to date.
+    # The first use opens the file, but raises Busy because the file is not up to date.
     with suppress(Busy):
         opened.newest(1, None, Search())
     return opened

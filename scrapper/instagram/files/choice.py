@@ -23,11 +23,11 @@ _RARELY_PLAYABLE = "mp4a.40.42"
 
 
 class Choice(NamedTuple):
-    """The candidates to be ``tried``, best first.
+    """The candidates for one file, in the order in which to try them.
 
-    If a candidate turns out to be too large, the next one in ``all_candidates`` is tried.
-    ``passed_over`` is true if better candidates were skipped because of their size. The
-    ``fallbacks`` are tried when everything else has failed.
+    ``tried`` has the candidates to try, best first. If one of them turns out to be too large, the
+    next one in ``all_candidates`` is tried. ``passed_over`` is true if better candidates were
+    skipped because of their size. The ``fallbacks`` are tried when everything else has failed.
     """
 
     tried: Sequence[Candidate]
@@ -38,10 +38,10 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """A manifest's video with one of its sounds.
+    """A video from a manifest, paired with one of the manifest's sounds.
 
-    ``size`` is in bytes, or None if either part's size is unknown. ``others`` are the sounds to
-    try if ``sound`` cannot be downloaded.
+    ``size`` is in bytes, or None if the size of either part is unknown. ``others`` are the sounds
+    to try if ``sound`` cannot be downloaded.
     """
 
     video: Representation
@@ -61,12 +61,12 @@ class _Pair:
 
 
 def choose(item: Item, preference: Preference, max_bytes: int) -> Choice:
-    """Choose what to try for *item*, leaving out files known to be larger than *max_bytes*.
+    """Choose which files to try for *item*, leaving out those known to exceed *max_bytes*.
 
-    ``best`` means the tallest video, whole or in parts. At the same height, videos of the manifest
-    come first, and H.264 comes before other codecs. ``compatible`` means a whole video, which is
-    always H.264. A video in parts is then used only if there is no whole one, or if all whole ones
-    are too large or cannot be downloaded.
+    ``best`` means the tallest video, whole or in parts. Among videos of the same height, those from
+    the manifest come first, and H.264 comes before other codecs. ``compatible`` means a whole
+    video, which is always H.264. With ``compatible``, a video in parts is used only if there is no
+    whole one, or if all whole ones are too large or cannot be downloaded.
     """
     pairs = _pairs(item, max_bytes)
     fitting = [pair for pair in pairs if not _exceeds(pair, max_bytes)]
@@ -92,7 +92,7 @@ def choose(item: Item, preference: Preference, max_bytes: int) -> Choice:
 
 
 def _pairs(item: Item, max_bytes: int) -> list[_Pair]:
-    """Return the manifest's videos, tallest first, each with the best sound that still fits."""
+    """Pair each of the manifest's videos with the best sound that fits, tallest video first."""
     videos = [stream for stream in item.streams if stream.type == "video"]
     sounds = [stream for stream in item.streams if stream.type == "audio"]
     height = _heights(item)
@@ -132,7 +132,8 @@ def _merged(in_parts: Sequence[Candidate], item: Item) -> list[Candidate]:
 def _heights(item: Item) -> Callable[[Candidate | Representation], float]:
     """Return a function that returns a file's height in pixels.
 
-    It derives an unknown height from the file's width and the aspect ratio of another file.
+    If a file's height is unknown, the function derives it from the file's width and the aspect
+    ratio of another file.
     """
     known: Sequence[Candidate | Representation] = (*item.streams, *item.candidates)
     sizes = ((file.width, file.height) for file in known)

@@ -25,13 +25,13 @@ _SOUNDS = ("mp4a", "opus")
 _SIZES = ("width", "height", "bandwidth", "FBContentLength")
 _ATTRIBUTES = ("mimeType", "contentType", "codecs", *_SIZES)
 _MAX_DEPTH = 20
-# A BaseURL next to one of these elements is not a playable file.
+# A BaseURL next to one of these elements does not lead to a playable file.
 _UNUSABLE = ("ContentProtection", "SegmentTemplate", "SegmentList")
 
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """One file of a manifest, as the manifest describes it.
+    """A video or sound file, as a manifest describes it.
 
     ``url`` is not validated. ``bit_rate`` is in bits per second, ``size`` in bytes. Values that the
     manifest lacks are None.
@@ -54,10 +54,10 @@ def read_manifest(text: str) -> list[Representation]:
         ValueError: the text is not a manifest, or exceeds the limits.
     """
     if len(text) > MAX_MANIFEST_BYTES:
-        raise ValueError("longer than any manifest")
+        raise ValueError("larger than 1 MB")
     data = text.strip().encode("utf-8", "replace")
     if len(data) > MAX_MANIFEST_BYTES:
-        raise ValueError("longer than any manifest")
+        raise ValueError("larger than 1 MB")
     from xml.parsers import expat  # noqa: PLC0415
 
     reader = _Reader()
@@ -81,9 +81,9 @@ def _refuse_doctype(*_: object) -> None:
 
 @dataclass(slots=True)
 class _Open:
-    """An open element, with its own and its inherited attributes.
+    """An open XML element, with its own attributes and those that it inherits.
 
-    ``before`` is the number of representations found before the element.
+    ``before`` is the number of representations that were found before this element began.
     """
 
     name: str
@@ -121,7 +121,7 @@ class _Reader:
             parent.usable = False
         known: dict[str, str] = {}
         if name in _LEVELS:
-            # Otherwise thousands of elements could inherit a megabyte of attributes each.
+            # If all attributes were kept, thousands of elements could inherit a megabyte each.
             known = {key: attributes[key] for key in _ATTRIBUTES if key in attributes}
             known = {**(parent.attributes if parent else {}), **known}
         self._open.append(_Open(name, known, len(self.found)))
@@ -141,7 +141,7 @@ class _Reader:
             if representation is not None:
                 self.found.append(representation)
         if not element.usable:
-            # The element that makes representations unusable may come after them.
+            # The element that makes these representations unusable may come after them.
             del self.found[element.before :]
 
 

@@ -50,10 +50,11 @@ log = structlog.get_logger(__name__)
 _COPY_BYTES = 256 * 1024
 _SLOW_BYTES_A_SECOND = 4 * _COPY_BYTES
 _SPEED_AFTER_SECONDS = 2.0
-# The joined file must have this share of the parts' bytes. The rest may be fragment headers.
+# The joined file must have at least this share of the parts' bytes. It may be smaller than the
+# parts, because they have fragment headers.
 _JOINED_SHARE = 0.5
-# ffmpeg gets this share of the remaining time. The rest is for downloading a whole file, if ffmpeg
-# hangs or is busy.
+# ffmpeg gets this share of the remaining time. The rest is reserved for downloading a whole file in
+# case ffmpeg hangs or is busy.
 _JOINING_SHARE = 0.5
 # After these outcomes, only another sound can help. After others, a retry or a smaller video may.
 _ANOTHER_SOUND = (Outcome.GONE, Outcome.FORBIDDEN, Outcome.REFUSED, Outcome.UNEXPECTED)
@@ -63,11 +64,11 @@ _WHOLE_RANGE = re.compile(r"bytes +[0-9]+-[0-9]+/([0-9]{1,15})")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A file to download: the *candidate*, which becomes *name* in the target's folder.
+    """A file to download from *candidate*, and to store as *name* in the target's folder.
 
-    *max_bytes* limits the size of the file, and *patience* the duration of its download in seconds.
-    A download that is too slow stops if *has_alternative* returns true. *other_part_size* is the
-    size in bytes of the part that the file will be joined with.
+    *max_bytes* is the maximum size of the file, and *patience* the maximum duration of its download
+    in seconds. A download that is too slow stops if *has_alternative* returns true.
+    *other_part_size* is the size in bytes of the part that the file will be joined with.
     """
 
     kind: Promised
@@ -106,7 +107,7 @@ class Fetched:
 
 @dataclass(slots=True)
 class Target:
-    """The folder for a post's files, with their progress and limits; thread-safe.
+    """The folder for a post's files, with their shared progress and limits; thread-safe.
 
     No file may be larger than *max_bytes*, and *keep_free* bytes of the disk must stay free.
     """
@@ -118,7 +119,7 @@ class Target:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def check_room(self, coming: int = 0) -> None:
-        """Check that there is room for *coming* more bytes.
+        """Check that the disk has room for *coming* more bytes.
 
         Raises:
             DiskFull: there is no room.
@@ -129,7 +130,7 @@ class Target:
         """Add *size* bytes to the expected total.
 
         Raises:
-            MediaTooLarge: the file would be too large once it is joined with its other part.
+            MediaTooLarge: the file, joined with its other part, would be too large.
             DiskFull: there is no room for the file.
         """
         self._check_size(size + other_part_size)
@@ -138,7 +139,7 @@ class Target:
             self.progress.expect(size)
 
     def receive(self, piece: bytes, size: int) -> None:
-        """Count a *piece* that makes the file *size* bytes long.
+        """Count a received *piece*, which brings the file and its other part to *size* bytes.
 
         Raises:
             MediaTooLarge: the file is too large.
@@ -150,7 +151,7 @@ class Target:
             self.progress.done += len(piece)
 
     def discard(self, size: int, expected: int) -> None:
-        """Subtract *size* received bytes and *expected* announced bytes from the progress."""
+        """Subtract *size* from the received bytes, and *expected* from the expected bytes."""
         with self._lock:
             self.progress.done -= size
             if self.progress.total is not None:
@@ -180,7 +181,7 @@ def fetch_file(context: Context, target: Target, wanted: Wanted) -> Fetched:
         if context.transport.is_late:
             outcome = Outcome.LATE
         elif wanted.candidate.unreliable:
-            # Instagram withholds the file.
+            # Instagram sends such URLs when it withholds a file.
             outcome = Outcome.FORBIDDEN
     log.warning("media candidate failed", file=wanted.name, outcome=outcome, cause=fetched.cause)
     return replace(fetched, outcome=outcome)
@@ -254,7 +255,7 @@ def _join(parts: Sequence[File], target: Target, wanted: Wanted, deadline: float
         with path.open("rb") as file:
             kind, movie, size = read_kind(file), read_movie(file), path.stat().st_size
             whole = kind is not None and is_whole(file, kind)
-        # ffmpeg leaves out what it does not understand.
+        # ffmpeg silently drops what it does not understand.
         large_enough = size >= parts_size * _JOINED_SHARE
         with_sound = any(part.kind.has_audio for part in parts)
         if not (whole and large_enough) or kind != FileKind("video", ".mp4", with_sound):
@@ -265,7 +266,7 @@ def _join(parts: Sequence[File], target: Target, wanted: Wanted, deadline: float
             outcome = Outcome.MUTE if wanted.with_sound and not kind.has_audio else Outcome.WHOLE
             fetched = Fetched(outcome, File(path, kind, size, movie))
     except (NotJoined, TimeoutError) as error:
-        # ffmpeg may have failed for lack of disk space.
+        # A full disk may be the reason that ffmpeg failed.
         target.check_room(parts_size)
         fetched = Fetched(Outcome.UNJOINED, cause=str(error))
     finally:
@@ -294,7 +295,7 @@ class _Download:
         self._started = time.monotonic()
 
     def run(self) -> Fetched:
-        """Copy the body to the file and verify it, and delete the file if it is unusable."""
+        """Copy the body to the file and verify the file; delete the file if it is unusable."""
         fetched = None
         try:
             fetched = self._run()
@@ -348,7 +349,7 @@ class _Download:
             self._movie = read_movie(file)
             if self._movie.codec == ENCRYPTED:
                 self._kind = kind = None
-            # ffmpeg would not report that a part is truncated.
+            # ffmpeg would join a truncated part without reporting an error.
             whole = whole and not (self._wanted.candidate.in_parts and ends_early(file))
         return outcome_of_file(
             kind,

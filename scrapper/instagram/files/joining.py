@@ -15,17 +15,17 @@ _MAX_OFFSET_SECONDS = 60.0
 
 
 class NotJoined(Exception):
-    """ffmpeg could not join the parts; the message gives the cause in one line."""
+    """ffmpeg could not join the parts. The message gives the cause in one line."""
 
 
 def join(parts: Sequence[tuple[Path, float]], target: Path, deadline: float) -> None:
-    """Join a video and an optional sound into *target*, an MP4 that plays while it loads.
+    """Join a video and an optional sound into *target*, an MP4 that can play while it loads.
 
     Each of the *parts* is a file and its start on their common timeline, in seconds. *deadline*
     is in monotonic time.
 
     Raises:
-        NotJoined: ffmpeg cannot join them within its limits.
+        NotJoined: ffmpeg cannot join the parts within its limits.
         TimeoutError: the deadline passed.
     """
     first, last = min(start for _, start in parts), max(start for _, start in parts)

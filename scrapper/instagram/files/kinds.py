@@ -1,9 +1,10 @@
 """Detects a file's kind from its bytes, and whether the file is complete.
 
-The *filetype* library recognises the kinds that posts have in 10 microseconds. It needs as much
-memory as puremagic (1.4 MB), but puremagic mistakes HEIC and M4A for MP4. This module adds the
-brands that *filetype* misses, the tracks of an MP4, and a check for files whose length is unknown.
-It reads only a file's beginning and the headers of its parts.
+The *filetype* library takes 10 microseconds to identify any kind of file that a post may contain.
+puremagic needs the same amount of memory (1.4 MB), but mistakes HEIC and M4A for MP4. This module
+also identifies the brands that *filetype* misses, reads the tracks of an MP4, and checks whether a
+file of unknown length is complete. It reads only the beginning of a file and the headers of its
+parts.
 
 Formats: ISO/IEC 14496-12 (MP4, MOV, M4A), 23008-12 (HEIC, AVIF), 10918-1 (JPEG), 15948 (PNG),
 RFC 9649 (WebP), and the GIF89a specification.
@@ -47,18 +48,20 @@ MEDIA_TYPES: Mapping[str, str] = {
 """The media type of each kind of file, by its extension."""
 
 _EXTENSIONS = {media_type: extension for extension, media_type in MEDIA_TYPES.items()}
-# Major brands that filetype does not know, by their first three bytes. Any other brand is an MP4.
+# Major brands that filetype does not know, by their first three bytes. Files with any other unknown
+# brand count as MP4.
 _BRANDS = {b"hei": ".heic", b"hev": ".heic", b"mif": ".heic", b"msf": ".heic", b"avi": ".avif"}
 _MOVIES = (".mp4", ".mov", ".m4a")
 _MAX_PARTS = 20_000
 _MAX_TRACKS = 20
-# The path to a track's handler, and the maximum number of boxes to read of each name.
+# The path of boxes that leads to a track's handler. The number is the maximum number of boxes to
+# read at that level.
 _BOXES_WITH_TRACKS = ((b"moov", 1), (b"trak", _MAX_TRACKS), (b"mdia", 1), (b"hdlr", 1))
 _MAX_INDEXES = 20
 ENCRYPTED = "encrypted"
 """The codec of an encrypted video or sound, which cannot be played."""
 
-# The registered sample entries of MP4, and the names that ffprobe gives them.
+# MP4's registered sample entries, and ffprobe's names for the codecs.
 _CODECS = {
     b"avc1": "h264",
     b"avc3": "h264",
@@ -74,7 +77,7 @@ _CODECS = {
     b"enca": ENCRYPTED,
 }
 _PART_HEADER = 8
-"""The size in bytes of the header of a box, or of a PNG's chunk."""
+"""The size in bytes of the header of a box or of a PNG chunk."""
 _TAIL_BYTES = 64 * 1024
 
 
@@ -101,7 +104,7 @@ class Movie(NamedTuple):
 
 
 NOT_A_MOVIE = Movie()
-"""What :func:`read_movie` returns for other kinds of files."""
+"""What :func:`read_movie` returns for a file that has neither a video nor a sound track."""
 
 
 class _Box(NamedTuple):
@@ -112,7 +115,7 @@ class _Box(NamedTuple):
 
 
 def kind_of(head: bytes) -> FileKind | None:
-    """Return the kind of a file that begins with *head*; None if posts have no such files."""
+    """Return the kind of a file that begins with *head*, or None if no post contains that kind."""
     # Importing filetype here saves an idle service half a megabyte.
     import filetype  # noqa: PLC0415
 
@@ -159,7 +162,7 @@ def ends_early(file: BinaryIO) -> bool:
 
 
 def read_movie(file: BinaryIO) -> Movie:
-    """Read the properties of the first video of an open MP4, MOV or M4A, or of its first sound."""
+    """Read the first video track of an open MP4, MOV or M4A, or else its first sound track."""
     size = _size_of(file)
     movie = _find(file, 0, size, b"moov")
     if movie is None:
@@ -185,7 +188,7 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[_Box]:
     """Yield the boxes between two offsets; the last one may claim to end after *end*."""
     for _ in range(_MAX_PARTS):
         content = start + _PART_HEADER
-        # The previous box may claim an end that no file offset can reach.
+        # The previous box may claim to end beyond any possible file offset.
         if content > end:
             return
         file.seek(start)
@@ -193,7 +196,7 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[_Box]:
         size, name = int.from_bytes(header[:4], "big"), header[4:8]
         if size == 1:
             size, content = int.from_bytes(header[8:], "big"), start + 16
-        # A size of 0 means "to the end of the file", which is unknown if the connection broke.
+        # A size of 0 means "to the end of the file". If the connection broke, that end is unknown.
         box = _Box(name, content, start + size if size else sys.maxsize)
         if box.end < content:
             return
@@ -202,7 +205,7 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[_Box]:
 
 
 def _tracks(file: BinaryIO, start: int, end: int, depth: int = 0) -> Iterator[bytes]:
-    """Yield the handler of each track: ``vide``, ``soun`` or another."""
+    """Yield the handler type of each track, such as ``vide`` or ``soun``."""
     if depth == len(_BOXES_WITH_TRACKS):
         yield _read(file, (start + 8, end))[:4]
         return
@@ -236,7 +239,7 @@ def _read(file: BinaryIO, where: tuple[int, int] | None) -> bytes:
 
 
 def _number_size(content: bytes) -> int:
-    """Return the size in bytes of the numbers of a full box: 8 in version 1, else 4."""
+    """Return the size in bytes of the numbers in a full box: 8 in version 1, otherwise 4."""
     return 8 if content[:1] == b"\1" else 4
 
 
@@ -269,7 +272,10 @@ def _sample_entry(
 
 
 def _start(file: BinaryIO, track: tuple[int, int], movie_scale: int) -> float:
-    """Return a track's start in seconds, from its first fragment and a leading empty edit."""
+    """Return a track's start in seconds.
+
+    It is the start of the first fragment, plus the duration of a leading empty edit.
+    """
     scale, _ = _duration(file, _find(file, *track, b"mdia", b"mdhd"))
     first = _find(file, 0, _size_of(file), b"moof", b"traf", b"tfdt")
     decoded = _unsigned(file, first) / scale if scale else 0.0
@@ -292,19 +298,19 @@ def _is_whole_movie(file: BinaryIO, size: int) -> bool:
     movie = by_name[b"moov"]
     if all(box.name != b"mvex" for box in _boxes(file, movie.start, movie.end)):
         return True
-    # A fragmented movie could end after any fragment. Only an index shows which is the last.
+    # A fragmented movie could end after any fragment. Only an index shows which one is the last.
     indexes = _indexed(file, boxes)
     return boxes[-1].name == b"mfra" or (bool(indexes) and max(indexes) <= size)
 
 
 def _indexed(file: BinaryIO, boxes: Sequence[_Box]) -> list[int]:
-    """Return the end of the last segment of each of the last ``sidx`` boxes."""
+    """Return the offsets at which the segments listed in the last ``sidx`` boxes end."""
     indexes = [box for box in boxes if box.name == b"sidx"][-_MAX_INDEXES:]
     return [_indexed_until(file, box) for box in indexes]
 
 
 def _indexed_until(file: BinaryIO, index: _Box) -> int:
-    """Return the end of the last segment of a ``sidx`` box."""
+    """Return the offset at which the last segment listed in a ``sidx`` box ends."""
     file.seek(index.start)
     content = file.read(min(index.end - index.start, _MAX_PARTS))
     number_size = _number_size(content)

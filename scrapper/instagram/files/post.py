@@ -1,8 +1,8 @@
 """Downloads the files that a post's description lists, and retries those that fail.
 
 Each attempt runs in a thread of its own, and :mod:`scrapper.instagram.files.verdict` decides what
-its outcome means. The post consists of the files that are complete by the deadline. Any others
-are reported as missing.
+to do next. The post consists of the files that are complete by the deadline. The others are
+reported as missing.
 """
 
 import math
@@ -35,11 +35,11 @@ _RETRY_SECONDS = 0.5
 _SMALL_SECONDS = 3.0
 # After these outcomes, a file goes to the end of the queue.
 _REQUEUED_LAST = (Outcome.SLOW, Outcome.STALLED)
-# After these outcomes, no time is left, or all candidates were tried.
+# Fallbacks are not tried after these outcomes: no time is left, or all candidates were tried.
 _NO_FALLBACK = (Outcome.LATE, Outcome.SLOW, Outcome.TOO_LARGE)
 
 Find = Callable[[frozenset[str], float], Description]
-"""Gets the post's current description within the given seconds, without the named sources."""
+"""Gets the post's description; takes the sources to leave out, and the time limit in seconds."""
 
 Begin = Callable[[Wanted], Future[Fetched]]
 """Starts an attempt to download a file in another thread."""
@@ -47,13 +47,14 @@ Begin = Callable[[Wanted], Future[Fetched]]
 
 @dataclass(slots=True, eq=False)
 class _File:
-    """The state of an unfinished file, with its *candidates*, the current one first.
+    """The state of an unfinished file.
 
-    The candidates come from the description with the number ``generation``. ``tries`` counts the
-    attempts for each URL, across all descriptions. If a candidate is too large, the next one in
-    ``all_candidates`` may fit. The ``fallbacks`` are tried when everything else has failed.
-    ``mute`` is a downloaded file without sound, kept in case no other candidate has the sound.
-    ``not_before`` is in monotonic time.
+    Its ``candidates``, the current one first, come from the description with the number
+    ``generation``. ``tries`` counts the attempts for each URL, across all descriptions. If a
+    candidate is too large, the next one in ``all_candidates`` may fit. The ``fallbacks`` are tried
+    when everything else has failed. ``mute`` is a downloaded file without sound, kept in case no
+    other candidate has the sound. The next attempt starts no earlier than ``not_before``, which is
+    in monotonic time.
     """
 
     index: int
@@ -74,19 +75,22 @@ class _File:
         return self.index == _COVER
 
     def possible(self, renewals: deque[Step], generation: int) -> set[Step]:
-        """Return the remaining steps; covers, and files that lack only sound, get no new URLs."""
+        """Return the steps that are still possible.
+
+        No new URLs are looked up for a cover, or for a file that lacks only its sound.
+        """
         steps = set() if self.is_cover or self.mute else set(renewals)
         if self.generation < generation:
             steps.add(Step.FRESH)
         if self.candidates and self.may_try(self.candidates[0]):
             steps.add(Step.RETRY)
-        if self.next_ones:
+        if self.next_candidates:
             steps.add(Step.NEXT)
         return steps
 
     @property
-    def next_ones(self) -> Sequence[Candidate]:
-        """The candidates to try after the current one, which depend on its outcome."""
+    def next_candidates(self) -> Sequence[Candidate]:
+        """The candidates to try next, given the outcome of the current one."""
         if self.outcome is Outcome.TOO_LARGE:
             if not self.candidates or self.tries.total() >= _MAX_TRIES:
                 return ()
@@ -101,7 +105,7 @@ class _File:
 
 
 class PostDownload:
-    """The download of one post, at most four files at a time, until the deadline of *fetch*.
+    """Downloads one post, at most four files at once, until the deadline of *fetch*.
 
     No file may be larger than *max_bytes*.
     """
@@ -128,7 +132,7 @@ class PostDownload:
         """Download as much of the post as possible.
 
         Raises:
-            ScrapeError: no file could be downloaded, or Instagram set a limit.
+            ScrapeError: no file could be downloaded, or Instagram answered with a rate limit.
             OSError: the files cannot be written.
         """
         self._description = self._find(frozenset(), self._fetch.seconds_left)
@@ -184,7 +188,10 @@ class PostDownload:
         return MediaItem("image", path.name, candidate.url, size, candidate.width, candidate.height)
 
     def _files(self, known: Mapping[int, _File]) -> Iterator[_File]:
-        """Yield the description's unfinished files with their *known* state, the cover last."""
+        """Yield the unfinished files of the description, the cover last.
+
+        Files that are *known* from earlier keep the record of their attempts.
+        """
         code, items = self._fetch.shortcode, self._description.items
         skipped = self._finished.union(file.index for file in self._running.values())
         for index, item in enumerate(items):
@@ -266,7 +273,7 @@ class PostDownload:
         )
 
     def _has_alternative(self, file: _File) -> bool:
-        """Return whether the file's next candidate, or another file, can be tried first."""
+        """Return whether the file's next candidate, or another file, could be tried instead."""
         steps = file.possible(deque(), self._generation)
         # This runs in another thread while the queue changes, so iterate over a copy.
         others = not all(other.is_cover for other in list(self._waiting))
@@ -276,7 +283,7 @@ class PostDownload:
         """Take the next step after an attempt.
 
         Raises:
-            RateLimited: the CDN set a limit.
+            RateLimited: the CDN answered with a rate limit.
             OSError: the file cannot be stored.
         """
         file.outcome = fetched.outcome
@@ -297,7 +304,7 @@ class PostDownload:
                     file.not_before = time.monotonic() + _RETRY_SECONDS
                 self._waiting.append(file)
             case Step.NEXT:
-                file.candidates = deque(file.next_ones)
+                file.candidates = deque(file.next_candidates)
                 file.failed += file.outcome is not Outcome.TOO_LARGE
                 if file.outcome in _REQUEUED_LAST:
                     self._waiting.append(file)
@@ -317,7 +324,7 @@ class PostDownload:
         self._finish(file, whole)
 
     def _finish(self, file: _File, whole: tuple[Candidate, File] | None) -> None:
-        """Keep the *whole* file, or else one without sound, or else try the fallbacks, if any."""
+        """Keep the *whole* file, or else one without sound. If there is neither, try fallbacks."""
         taken = whole or file.mute
         may_help = taken is None and file.fallbacks and file.outcome not in _NO_FALLBACK
         if may_help and not missing_programs():
@@ -338,7 +345,7 @@ class PostDownload:
         candidate, found = taken
         path = found.path.rename(found.path.with_name(file.stem + found.kind.extension))
         movie = found.movie
-        # Instagram may give no dimensions, or those of another file.
+        # Instagram's dimensions may be missing, or belong to another file.
         width, height = movie.width or candidate.width, movie.height or candidate.height
         media = MediaItem(found.kind.type, path.name, candidate.url, found.size, width, height)
         if not file.is_cover:
@@ -354,10 +361,11 @@ class PostDownload:
         self._media[file.index] = media
 
     def _retry_refused(self) -> None:
-        """Retry refused files with the latest description, or a new one if they failed with it.
+        """Retry refused files with the latest description, or with a new one if that failed, too.
 
         Getting a new description may take at most half of the remaining time, because the other
-        files need the rest. They wait meanwhile, because the CDN would probably refuse them, too.
+        files need the rest. Until then, the other files wait, because the CDN would probably refuse
+        them, too.
         """
         refused, self._refused = self._refused, []
         latest = [file for file in refused if file.generation == self._generation]
@@ -369,7 +377,7 @@ class PostDownload:
             if file.candidates:
                 self._waiting.append(file)
             else:
-                # All URLs of the description have failed before.
+                # All URLs in the description have already failed.
                 self._advance(file)
 
     def _refresh_description(self, refused: Sequence[_File]) -> None:
@@ -385,11 +393,11 @@ class PostDownload:
             for file in refused:
                 self._finish(file, None)
             if step is Step.FRESH:
-                # The refusal by all sources is more informative than the CDN's refusals.
+                # The sources' error is more informative than the CDN's refusals.
                 self._renewals.clear()
                 self._reasons = reasons
             return
-        # The first description's other details remain valid.
+        # The other details of the first description remain valid.
         filled = found.filled_from(self._description)
         self._description = replace(
             self._description,
@@ -402,9 +410,9 @@ class PostDownload:
     def _stop(self) -> list[tuple[_File, Fetched | None]]:
         """End all attempts, and return the unfinished files with their results, if any.
 
-        Attempts that have begun end by the deadline.
+        Attempts that have started cannot be cancelled, but end by the deadline.
         """
-        # A cancelled future counts as done only once the pool reaches it.
+        # Do not wait for cancelled futures, which count as done only once the pool reaches them.
         running = {future: file for future, file in self._running.items() if not future.cancel()}
         wait(running)
         ended = [
@@ -415,7 +423,7 @@ class PostDownload:
 
 
 def _whole(file: _File, fetched: Fetched) -> tuple[Candidate, File] | None:
-    """Return an attempt's file if it is whole; keep the first without sound as ``file.mute``."""
+    """Return an attempt's file if it is whole; keep the first without sound in ``file.mute``."""
     if fetched.file is None:
         return None
     found = file.candidates[0], fetched.file

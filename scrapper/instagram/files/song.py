@@ -20,8 +20,8 @@ def fetch_song(
 ) -> File:
     """Download the sound at *url* to *folder* as *name*, unless it is larger than *max_bytes*.
 
-    A transient failure is retried once. Both attempts together may take *seconds*. *keep_free*
-    bytes of the disk stay free.
+    A transient failure is retried once. Both attempts together may take *seconds*. The download
+    leaves at least *keep_free* bytes of the disk free.
 
     Raises:
         ScrapeError: the file cannot be downloaded, or is not a sound.
@@ -30,7 +30,7 @@ def fetch_song(
     wanted = Wanted("audio", Candidate(url, None, None), name, with_sound=True)
     target = Target(folder, Progress(), max_bytes, keep_free)
     pool = TransportPool(CDN_HOSTS, tls_context(), patience=STALLED_SECONDS, repeats=False)
-    # A download makes no query, so it needs neither a pace nor documents.
+    # Downloads make no queries, so the pace and the documents are never used.
     paces = {"logged_out": Pace(0, 1.0)}
     contexts = Contexts(paces, documents=Documents(), on_request=lambda *_: None)
     try:

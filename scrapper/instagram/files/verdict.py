@@ -1,8 +1,9 @@
-"""Uses one table to decide what the outcome of a download attempt means and what to do next.
+"""Decides, with one table of outcomes, what to do after each attempt to download a file.
 
-The table for posts is in :mod:`scrapper.instagram.verdict`. A limit is the only outcome
-that stops the whole post. A full disk and an abandoned scrape stop it, too, by raising their own
-exceptions. Any other failure affects only its file, and only once all steps of its row have failed.
+The corresponding table for posts is in :mod:`scrapper.instagram.verdict`. A rate limit is the only
+outcome that stops the download of the whole post. A full disk and an abandoned scrape also stop it,
+but raise exceptions of their own. Every other outcome affects a single file, which is given up only
+when none of the steps in the outcome's row is possible.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -55,7 +56,7 @@ class Outcome(StrEnum):
     LATE = "late"
     """The deadline passed."""
     SLOW = "slow"
-    """Too slow to finish by the deadline, while another candidate or file waits."""
+    """Too slow to finish by the deadline, while another candidate or file is waiting."""
     STALLED = "stalled"
     """No data arrived for a while."""
     UNREACHABLE = "unreachable"
@@ -93,12 +94,12 @@ class Step(Enum):
 
 
 TRANSIENT = frozenset({Outcome.FAILED, Outcome.UNREACHABLE})
-"""Failures that may be over in a moment, so the same candidate is retried after a pause."""
+"""Failures that may not last, so the same candidate is retried after a pause."""
 
 _NEXT = (Step.NEXT, Step.FRESH, Step.OTHER)
 _RETRY = (Step.RETRY, *_NEXT)
 # Each outcome's steps in order of preference, and the error to report if no file of the post could
-# be downloaded because of it. The most temporary errors come first.
+# be downloaded because of this outcome. The errors most likely to be temporary come first.
 _TABLE: Mapping[Outcome, tuple[tuple[Step, ...], type[ScrapeError]]] = {
     Outcome.LIMITED: ((Step.STOP,), RateLimited),
     Outcome.LATE: ((), DeadlineExceeded),
@@ -140,7 +141,8 @@ def next_step(outcome: Outcome, possible: Collection[Step]) -> Step:
 def error_to_report(reasons: Sequence[ScrapeError | Outcome]) -> ScrapeError:
     """Return the error to report if no file of a post could be downloaded, given the *reasons*.
 
-    It is the most temporary error, because a file that may be back tomorrow must not count as gone.
+    This is the error that is most likely to be temporary, because a file that may be back tomorrow
+    must not count as gone.
     """
     errors = [
         reason if isinstance(reason, ScrapeError) else _TABLE[reason][1]() for reason in reasons
@@ -149,7 +151,7 @@ def error_to_report(reasons: Sequence[ScrapeError | Outcome]) -> ScrapeError:
 
 
 def outcome_of_status(status: int) -> Outcome | None:
-    """Map a status of the CDN to an outcome; return None if the response has the file."""
+    """Map an HTTP status from the CDN to an outcome; None means that the response has the file."""
     if status in _STATUSES:
         return _STATUSES[status]
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -158,9 +160,9 @@ def outcome_of_status(status: int) -> Outcome | None:
 
 
 def outcome_of_error(error: Exception, *, began: bool) -> Outcome | None:
-    """Map an exception from requests to an outcome; return None for an error of our own.
+    """Map an exception from requests to an outcome; return None for any other exception.
 
-    *began* is true if part of the file had arrived.
+    *began* is true if part of the file has arrived.
     """
     if any(isinstance(link, _TIMEOUTS) for link in chain_of(error)):
         return Outcome.STALLED
@@ -169,7 +171,8 @@ def outcome_of_error(error: Exception, *, began: bool) -> Outcome | None:
         return None
     if began:
         return Outcome.CUT
-    # A redirect to another host is refused. The next candidate may be on an allowed host.
+    # Redirects to hosts that are not allowed are refused. The next candidate may be on an allowed
+    # host.
     unreachable = refused.reason is Reason.UNREACHABLE
     return Outcome.UNREACHABLE if unreachable else Outcome.REFUSED
 
@@ -185,8 +188,8 @@ def outcome_of_file(
 ) -> Outcome:
     """Return the outcome of an attempt that received a file of this *size* (bytes) and *kind*.
 
-    *whole* is true if the file is complete. *content_type* matters only for an empty body: a text
-    type then means that the response was not the file.
+    *whole* is true if the file is complete. *content_type* matters only if the file is empty: a
+    text type then means that the response was not the file.
     """
     if not size:
         return Outcome.UNEXPECTED if content_type.startswith("text/") else Outcome.CUT

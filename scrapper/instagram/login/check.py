@@ -1,4 +1,4 @@
-"""Checks with one request whether a session is alive, and whose it is."""
+"""Checks with one request whether a session is alive, and which account it belongs to."""
 
 import re
 
@@ -23,7 +23,7 @@ def check_session(context: Context) -> str:
     Raises:
         Refused: the session ended, its account must be confirmed, Instagram cannot be queried now,
             or the page is not Instagram's.
-        Exception: whatever requests raises.
+        Exception: any exception that requests raises.
     """
     response = context.view("")
     refused = refusal_of_page(response, with_session=True, route=route_of(response.content))

@@ -20,7 +20,7 @@ SECRET_COOKIES = ("sessionid", "csrftoken")
 """The cookies that give access to the account."""
 
 SESSION_ID = r"^[0-9]{1,20}(:|%3[Aa])[!#-+.-:<-\[\]-~-]{1,2000}$"
-"""The pattern of Instagram's cookie ``sessionid``: the account's ID, followed by other parts."""
+"""The pattern of the value of ``sessionid``: the account's ID, followed by other parts."""
 
 _EXPECTED = (
     "Copy one of these from a browser that is logged in to instagram.com: the text "
@@ -28,7 +28,7 @@ _EXPECTED = (
     "request to instagram.com (developer tools, Network), or the value of the cookie sessionid "
     "(developer tools, Storage or Application)"
 )
-# The log redacts secrets, but a shorter secret could also be an ordinary word.
+# The log redacts secrets. A shorter one could be an ordinary word, which would be redacted, too.
 _MIN_SECRET_CHARACTERS = 8
 _DOMAIN = "instagram.com"
 _HTTP_ONLY = "#HttpOnly_"
@@ -88,7 +88,10 @@ def parse_cookies(content: bytes) -> dict[str, str]:
 
 
 def valid_cookies(cookies: Mapping[Any, Any]) -> dict[str, str]:
-    """Return at most 100 *cookies* valid in a header, without secrets that are too short."""
+    """Return those of the *cookies* that are valid in a header, but no more than 100.
+
+    Secret cookies that are too short are left out.
+    """
     valid = {
         name: value
         for name, value in cookies.items()

@@ -19,8 +19,8 @@ __all__ = [
 MAX_COOKIES_BYTES = 1_000_000
 """The maximum size of a file in bytes; a cookies.txt may contain the cookies of many sites."""
 
-# The opcodes of a pickled dictionary of strings, in all protocols. None of them can run code, or
-# take more time than the length of the pickle suggests.
+# The opcodes of a pickled dictionary of strings, in all protocols. None of them can run code, and
+# the time that they take is proportional to the length of the pickle.
 _SAFE_OPCODES = (
     *("PROTO", "FRAME", "MARK", "EMPTY_DICT", "DICT", "SETITEM", "SETITEMS", "STOP"),
     *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE"),
@@ -74,21 +74,21 @@ def read_session_file(path: Path) -> dict[str, str]:
         raise SessionFileError(f"{path}: {type(error).__name__}: {error}") from error
 
 
-def read_private(path: Path, most: int = MAX_COOKIES_BYTES) -> bytes:
+def read_private(path: Path, max_bytes: int = MAX_COOKIES_BYTES) -> bytes:
     """Return the content of the file at *path*, which must belong to root or to this user.
 
     Raises:
         SessionFileError: other users could have written the file.
-        OSError: the file cannot be read, or has more than *most* bytes.
+        OSError: the file cannot be read, or has more than *max_bytes* bytes.
     """
 
     def check(status: os.stat_result) -> None:
         if status.st_uid not in (0, os.getuid()):
             raise SessionFileError(f"{path} belongs to user {status.st_uid}, who could change it")
         if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise SessionFileError(f"{path} can be written by others: chmod 600 {path}")
+            raise SessionFileError(f"{path} is writable by other users: chmod 600 {path}")
 
-    return read_file(path, most, check=check)
+    return read_file(path, max_bytes, check=check)
 
 
 def _checked_pickle(content: bytes) -> bytes:
@@ -100,7 +100,7 @@ def _checked_pickle(content: bytes) -> bytes:
     import pickletools  # noqa: PLC0415
 
     for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
-        # A huge memo index would allocate a huge amount of memory.
+        # For a huge memo index, pickle would allocate a huge amount of memory.
         is_far = opcode.name.endswith("PUT") and (argument or 0) > number
         if opcode.name not in _SAFE_OPCODES or is_far:
             raise ValueError("it contains something other than strings")

@@ -29,8 +29,8 @@ class LoginRecord:
     """A login and its state.
 
     ``id`` is unique to the login. ``since`` is the unix time at which the state began. ``imported``
-    is the digest that the settings' cookies or session file had when it was last read. A different
-    digest means that the file has changed.
+    is the digest of the cookies file or session file named in the settings, as of the last time
+    that the file was read. If the digest differs, the file has changed since.
     """
 
     id: str = ""
@@ -42,10 +42,11 @@ class LoginRecord:
 
 
 class LoginFile:
-    """The record in a file at *path* that only its owner can read, or in memory without a *path*.
+    """Stores the login's record in a file at *path*, or in memory if *path* is None.
 
-    At startup, a damaged file counts as no login. Later, a missing or damaged file is rewritten.
-    *check* is called before each write, and raises if the folder is gone or was replaced.
+    Only its owner can read the file. At startup, a damaged file counts as no login. Later, a
+    missing or damaged file is rewritten. *check* is called before each write, and raises an
+    exception if the folder is gone or was replaced.
     """
 
     def __init__(self, path: Path | None, *, check: Callable[[], None] = lambda: None) -> None:
@@ -78,7 +79,7 @@ class LoginFile:
 
         Raises:
             ScrapeError, OSError: the file cannot be written. With *in_memory*, the record in
-                memory changes all the same.
+                memory changes anyway.
         """
         if self._path is None:
             self._record = change(self._record)

@@ -102,8 +102,8 @@ class Login:
     def session(self) -> Session | None:
         """Return the session; None if there is none, it ended, or its account must be confirmed.
 
-        The settings' file is checked at most once a second. The stored login is loaded every time,
-        so that no process uses an account that another process found challenged.
+        The file named in the settings is checked at most once a second. The stored login is loaded
+        every time, so that no process uses an account that another process found challenged.
         """
         with self._lock:
             if time.monotonic() >= self._reload_at:
@@ -125,7 +125,7 @@ class Login:
         return self._replace(cookies=dict(cookies), username=username or self._username)
 
     def forget(self) -> LoginState:
-        """Log out until the settings' file changes, and return the new state.
+        """Log out until the file named in the settings changes, and return the new state.
 
         Raises:
             ScrapeError: the disk is full or read-only.
@@ -148,7 +148,7 @@ class Login:
             self._change(session, lambda record: replace(record, cookies=valid))
 
     def check_is_due(self) -> bool:
-        """Return whether to check now that the session is alive; True once an hour."""
+        """Return True once an hour, when it is time to check that the session is alive."""
         with self._lock:
             now = time.monotonic()
             if now < self._check_at:
@@ -168,7 +168,7 @@ class Login:
             self._last_error = ""
 
     def _reload(self) -> None:
-        """Load the stored login, and the settings' file if it has changed."""
+        """Load the stored login, and the file named in the settings if it has changed."""
         self._reload_at = time.monotonic() + _SECONDS_BETWEEN_RELOADS
         self._adopt(self._stored.load())
         digest = self._file_digest()
@@ -177,9 +177,10 @@ class Login:
             self._store(lambda _: _record_of(cookies, self._username, digest))
 
     def _file_digest(self) -> str:
-        """Return the digest of the settings' file, or "" if no file is set.
+        """Return the digest of the file named in the settings, or "" if they name none.
 
-        The modification time is no use: it differs between containers that mount the same secret.
+        The modification time cannot be used instead, because it differs between containers that
+        mount the same secret.
         """
         try:
             return self._watched.content() if self._watched else ""

@@ -1,4 +1,4 @@
-"""Clients generated from the API's description, without warnings, work against the service."""
+"""Clients are generated from the API's description without warnings, and work."""
 
 import os
 import re
@@ -19,7 +19,7 @@ BIN = Path(sys.executable).parent
 
 DOCS = (HERE.parents[2] / "docs/clients.md").read_text()
 POST = "https://www.instagram.com/p/photo-demo/"
-# What the programs of the docs print.
+# What the programs in the docs print.
 PRINTED = [f"{POST} done", "https://example.com/ failed invalid_url", "invalid_url"]
 
 
@@ -64,9 +64,9 @@ def shown(language: str, service: Service, *, begins: str = "") -> str:
 
 
 def generate(service: Service, folder: Path, *, installs: str) -> str:
-    """Run the commands of the docs without the installation."""
+    """Run the commands from the docs, except for the installation."""
     commands = shown("sh", service, begins=installs).partition("\n")[2]
-    # The service of the docs has no key.
+    # The docs assume a service without a key.
     commands = commands.replace("curl ", f"curl -H X-API-Key:{KEY} ")
     return run(["/bin/sh", "-ec", commands], folder)
 
@@ -79,7 +79,7 @@ def check_output(text: str, folder: Path, instagram: StandIn) -> None:
     assert [(folder / "reel-demo.mp4").read_bytes()] == instagram.bytes_of("reel-demo")
 
 
-def test_the_python_client_of_the_docs_works(
+def test_the_python_client_in_the_docs_works(
     service: Service, instagram: StandIn, tmp_path: Path
 ) -> None:
     output = generate(service, tmp_path, installs="python -m pip")
@@ -105,7 +105,7 @@ def test_generated_clients_keep_parameter_names(service: Service, tmp_path: Path
             assert f"    {'type_' if name == 'type' else name}:" in head
 
 
-def test_the_typescript_client_of_the_docs_compiles_and_works(
+def test_the_typescript_client_in_the_docs_compiles_and_works(
     service: Service, instagram: StandIn, node: Path
 ) -> None:
     assert "warn" not in generate(service, node, installs="npm install").lower()

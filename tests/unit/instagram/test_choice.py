@@ -49,7 +49,7 @@ def test_best_prefers_height_and_then_h264() -> None:
 @pytest.mark.parametrize(
     ("sizes", "whole", "expected"),
     [
-        # By the aspect ratio of another stream, of the whole file, or as a square.
+        # The aspect ratio is that of another stream, that of the whole file, or 1.
         ([(700, None), (1080, None), (540, 960)], (None, None), "1080 700 540 whole"),
         ([(700, None), (1080, None)], (720, 1280), "1080 whole 700"),
         ([(700, None), (None, 1000)], (None, None), "None 700 whole"),
@@ -139,7 +139,7 @@ def test_files_known_to_be_too_large_are_passed_over(quality: Quality) -> None:
     streams = (video("large", 1920, size=900), video("small", 960, size=90), sound(size=10))
     choice = choose(item(*streams), Preference(quality), 100)
     assert choice.passed_over
-    # The last one shows the size of the smallest.
+    # The last one is tried only to learn the size of the smallest file.
     urls = [one.url for one in choice.all_candidates]
     assert urls[-1] == "large"
     assert "small" in urls

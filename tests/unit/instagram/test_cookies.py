@@ -117,7 +117,7 @@ def exported_beside(**fields: Any) -> dict[str, str]:
         (7, False),
     ],
 )
-def test_only_instagram_cookies_of_an_export_are_read(
+def test_only_instagram_cookies_in_an_export_are_read(
     key: str, domain: object, is_instagram: bool
 ) -> None:
     assert exported_beside(**{key: domain}) == ({"mid": "m"} if is_instagram else {})
@@ -142,7 +142,7 @@ def test_only_instagram_cookies_of_an_export_are_read(
         ([], False),
     ],
 )
-def test_expired_cookies_of_an_export_are_left_out(
+def test_expired_cookies_in_an_export_are_left_out(
     key: str, moment: object, is_expired: bool
 ) -> None:
     assert exported_beside(**{key: moment}) == ({} if is_expired else {"mid": "m"})
@@ -379,13 +379,13 @@ def test_text_without_a_session_is_refused(content: bytes) -> None:
     )
 )
 def test_cookies_survive_a_round_trip_through_a_file(jar: dict[str, str]) -> None:
-    # Short secrets are refused, as another test shows.
+    # Other tests cover secret cookies, which are refused if they are short.
     jar = {name: value for name, value in jar.items() if name not in SECRET_COOKIES} | SESSION
     lines = [line(name, value) for name, value in jar.items()]
     assert parse_cookies("\n".join(lines).encode()) == jar
 
 
-def test_hundred_cookies_are_kept_with_the_session_first() -> None:
+def test_a_hundred_cookies_are_kept_with_the_session_first() -> None:
     many = {f"c{number}": "x" for number in range(200)}
     kept = valid_cookies({**many, "csrftoken": "the-token", **SESSION})
     assert len(kept) == 100
@@ -446,9 +446,9 @@ def test_crafted_session_file_is_refused(tmp_path: Path, content: bytes, why: st
 def test_file_must_belong_to_root_or_this_user(
     monkeypatch: pytest.MonkeyPatch, owner: int, is_read: bool
 ) -> None:
-    def read(_: Path, most: int, check: Any) -> bytes:
+    def read(_: Path, max_bytes: int, check: Any) -> bytes:
         check(SimpleNamespace(st_uid=owner, st_mode=0o100600))
-        return b"x"[:most]
+        return b"x"[:max_bytes]
 
     monkeypatch.setattr("scrapper.instagram.login.cookies.read_file", read)
     monkeypatch.setattr("os.getuid", lambda: 1000)

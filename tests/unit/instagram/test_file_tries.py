@@ -43,7 +43,7 @@ def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("outcome", [Outcome.UNREACHABLE, Outcome.FAILED, Outcome.CUT])
-def test_a_url_is_tried_twice_over_all_descriptions(outcome: Outcome) -> None:
+def test_a_url_is_tried_twice_across_all_descriptions(outcome: Outcome) -> None:
     same = described("a", "b")
     assert tries([same, same, described("b", "c")], outcome) == {"a": 2, "b": 2, "c": 2}
 
@@ -52,7 +52,7 @@ def test_a_refused_url_is_tried_at_most_twice() -> None:
     assert tries([described("a")] * 3, Outcome.GONE) == {"a": 2}
 
 
-def test_a_doubtful_url_is_tried_once() -> None:
+def test_an_unreliable_url_is_tried_once() -> None:
     assert tries([described("a", unreliable=True)] * 3, Outcome.FORBIDDEN) == {"a": 1}
 
 
@@ -60,14 +60,14 @@ def test_at_most_five_candidates_are_tried() -> None:
     assert tries([described(*"abcdefg")] * 3, Outcome.CUT) == dict.fromkeys("abcde", 2)
 
 
-def outcomes_of(description: Description, outcomes: Mapping[str, Fetched]) -> Counter[str]:
-    """Count the attempts for each URL; every attempt for a URL has its outcome in *outcomes*."""
+def tries_if_too_large(description: Description, results: Mapping[str, Fetched]) -> Counter[str]:
+    """Count the attempts for each URL, given the *results* by URL; the post must be too large."""
     tried = Counter[str]()
 
     def begin(wanted: Wanted) -> Future[Fetched]:
         tried[wanted.candidate.url] += 1
         future = Future[Fetched]()
-        future.set_result(outcomes.get(wanted.candidate.url, Fetched(Outcome.GONE)))
+        future.set_result(results.get(wanted.candidate.url, Fetched(Outcome.GONE)))
         return future
 
     fetch = Fetch("abcde", "url", time.monotonic() + 60)
@@ -80,13 +80,13 @@ def outcomes_of(description: Description, outcomes: Mapping[str, Fetched]) -> Co
 def test_too_large_candidates_do_not_count_towards_the_five() -> None:
     sizes = {url: 10 - number for number, url in enumerate("abcdefgh")}
     too_large = {url: Fetched(Outcome.TOO_LARGE, size=size) for url, size in sizes.items()}
-    assert outcomes_of(described(*"abcdefgh"), too_large) == dict.fromkeys("abcdefgh", 1)
+    assert tries_if_too_large(described(*"abcdefgh"), too_large) == dict.fromkeys("abcdefgh", 1)
 
 
-def test_too_large_candidates_are_tried_thirty_times_at_most() -> None:
+def test_at_most_thirty_too_large_candidates_are_tried() -> None:
     urls = [str(number) for number in range(100)]
     too_large = {url: Fetched(Outcome.TOO_LARGE, size=3) for url in urls}
-    assert sum(outcomes_of(described(*urls), too_large).values()) == 30
+    assert tries_if_too_large(described(*urls), too_large).total() == 30
 
 
 def test_a_file_without_candidates_has_no_steps_left() -> None:

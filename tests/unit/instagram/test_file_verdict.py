@@ -120,7 +120,7 @@ def test_every_status_has_an_outcome(status: int, outcome: Outcome | None) -> No
 
 
 def broken(cause: Exception) -> Exception:
-    """The error of requests for a body that breaks off."""
+    """Return the error that requests raises if a body breaks off because of *cause*."""
     error = requests.ConnectionError()
     error.__context__ = cause
     return error

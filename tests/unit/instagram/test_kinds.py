@@ -1,4 +1,4 @@
-"""Which kinds files are, and whether they are complete, by their bytes."""
+"""The kind of a file, and whether it is complete, as its bytes show."""
 
 from io import BytesIO
 from pathlib import Path
@@ -231,7 +231,7 @@ def length(units: int) -> bytes:
 
 
 def edit(units: int, media: bytes, version: int = 0) -> bytes:
-    """Return an edit list that begins with an edit of a duration and a media time."""
+    """Return an edit list; the first edit has a duration in *units* and a media time."""
     return full(
         b"elst", number(1) + number(units, 8 if version else 4) + media + b"\5" * 80, version
     )
@@ -252,7 +252,9 @@ LARGE_TRACK = movie(number(500) + b"trak") + box(b"mdia", handler(b"vide"))
             movie(track(b"soun", b"mp4a"), track()), Movie("h264", 720, 1280, 2.5), id="both"
         ),
         pytest.param(
-            movie(track(), track(codec=b"vp09")), Movie("h264", 720, 1280, 2.5), id="the first"
+            movie(track(), track(codec=b"vp09")),
+            Movie("h264", 720, 1280, 2.5),
+            id="the first of two",
         ),
         pytest.param(movie(SUBTITLES), NOT_A_MOVIE, id="neither"),
         pytest.param(
@@ -284,11 +286,13 @@ LARGE_TRACK = movie(number(500) + b"trak") + box(b"mdia", handler(b"vide"))
         pytest.param(movie(track(size=bytes(4))), Movie("h264", seconds=2.5), id="no size"),
         pytest.param(movie(track(), scale=0), Movie("h264", 720, 1280), id="no scale"),
         pytest.param(movie(track(), units=0), Movie("h264", 720, 1280), id="no duration"),
-        pytest.param(movie(track(), units=2**32 - 1), Movie("h264", 720, 1280), id="unknown"),
+        pytest.param(
+            movie(track(), units=2**32 - 1), Movie("h264", 720, 1280), id="an unknown duration"
+        ),
         pytest.param(
             movie(track(), units=2**64 - 1, version=1),
             Movie("h264", 720, 1280),
-            id="unknown, wide",
+            id="an unknown duration in wide numbers",
         ),
         pytest.param(
             movie(track(), length(1500), units=0),
@@ -296,7 +300,9 @@ LARGE_TRACK = movie(number(500) + b"trak") + box(b"mdia", handler(b"vide"))
             id="the duration of all fragments",
         ),
         pytest.param(
-            movie(track(), length(1500)), Movie("h264", 720, 1280, 2.5), id="its own duration first"
+            movie(track(), length(1500)),
+            Movie("h264", 720, 1280, 2.5),
+            id="the movie's own duration",
         ),
         pytest.param(
             movie(track()) + fragment(number(500)),
@@ -415,7 +421,7 @@ def test_tracks_show_the_kind_of_a_movie(content: bytes, kind: FileKind) -> None
 
 
 def index(*sizes: int, first: int = 0, version: int = 0, more: bytes = b"") -> bytes:
-    """Return an index of segments: the first one's distance, and every one's size."""
+    """Return an index of segments with these *sizes*; *first* is the distance to the first one."""
     wide = 8 if version else 4
     references = b"".join(number(size | 1 << 31) + b"\5" * 8 for size in sizes)
     content = b"\5" * (8 + wide) + number(first, wide) + b"\0\0\5\5" + references + more
@@ -465,13 +471,13 @@ TOO_MANY = index(len(DATA) + 10**6) + 20 * index(0)
             HEAD + index(len(DATA) - 30, 11, first=20) + DATA,
             False,
             True,
-            id="too large segments",
+            id="segments that are too large",
         ),
         pytest.param(
             HEAD + index(len(DATA) - 30, 10, first=21) + DATA,
             False,
             True,
-            id="segments too late",
+            id="segments that begin too late",
         ),
         pytest.param(
             HEAD + index(len(DATA) - 20, first=20, version=1) + DATA, True, False, id="a wide index"
@@ -514,7 +520,7 @@ PREVIEW = b"\xff\xe0" + number(6, 2) + b"\xff\xd9\xff\xd9"
         pytest.param(".jpg", b"\xff\xd8" + SCAN + b"\xff", False, id="a photo that is cut"),
         pytest.param(".jpg", b"\xff\xd8" + PREVIEW + SCAN, False, id="only the end of a preview"),
         pytest.param(
-            ".jpg", b"\xff\xd8" + PREVIEW + SCAN + b"\xff\xd9", True, id="after a preview"
+            ".jpg", b"\xff\xd8" + PREVIEW + SCAN + b"\xff\xd9", True, id="the end after a preview"
         ),
         pytest.param(
             ".jpg", b"\xff\xd8\xff" + SCAN + b"\xff\xd9", True, id="padding before a marker"
@@ -522,7 +528,9 @@ PREVIEW = b"\xff\xe0" + number(6, 2) + b"\xff\xd9\xff\xd9"
         pytest.param(
             ".jpg", b"\xff\xd8\xff" + PREVIEW + SCAN, False, id="padding before a preview"
         ),
-        pytest.param(".jpg", b"\xff\xd8\0\0\0\2" + SCAN + b"\xff\xd9", False, id="marker missing"),
+        pytest.param(
+            ".jpg", b"\xff\xd8\0\0\0\2" + SCAN + b"\xff\xd9", False, id="a missing marker"
+        ),
         pytest.param(
             ".jpg",
             b"\xff\xd8" + SCAN + b"\xff\xd9" + bytes(65_534),
@@ -533,7 +541,7 @@ PREVIEW = b"\xff\xe0" + number(6, 2) + b"\xff\xd9\xff\xd9"
             ".jpg",
             b"\xff\xd8" + SCAN + b"\xff\xd9" + bytes(65_535),
             False,
-            id="more trailing data",
+            id="too much trailing data",
         ),
         pytest.param(".png", bytes(8) + CHUNK * 3 + END, True, id="a PNG"),
         pytest.param(".png", bytes(8) + CHUNK * 3, False, id="a PNG without its end"),
