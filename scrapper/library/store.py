@@ -259,7 +259,7 @@ class Library:
         requested_at = time.monotonic()
         async with self._searching:
             try:
-                # Another caller found the catalogue locked while this one waited: do not wait again.
+                # Another caller found the catalogue locked during our wait. Do not wait again.
                 if self._busy_at > requested_at:
                     raise Busy(retry_after=1)
                 await self._sync(catalogue, requested_at, fill=search != _EVERYTHING)
