@@ -50,7 +50,7 @@ class StateFile:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from changing the file while the block runs.
+        """Prevent other processes from changing the file while the block runs.
 
         Raises:
             MediaFolderGone: the folder is gone.

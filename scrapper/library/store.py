@@ -165,7 +165,7 @@ class Library:
     def _record(self, shortcode: str, change: Change | None) -> None:
         self._index.changed(shortcode)
         if self._catalogue is not None:
-            self._catalogue.suspect(shortcode)
+            self._catalogue.invalidate(shortcode)
         if change is not None:
             self.post_changes.record(shortcode, change)
 
