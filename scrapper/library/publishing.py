@@ -95,7 +95,7 @@ class Publisher:
         flush(folder)
         self._check()
         try:
-            with self.changes.making(post.shortcode):
+            with self.changes.recording(post.shortcode):
                 self._put_in_place(folder, self.root / post.shortcode, fence)
         except Superseded:
             log.warning("a later turn stored the post", shortcode=post.shortcode)
@@ -155,7 +155,7 @@ class Publisher:
         """
         self._check()
         place, doomed = self.root / shortcode, self._unused_path(shortcode)
-        with self.changes.making(shortcode):
+        with self.changes.recording(shortcode):
             if not unless_kept:
                 place.rename(doomed)
             elif not self._move_unless_kept(place, doomed):

@@ -18,7 +18,7 @@ def own_changes(root: Path, *changes: tuple[str, int, int]) -> OwnChanges:
     own = OwnChanges(root)
     for shortcode, before, after in changes:
         set_time(root, before)
-        with own.making(shortcode):
+        with own.recording(shortcode):
             set_time(root, after)
     return own
 
