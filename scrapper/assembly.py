@@ -172,7 +172,7 @@ def assemble_login(settings: Settings) -> Instagram:
         SettingsError: the folder cannot be created.
     """
     root = MediaRoot(settings.media_root)
-    root.make()
+    root.create()
     return _instagram(settings, root, Metrics())
 
 
