@@ -17,6 +17,7 @@ from scrapper.errors import DiskFull, DiskReadOnly
 
 __all__ = [
     "check_room",
+    "converting_disk_errors",
     "delete",
     "exchange",
     "flush",
@@ -27,7 +28,6 @@ __all__ = [
     "locked",
     "open_lock",
     "set_aside",
-    "storing",
     "try_lock",
     "write_atomically",
 ]
@@ -77,7 +77,7 @@ def is_there(path: str | Path, size: int) -> bool:
 
 
 @contextmanager
-def storing() -> Iterator[None]:
+def converting_disk_errors() -> Iterator[None]:
     """Convert OSErrors caused by a full or read-only disk; other errors pass through.
 
     Raises:

@@ -26,7 +26,7 @@ from scrapper.errors import (
     SettingsError,
     response_to,
 )
-from scrapper.library.disk import delete, flush, identity, set_aside, storing
+from scrapper.library.disk import converting_disk_errors, delete, flush, identity, set_aside
 from scrapper.local_files.opening import open_file
 
 __all__ = ["NewerSchema", "SQLiteFile"]
@@ -230,7 +230,7 @@ class SQLiteFile:
         self._close()
         self._check()
         folder = self._path.parent
-        with storing():
+        with converting_disk_errors():
             if os.path.lexists(folder) and not folder.is_dir():
                 set_aside(folder)
             folder.mkdir(exist_ok=True)

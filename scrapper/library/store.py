@@ -16,7 +16,7 @@ import structlog
 from scrapper.errors import Busy, DiskFull, DiskReadOnly
 from scrapper.library.additions import Additions, add
 from scrapper.library.catalogue import Catalogue, Search
-from scrapper.library.disk import storing
+from scrapper.library.disk import converting_disk_errors
 from scrapper.library.index import Index
 from scrapper.library.keeping import keep, release
 from scrapper.library.legacy import first_seen, legacy_time
@@ -208,7 +208,7 @@ class Library:
             DiskFull, DiskReadOnly: the disk cannot be written.
             OSError: the post is gone, or cannot be changed.
         """
-        with storing():
+        with converting_disk_errors():
             await self._in_thread(add, self.root / shortcode, name, additions, version)
         self._record(shortcode, "changed")
 
@@ -310,7 +310,7 @@ class Library:
             return False
         gone = False
         try:
-            with storing():
+            with converting_disk_errors():
                 await self._in_thread(self._publisher.remove, shortcode)
             gone = True
         except FileNotFoundError:
@@ -335,7 +335,7 @@ class Library:
         if await self.get(shortcode) is None:
             return False
         folder = self.root / shortcode
-        with storing():
+        with converting_disk_errors():
             stored = await self._in_thread(keep if kept else release, folder)
         self.changed(shortcode, "changed")
         return stored is not False
