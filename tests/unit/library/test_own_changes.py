@@ -1,4 +1,4 @@
-"""The changes to the media folder that this process made itself."""
+"""The record of this process's own changes to the media folder."""
 
 import os
 from pathlib import Path
