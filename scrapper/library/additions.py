@@ -78,7 +78,7 @@ def check_additions(additions: Additions, post: Post) -> None:
     for item in read.files:
         if type(item.size) is not int or item.size < 0 or item.type not in _TYPES:
             raise TypeError(f"not a media item: {item}")
-    # Clients get the additions as JSON.
+    # Clients receive the additions as JSON, so orjson must be able to encode them.
     orjson.dumps(read)
 
 

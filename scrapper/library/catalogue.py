@@ -82,7 +82,7 @@ class Search:
     sort: Sort = "stored"
 
     def allows(self, stored: StoredPost) -> bool:
-        """Return whether *stored* matches ``kept``, because a mark may have changed by now."""
+        """Return whether *stored* matches ``kept``; the mark may have changed since the search."""
         return self.kept is None or stored.kept == self.kept
 
 
@@ -126,7 +126,7 @@ class Catalogue:
 
     @property
     def complete(self) -> bool:
-        """Whether a sync has ended since the file was opened, so that no post is missing."""
+        """Whether a sync has finished since the file was opened, so that no post is missing."""
         return self._complete_since == self._file.openings != 0
 
     def refuse_newer(self) -> None:
@@ -153,7 +153,7 @@ class Catalogue:
     def sync(self, *, fill: bool = True) -> None:
         """Bring the catalogue up to date with the folders.
 
-        A new catalogue is filled only if *fill* is true, which may take a minute.
+        A new catalogue is filled only if *fill* is true, because this may take a minute.
 
         Raises:
             Busy: the catalogue is new, and *fill* is false.
@@ -213,7 +213,7 @@ class Catalogue:
         return True
 
     def recheck(self) -> None:
-        """Make the next :meth:`sync` read all folders again that did not contain a post.
+        """Make the next :meth:`sync` reread all folders that did not contain a post.
 
         Otherwise, files added to such a folder later would go unnoticed.
         """

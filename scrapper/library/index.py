@@ -94,7 +94,7 @@ class Index:
         return read
 
     async def _work(self) -> None:
-        """Read the queued posts in batches, because a thread per post would take longer."""
+        """Read the queued posts in batches, because one thread per post would take longer."""
         try:
             while self._queue:
                 number = min(len(self._queue), _BATCH_SIZE)

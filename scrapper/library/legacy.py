@@ -43,7 +43,7 @@ _DECOMPRESSION_BYTES = 32_000_000
 
 
 def legacy_post(folder: Path) -> Post | None:
-    """Return the post in *folder*; None if release 0.2.0 wrote none of its files.
+    """Return the post in *folder*; None if it contains no post of release 0.2.0.
 
     Symbolic links are not followed. A missing or unreadable caption or metadata file is ignored.
     """
@@ -91,7 +91,7 @@ def first_seen(folder: Path) -> float | None:
 
 
 def record_seen(root: Path, shortcodes: Set[str]) -> Set[str]:
-    """Record *shortcodes* as the posts of release 0.2.0; return those that no longer are.
+    """Record *shortcodes* as the posts of release 0.2.0; remove and return all other entries.
 
     A shortcode that was recorded earlier keeps the time at which it was first seen.
     """

@@ -67,7 +67,7 @@ class MediaItem:
 
     @property
     def is_light(self) -> bool:
-        """Whether the file is a picture of at most 25 KB in a format that every browser shows."""
+        """Whether the file is a picture of at most 25 KB in a format that all browsers display."""
         is_web_format = self.filename.endswith(_WEB_FORMATS)
         return self.type == "image" and self.size <= SMALL_BYTES and is_web_format
 
@@ -199,7 +199,7 @@ class Post:
 
     @property
     def main(self) -> MediaItem:
-        """The first video, or the first item of a post without one."""
+        """The first video, or the first item if there is no video."""
         return next((item for item in self.media if item.type == "video"), self.media[0])
 
     @property
@@ -371,7 +371,7 @@ class Post:
 class Progress:
     """The progress of a download in bytes, updated by the thread that downloads.
 
-    ``total`` grows with each file for which the CDN sends a length. Until then, it is None.
+    ``total`` grows with each file for which the CDN sends a length, and is None until the first.
     """
 
     done: int = 0

@@ -40,9 +40,9 @@ class Superseded(Exception):
 class Publisher:
     """Publishes posts under *root*, an absolute path. All methods block.
 
-    What crashed processes left behind counts as abandoned once it has not changed for
-    *abandoned_after* seconds. If this is 0, everything does, and no other process may use the root.
-    *check* raises if the root is gone or was replaced.
+    What crashed processes left behind is removed once it has not changed for *abandoned_after*
+    seconds. If this is 0, it is removed at startup, and no other process may use the root. *check*
+    raises if the root is gone or was replaced.
     """
 
     def __init__(
@@ -190,7 +190,7 @@ class Publisher:
     def clear_leftovers(self, now: float) -> None:
         """Delete what crashed processes left behind, but restore posts that they had moved away.
 
-        *now* is the current Unix time, from which the age of leftovers counts.
+        *now* is the current Unix time, used to calculate the age of leftovers.
         """
         cutoff = now - self._abandoned_after
         for leftover in self.incoming.iterdir():

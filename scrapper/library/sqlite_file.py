@@ -2,9 +2,9 @@
 
 A file may be damaged, removed or replaced at any time, even while it is open. SQLite would not
 notice, and would keep writing to the deleted file. Each use therefore first checks that the open
-file is still the one at the path. If it is not, whatever is at the path is set aside, and replaced
-with a complete new file. The journal is truncated after each transaction and there is no
-write-ahead log, so between transactions all data is in one file.
+file is still the one at the path. If it is not, whatever is at the path is set aside under another
+name, and replaced with a complete new file. The journal is truncated after each transaction and
+there is no write-ahead log, so between transactions all data is in one file.
 """
 
 import fcntl
@@ -76,13 +76,13 @@ class SQLiteFile:
     *schema* contains the SQL statements that create the tables of schema *version*. All tables are
     STRICT. A file with an older schema is migrated: its tables are recreated with the current
     schema, the columns that both versions have are copied, and *migrate* does the rest. *inspect*
-    raises :class:`ValueError` or :class:`sqlite3.DatabaseError` if the service cannot have written
-    the content. *fill* writes the initial content of a new file; its second argument is true if an
-    earlier file was lost.
+    raises :class:`ValueError` or :class:`sqlite3.DatabaseError` if the content is invalid. *fill*
+    writes the initial content of a new file; its second argument is true if an earlier file was
+    lost.
 
-    A *shared* file is also used by other processes. If one of them has recreated it, the new file
-    is used; if the file is not shared, such a file is set aside. *check* is called before the file
-    is opened, and raises if its folder is gone.
+    A *shared* file is also used by other processes. If one of them has replaced the file, the
+    replacement is used; if the file is not shared, the replacement is set aside. *check* is called
+    before the file is opened, and raises if its folder is gone.
 
     Each use may raise :class:`~scrapper.errors.Busy` if another program keeps the file locked for
     *patience* seconds, or if the file was damaged and has been recreated. It may also raise
@@ -127,7 +127,7 @@ class SQLiteFile:
         self._stamp: tuple[int, int] | None = None
         self._created = 0
         self.openings = 0
-        """How often a file was opened; if this number changes, the file may be a different one."""
+        """How often the file was opened; each time, it may have been replaced by another file."""
 
     def open(self) -> None:
         """Open the file at startup; while it is locked, retry for up to ten seconds.
@@ -209,7 +209,7 @@ class SQLiteFile:
             yield database
 
     def _is_in_place(self, database: sqlite3.Connection) -> bool:
-        """Return whether the open file is still the one at the path, and still has our schema."""
+        """Return whether the open file is still at the path, and still has the current schema."""
         if identity(self._path) != self._identity or any(map(_is_unusable, self._side_files())):
             return False
         if self._was_overwritten():
@@ -248,9 +248,9 @@ class SQLiteFile:
         return found
 
     def _find(self) -> tuple[sqlite3.Connection | None, str]:
-        """Return a connection to the file at the path, or None and the file's fault.
+        """Return a connection to the file at the path, or None and why the file is unusable.
 
-        The fault is empty if the file never existed.
+        The reason is empty if the file never existed.
         """
         for path in filter(_is_unusable, self._side_files()):
             log.error(f"{self._name} unreadable: journal set aside", file=str(set_aside(path)))
@@ -405,7 +405,7 @@ def _locked(folder: Path, patience: float) -> Iterator[None]:
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
-    """Return a value that changes whenever something writes to the file."""
+    """Return a value that changes with each write to the file; None on an error."""
     try:
         status = path.stat()
     except OSError:

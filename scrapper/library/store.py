@@ -58,8 +58,8 @@ _MAX_CLOCK_SKEW_SECONDS = 60
 class Library:
     """The stored posts under *root*, an absolute path, by shortcode.
 
-    Coroutines run on the event loop. So do :meth:`changed`, :meth:`published` and :meth:`listen`.
-    The other methods block, and are meant for the thread that downloads a post.
+    Coroutines, :meth:`changed`, :meth:`published` and :meth:`listen` are for the event loop. The
+    other methods block, and are for the thread that downloads a post.
 
     A killed process leaves unpublished folders behind. They are removed once they have not changed
     for *abandoned_after* seconds. If this is 0, they are removed at startup, and no other process
@@ -105,7 +105,7 @@ class Library:
         """
         abandoned_after = 0.0
         if settings.redis_url.get_secret_value():
-            # Long after the deadline of any download, even if two machines' clocks differ.
+            # No download takes this long, even if the clocks of two machines differ a little.
             abandoned_after = 2 * settings.scrape_timeout_seconds + _MAX_CLOCK_SKEW_SECONDS
         catalogue = root.state / _CATALOGUE
         return cls(
@@ -198,7 +198,7 @@ class Library:
         )
 
     async def changed_at(self) -> int:
-        """Return when any process last stored or removed a post, in Unix nanoseconds."""
+        """Return when a process last stored or removed a post, as a Unix time in nanoseconds."""
         return await self._in_thread(lambda: self.root.stat().st_mtime_ns)
 
     async def add(self, shortcode: str, name: str, additions: Additions, version: int) -> None:
@@ -463,7 +463,10 @@ class Library:
         return await asyncio.to_thread(self._checked, function, *arguments)
 
     def _checked(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """Call *function*; raise MediaFolderGone if the root is gone, before or after a failure."""
+        """Call *function*.
+
+        If the root is gone before the call or after an error, raise MediaFolderGone.
+        """
         self._check()
         try:
             return function(*arguments)

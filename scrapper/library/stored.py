@@ -58,7 +58,10 @@ class StoredPost:
         ages_from: float | None = None,
         version: int | None = None,
     ) -> "StoredPost":
-        """Wrap *post*, just read from *root* or published; *ages_from* defaults to *stored_at*."""
+        """Wrap *post*, which was just read from *root* or published there.
+
+        *ages_from* defaults to *stored_at*.
+        """
         return cls(
             post,
             RenderedPost.of(post, root, stored_at),
@@ -115,7 +118,7 @@ def load(folder: Path) -> StoredPost | None:
     try:
         if folder.is_symlink():
             return None
-        # Strings, because building Path objects takes as long as reading the file.
+        # Use strings, because building Path objects takes as long as reading the file.
         content = read_file(f"{folder}/{MANIFEST}", _MAX_BYTES, check=statuses.append)
         post = Post.from_manifest(json.loads(content))
         if post.shortcode == folder.name and all(

@@ -117,7 +117,7 @@ class Metrics:
         self.instagram_requests.labels(source, outcome).inc()
 
     def export_pace(self, allowed: Mapping[str, Callable[[], float]]) -> None:
-        """Export how many queries are allowed, by login; the functions in *allowed* return it."""
+        """Export how many queries each login may make, which the functions in *allowed* return."""
         for login, value in allowed.items():
             self.instagram_pace.labels(login).set_function(value)
 
