@@ -213,7 +213,7 @@ async def _watch_files(app: web.Application) -> AsyncIterator[None]:
         app[resources.API_KEYS].reload_if_changed()
         app[resources.INSTAGRAM].login.session()
         app[resources.SESSIONS].reload_if_changed()
-        app[resources.MEDIA_ROOT].keep_lock()
+        app[resources.MEDIA_ROOT].ensure_locked()
 
     async def watch() -> None:
         while True:

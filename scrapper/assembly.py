@@ -99,8 +99,8 @@ def assemble(settings: Settings) -> ServiceParts:
     root.open()
     library = Library.from_settings(settings, root, fleet.post_changes if fleet else None)
     instagram = _instagram(settings, root, metrics, fleet, plugins.sources(settings))
-    metrics.follow_login(lambda: instagram.login.state.state, get_args(State))
-    metrics.follow_pace({name: pace.allowed_now for name, pace in instagram.paces.items()})
+    metrics.export_login(lambda: instagram.login.state.state, get_args(State))
+    metrics.export_pace({name: pace.allowed_now for name, pace in instagram.paces.items()})
     clock = ClockWatch(root.state / "clock.json", check=root.check)
     refusals = Refusals(root.state / "refusals.json", check=root.check)
     reported = plugins.job_followers
@@ -172,7 +172,7 @@ def assemble_login(settings: Settings) -> Instagram:
         SettingsError: the folder cannot be created.
     """
     root = MediaRoot(settings.media_root)
-    root.make()
+    root.create()
     return _instagram(settings, root, Metrics())
 
 

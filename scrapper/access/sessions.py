@@ -13,7 +13,7 @@ from aiohttp import web
 from middlewares.browser_guard import is_foreign
 from scrapper.access.ended_sessions import EndedSessions
 from scrapper.access.keys import ApiKeys, Key
-from scrapper.library.disk import storing
+from scrapper.library.disk import converting_disk_errors
 
 __all__ = ["COOKIE", "MAX_AGE_SECONDS", "Sessions"]
 
@@ -68,7 +68,7 @@ class Sessions:
         key, found = await self.key_of(request), _COOKIE.fullmatch(request.cookies.get(COOKIE, ""))
         if key is not None and found is not None:
             session = (int(found[2]), found[3])
-            with storing():
+            with converting_disk_errors():
                 await asyncio.to_thread(self._ended.add, key.name, session, now=self._now())
 
     async def key_behind(self, request: web.Request, *, recheck: bool = False) -> Key | None:

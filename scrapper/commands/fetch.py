@@ -109,7 +109,7 @@ def fetch(urls: Sequence[str], files: Sequence[str], options: FetchOptions) -> i
 def _clean_up(parts: Parts) -> None:
     with suppress(OSError):
         parts.library.incoming.rmdir()
-    parts.root.withdraw()
+    parts.root.close_and_clean_up()
 
 
 async def _run(parts: Parts, urls: Sequence[str], options: FetchOptions) -> list[int]:

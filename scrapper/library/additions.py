@@ -1,7 +1,7 @@
 """Stores what plugins add to a post: extra files, and the URLs of copies.
 
-The additions are in a file in the post's folder. They are removed with the post, and when a refresh
-replaces the post's files.
+A file in the post's folder records the additions. They are removed with the post, and when a
+refresh replaces the post's files.
 """
 
 import json
@@ -35,8 +35,8 @@ class Additions:
     """What one plugin adds to a post.
 
     ``media`` lists files that are already in the post's folder, with names that begin with the
-    shortcode. ``object_urls`` maps filenames to the URLs of their copies. ``small`` is another such
-    file: a small picture for a post that has none.
+    shortcode. ``small`` is another such file, a small picture for a post that has none.
+    ``object_urls`` maps filenames to the URLs of copies.
     """
 
     media: tuple[MediaItem, ...] = ()
@@ -50,9 +50,9 @@ class Additions:
 
 
 def add(folder: Path, name: str, additions: Additions, version: int) -> None:
-    """Store the *additions* of the plugin *name* to the post in *folder*, replacing older ones.
+    """Store the *additions* of the plugin *name* to the post in *folder*.
 
-    They are valid only for this *version* of the post.
+    They replace the plugin's earlier additions, and are valid only for this *version* of the post.
 
     Raises:
         FileNotFoundError: the post is gone.
@@ -78,12 +78,12 @@ def check_additions(additions: Additions, post: Post) -> None:
     for item in read.files:
         if type(item.size) is not int or item.size < 0 or item.type not in _TYPES:
             raise TypeError(f"not a media item: {item}")
-    # Clients get the additions as JSON.
+    # Clients receive the additions as JSON, so orjson must be able to encode them.
     orjson.dumps(read)
 
 
 def with_additions(post: Post, folder: Path, version: int) -> Post:
-    """Return *post* with the additions made to this *version*, except for incomplete files."""
+    """Return *post* with the additions to this *version*, without missing or incomplete files."""
     by_plugin = _read(folder)
     small = post.small if post.small and _is_there(folder, post.small) else None
     if not by_plugin and small is post.small:
@@ -135,6 +135,6 @@ def _is_there(folder: Path, item: MediaItem) -> bool:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keep other plugins and processes from changing the file while the block runs."""
+    """Prevent other plugins and processes from changing the file while the block runs."""
     with locked(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)):
         yield

@@ -1,7 +1,8 @@
 """Backs up the media folder as one tar archive while the service runs.
 
-A backup blocks nothing else. SQLite copies its own databases. All files of a post are opened before
-the first one is read, so a concurrent refresh or sweep does no harm.
+The backup does not block the service. Databases are copied with SQLite's own backup function. All
+files of a post are opened before the first one is read, so a concurrent refresh or sweep does no
+harm.
 """
 
 import os
@@ -108,7 +109,7 @@ def _add_post(archive: tarfile.TarFile, folder: Path) -> bool:
                 now = folder.lstat()
             except FileNotFoundError:
                 return False
-            # Otherwise the post was replaced in the meantime, and some of its files may be missing.
+            # If the post was replaced in the meantime, some files may be missing, so try again.
             if (now.st_dev, now.st_ino) == (there.st_dev, there.st_ino):
                 _add(archive, folder.name, there)
                 for name, file in files:
@@ -126,7 +127,7 @@ def _add_file(archive: tarfile.TarFile, name: str, path: Path) -> None:
 
 
 def _open(name: str, folder: int | None = None) -> BinaryIO:
-    # A state file may be a link, like a Docker secret. A link in a post could lead anywhere.
+    # A state file may be a link to a Docker secret. A link in a post could lead anywhere.
     no_follow = 0 if folder is None else os.O_NOFOLLOW
     return os.fdopen(os.open(name, os.O_RDONLY | os.O_NONBLOCK | no_follow, dir_fd=folder), "rb")
 

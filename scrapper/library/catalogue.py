@@ -67,7 +67,7 @@ Sort = Literal["stored", "taken"]
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A search for posts; by default, it matches all posts, most recently stored first.
+    """A search for posts; by default, it returns all posts, most recently stored first.
 
     Each word of ``text`` matches the beginning of a word in captions and in the names of owners,
     coauthors and tagged people. ``text`` also matches the beginning of a shortcode. If ``text`` is
@@ -82,17 +82,17 @@ class Search:
     sort: Sort = "stored"
 
     def allows(self, stored: StoredPost) -> bool:
-        """Return whether *stored* matches ``kept``; its mark may have changed since the search."""
+        """Return whether *stored* matches ``kept``; the mark may have changed since the search."""
         return self.kept is None or stored.kept == self.kept
 
 
 class Catalogue:
-    """The posts under *root*, in the file at *path*; blocking, and usable from any thread.
+    """A catalogue of the posts under *root*, in the database at *path*.
 
-    The file is a cache, and is recreated if it is missing or damaged. Each :meth:`sync` adds the
-    posts that any process has stored, and drops those that any process has removed. It scans the
-    whole folder only if there may have been changes other than this process's own *changes*. All
-    methods raise the errors of *check* and of using a
+    The database is a cache, and is recreated if it is missing or damaged. Each :meth:`sync` adds
+    the posts that any process has stored, and drops those that any process has removed. If only
+    this process has changed the folder, *changes* lists the changed posts. Otherwise, a sync scans
+    the whole folder. All methods block and are thread-safe, and raise the errors of *check* and of
     :class:`~scrapper.library.sqlite_file.SQLiteFile`.
     """
 
@@ -115,18 +115,18 @@ class Catalogue:
             inspect=_check_words,
             migrate=_read_all_again,
             check=check,
-            # A cache need not be flushed. After a power failure, it is checked, and recreated if
-            # damaged.
+            # A cache does not need to be flushed. After a power failure, it is checked, and
+            # recreated if it is damaged.
             synchronous="OFF",
             patience=_LOCK_TIMEOUT_SECONDS,
         )
         self._complete_since = 0
-        self._suspects_lock = threading.Lock()
-        self._suspects: set[str] = set()
+        self._stale_lock = threading.Lock()
+        self._stale: set[str] = set()
 
     @property
     def complete(self) -> bool:
-        """Whether every post has been read."""
+        """Whether a sync has finished since the file was opened, so that no post is missing."""
         return self._complete_since == self._file.openings != 0
 
     def refuse_newer(self) -> None:
@@ -141,42 +141,42 @@ class Catalogue:
         """Close the file."""
         self._file.close()
 
-    def suspect(self, shortcode: str) -> None:
+    def invalidate(self, shortcode: str) -> None:
         """Make the next :meth:`sync` read the post again.
 
-        Otherwise the sync might miss a change, because a new folder may reuse the inode of an old
-        one, and keeping a post does not change the inode.
+        Otherwise, the sync might miss a change, because a new folder may reuse the inode of an old
+        one, and keeping a post does not change its inode.
         """
-        with self._suspects_lock:
-            self._suspects.add(shortcode)
+        with self._stale_lock:
+            self._stale.add(shortcode)
 
     def sync(self, *, fill: bool = True) -> None:
         """Bring the catalogue up to date with the folders.
 
-        A new catalogue is filled only if *fill* is true, which may take a minute.
+        A new catalogue is filled only if *fill* is true, because this may take a minute.
 
         Raises:
             Busy: the catalogue is new, and *fill* is false.
             OSError: the root cannot be read.
         """
-        with self._suspects_lock:
-            suspects, self._suspects = self._suspects, set()
+        with self._stale_lock:
+            stale, self._stale = self._stale, set()
         try:
-            while not self._sync(suspects, fill=fill):
+            while not self._sync(stale, fill=fill):
                 log.info("catalogue replaced during sync")
         except BaseException:
-            with self._suspects_lock:
-                self._suspects |= suspects
+            with self._stale_lock:
+                self._stale |= stale
             raise
 
-    def _sync(self, suspects: Set[str], *, fill: bool) -> bool:
+    def _sync(self, stale: Set[str], *, fill: bool) -> bool:
         """Sync once; return False if the catalogue's file was replaced in the meantime."""
         changed_at = self._root.stat().st_mtime_ns
         inodes: dict[str, int] = {}
         with self._file.using() as database:
             opening = self._file.openings
             known = database.execute("SELECT synced FROM state").fetchone()
-            if known == (changed_at,) and not suspects:
+            if known == (changed_at,) and not stale:
                 self._complete_since = opening
                 return True
             if known is None and not fill:
@@ -189,16 +189,16 @@ class Catalogue:
             gone = inodes.keys() - there.keys()
             settled = time.time() - changed_at / 1e9 > _TICK_SECONDS
         else:
-            suspects = suspects | ours
-            there = dict(folders_of(self._root, suspects))
-            gone = suspects - there.keys()
+            stale = stale | ours
+            there = dict(folders_of(self._root, stale))
+            gone = stale - there.keys()
             settled = True
         with self._file.changing() as database:
             _delete(database, gone)
         changed = [
             (name, inode)
             for name, inode in there.items()
-            if name in suspects or inodes.get(name) != inode
+            if name in stale or inodes.get(name) != inode
         ]
         for start in range(0, len(changed), _BATCH_SIZE):
             batch = changed[start : start + _BATCH_SIZE]
@@ -213,9 +213,9 @@ class Catalogue:
         return True
 
     def recheck(self) -> None:
-        """Make the next :meth:`sync` reread every folder that held no post.
+        """Make the next :meth:`sync` reread all folders that did not contain a post.
 
-        Otherwise :meth:`sync` would not notice files added to such a folder later.
+        Otherwise, files added to such a folder later would go unnoticed.
         """
         with self._file.changing() as database:
             _delete_non_posts(database)
@@ -289,7 +289,7 @@ class _Row(NamedTuple):
 
 def _read(root: Path, shortcode: str, inode: int) -> _Row:
     stored, size = load(root / shortcode), 0
-    # The folder may be removed in the meantime.
+    # The folder may have been removed in the meantime.
     with suppress(OSError):
         size = size_of(root / shortcode)
     return _Row(shortcode, inode, size, stored)
@@ -298,7 +298,7 @@ def _read(root: Path, shortcode: str, inode: int) -> _Row:
 def _upsert(database: sqlite3.Connection, rows: Iterable[_Row]) -> None:
     for shortcode, inode, size, stored in rows:
         _delete(database, [shortcode])
-        # Folders without a post get a row, too. Otherwise every sync would read them.
+        # Folders without a post get a row, too. Otherwise, every sync would read them again.
         post = stored.post if stored else None
         row = database.execute(
             "INSERT INTO posts (shortcode, inode, stored_at, taken_at, owner, kept, kind, bytes, "
@@ -335,13 +335,16 @@ def _mark_synced(database: sqlite3.Connection, changed_at: int) -> None:
 
 
 def _read_all_again(database: sqlite3.Connection) -> None:
-    """Make the next :meth:`Catalogue.sync` reread every post: older schemas recorded less."""
+    """Make the next sync read every post again, because older schemas have fewer columns."""
     database.execute("UPDATE posts SET inode = -1")
     database.execute("DELETE FROM state")
 
 
 def _text_condition(text: str) -> tuple[str, tuple[Any, ...]] | None:
-    """Return the SQL condition for posts that match *text*, and its values; None if none can."""
+    """Return the SQL condition for posts that match *text*, and the values of its parameters.
+
+    Return None if no post can match.
+    """
     link = pasted_link(text, max_length=_MAX_LINK_LENGTH)
     if isinstance(link, ShareLink):
         return "share = ?", (link.path,)

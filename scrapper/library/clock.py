@@ -22,10 +22,11 @@ _DAY = 24 * 60 * 60.0
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A simultaneous reading of both clocks.
+    """The times of the wall clock and of a clock that cannot be set, read together.
 
-    ``wall`` is a Unix time. ``running`` is the number of seconds since boot, including sleep, by a
-    clock that cannot be set. ``boot`` is the boot ID, or empty if unknown, as in some sandboxes.
+    ``wall`` is the Unix time of the wall clock. ``running`` is the number of seconds since boot,
+    including sleep, according to the other clock. ``boot`` is the boot ID, or empty if unknown, as
+    in some sandboxes.
     """
 
     wall: float
@@ -33,7 +34,7 @@ class Reading:
     boot: str
 
     def in_step_with(self, earlier: "Reading") -> bool:
-        """Return whether both clocks agree on the time since *earlier*.
+        """Return whether both clocks agree on how much time has passed since *earlier*.
 
         After a reboot, there is no way to know how long the machine was off. Up to a day counts as
         plausible.
@@ -56,12 +57,12 @@ def read_clocks() -> Reading:
 
 
 class ClockWatch:
-    """Compares the clocks with the last trusted reading, stored in the file at *path*; blocking.
+    """Compares the clocks with the last trusted reading, which is stored in the file at *path*.
 
-    While the clocks disagree with that reading, the wall clock is not trusted. It is trusted again
-    once they match the reading, or once they have agreed with each other for a day. In the latter
-    case, the machine was off for a long time, or its clock was corrected. *check* is called before
-    each change of the file, and raises if its folder is gone.
+    If the clocks do not agree on how much time has passed since that reading, the wall clock is not
+    trusted. It is trusted again as soon as they agree, or after they have run in step for a day. In
+    the latter case, the machine was off for a long time, or its clock was corrected. *check* is
+    called before each change of the file, and raises if its folder is gone. All methods block.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class ClockWatch:
         Raises:
             MediaFolderGone: the folder is gone.
         """
-        # The file may disappear while the clock is not trusted.
+        # The file may be deleted while the clock is not trusted.
         now, trusted = self._read(), self._file.read(_parse_reading) or self._trusted
         suspect = self._suspect
         agreed = suspect is not None and now.in_step_with(suspect)

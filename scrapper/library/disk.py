@@ -1,4 +1,4 @@
-"""Helpers for the disk under the media folder: free space, errors, locks and atomic changes."""
+"""Helpers for the media folder's disk: free space, errors, locks and atomic changes."""
 
 import errno
 import fcntl
@@ -17,6 +17,7 @@ from scrapper.errors import DiskFull, DiskReadOnly
 
 __all__ = [
     "check_room",
+    "converting_disk_errors",
     "delete",
     "exchange",
     "flush",
@@ -27,7 +28,6 @@ __all__ = [
     "locked",
     "open_lock",
     "set_aside",
-    "storing",
     "try_lock",
     "write_atomically",
 ]
@@ -59,7 +59,7 @@ def free_bytes(folder: Path) -> int | None:
 def is_whole(path: str | Path, size: int) -> bool:
     """Return whether *path* is a regular file of *size* bytes.
 
-    A link does not count, because it could lead anywhere.
+    A symbolic link does not count, because it could lead anywhere.
 
     Raises:
         OSError: nothing exists at *path*.
@@ -77,7 +77,7 @@ def is_there(path: str | Path, size: int) -> bool:
 
 
 @contextmanager
-def storing() -> Iterator[None]:
+def converting_disk_errors() -> Iterator[None]:
     """Convert OSErrors caused by a full or read-only disk; other errors pass through.
 
     Raises:
@@ -104,9 +104,9 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 
 def set_aside(path: Path, suffixes: Iterable[str] = ()) -> Path:
-    """Rename whatever is at *path*, and the files beside it whose names add one of *suffixes*.
+    """Rename whatever is at *path*, and at *path* plus each of the *suffixes*.
 
-    Return the new path: the old one plus ``.damaged-`` and the time. Only the latest five such
+    Return the new path, which is *path* plus ``.damaged-`` and the time. Only the latest five such
     files are kept. It is not an error if nothing exists at *path*.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A short-lived cache of stored posts, so that simultaneous requests share one read of the disk."""
+"""A short-lived cache of stored posts, so that simultaneous requests read the disk only once."""
 
 import asyncio
 import math
@@ -17,14 +17,14 @@ __all__ = ["Index"]
 _TRUSTED_SECONDS = 0.1
 _MAX_BYTES = 4_000_000
 _READERS = 2
-"""The number of threads; more of them would wait for each other, not for the disk."""
+"""The number of threads that read posts; more of them would only wait for each other."""
 _BATCH_SIZE = 32
 
 _Read = asyncio.Future[StoredPost | None]
 
 
 class Index:
-    """The most recently read posts under *root*, by shortcode; for use on one event loop.
+    """The posts most recently read from *root*, by shortcode; for use on one event loop.
 
     If a post is not found, *check* is called in a thread, and raises if the root is gone.
     """
@@ -39,7 +39,7 @@ class Index:
         self._readers: set[asyncio.Task[None]] = set()
 
     async def get(self, shortcode: str) -> StoredPost | None:
-        """Return the stored post; None if it is not stored, incomplete or unreadable.
+        """Return the stored post; None if it is missing, incomplete or unreadable.
 
         A post that was read within the last tenth of a second is not read again, and simultaneous
         requests for a post share one read.
@@ -56,8 +56,8 @@ class Index:
     def load(self, shortcode: str, version: int | None = None) -> StoredPost | None:
         """Read the stored post from the disk in the calling thread.
 
-        If *version* is given, and both the cached and the stored post have it, return the cached
-        one.
+        If *version* is given, and both the cached and the stored post have this version, return the
+        cached post.
         """
         cached, folder = self._posts.get(shortcode), self._root / shortcode
         if version and cached and cached.version == version == version_of(folder):
@@ -68,7 +68,7 @@ class Index:
         return stored
 
     def remember(self, stored: StoredPost) -> None:
-        """Cache the post for :meth:`load` only, as it may have changed since it was published."""
+        """Cache a published post for :meth:`load` only, because it may have changed since."""
         self._cache(stored.post.shortcode, replace(stored, seen_at=-math.inf))
 
     def changed(self, shortcode: str) -> None:
@@ -85,7 +85,7 @@ class Index:
 
     def _enqueue(self, shortcode: str) -> _Read:
         read: _Read = asyncio.get_running_loop().create_future()
-        # Retrieve the exception. Otherwise asyncio logs it if no caller is left.
+        # Retrieve the exception. Otherwise, asyncio would log it if no caller is left.
         read.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._reads[shortcode] = read
         self._queue.append((shortcode, read))
@@ -94,13 +94,13 @@ class Index:
         return read
 
     async def _work(self) -> None:
-        """Read the queued posts in batches; a thread per post would cost more than its read."""
+        """Read the queued posts in batches, because one thread per post would take longer."""
         try:
             while self._queue:
                 number = min(len(self._queue), _BATCH_SIZE)
                 await self._read_batch([self._queue.popleft() for _ in range(number)])
         finally:
-            # Make room at once, because posts queued from now on need another reader.
+            # Remove the task now, because posts queued from here on need a new one.
             self._readers.discard(cast(asyncio.Task[None], asyncio.current_task()))
 
     async def _read_batch(self, batch: Sequence[tuple[str, _Read]]) -> None:
@@ -108,7 +108,7 @@ class Index:
         found: Sequence[StoredPost | Exception | None]
         try:
             found = await asyncio.to_thread(self._load_all, shortcodes)
-        # The process is shutting down and starts no more threads.
+        # The process is exiting and cannot start any more threads.
         except RuntimeError as error:
             found = [error] * len(batch)
         for (shortcode, read), stored in zip(batch, found, strict=True):
@@ -133,7 +133,7 @@ class Index:
         for shortcode in shortcodes:
             try:
                 found.append(self.load(shortcode))
-            # The callers waiting for this post get the error.
+            # The error is for the callers that wait for this post.
             except Exception as error:  # noqa: BLE001
                 found.append(error)
         return found

@@ -1,7 +1,7 @@
 """Marks posts as kept, so that sweeps leave them alone.
 
-The mark is a file in the post's folder, so no database is needed. A refresh replaces the folder and
-a sweep removes it, both by renaming. A mark set at that very moment must not be lost.
+The mark is a file in the post's folder, so no database is needed. To replace or remove a post, the
+service renames its folder. A mark that is set at that moment must not be lost.
 """
 
 import os
@@ -26,7 +26,7 @@ def keep(folder: Path) -> bool:
             return False
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            # Anything with this name counts as the mark.
+            # Anything with this name counts as a mark.
             with suppress(FileExistsError):
                 os.close(os.open(_MARK, flags, 0o644, dir_fd=descriptor))
             os.fsync(descriptor)
@@ -52,7 +52,7 @@ def release(folder: Path) -> None:
 
 
 def is_kept(folder: Path) -> bool:
-    """Return whether the post in *folder* has the mark."""
+    """Return whether the post in *folder* is marked as kept."""
     return os.path.lexists(f"{folder}/{_MARK}")
 
 

@@ -5,9 +5,9 @@ That release let Instaloader write ``SHORTCODE/SHORTCODE.mp4`` or ``.jpg``, and 
 metadata (``SHORTCODE.json.xz``). Such a folder counts as a stale post: it is listed, searchable and
 served, and is fetched again when a client requests it.
 
-The files' modification time is when the post was taken, not when it was stored. A post's age is
-therefore counted from the first sweep that saw it. The modification time of an empty file under
-``.state/legacy`` records that sweep.
+The files' modification time is when the post was taken, not when it was stored. A post's age
+therefore counts from the first sweep that saw it. The time of that sweep is the modification time
+of an empty file under ``.state/legacy``.
 """
 
 import json
@@ -38,12 +38,12 @@ _KINDS: dict[str, Literal["video", "image"]] = {
     ".webp": "image",
 }
 _MAX_BYTES = 4_000_000
-# Instaloader's own files need 9 MB of memory to decompress.
+# Decompressing Instaloader's own files takes 9 MB of memory.
 _DECOMPRESSION_BYTES = 32_000_000
 
 
 def legacy_post(folder: Path) -> Post | None:
-    """Return the post in *folder*; None if release 0.2.0 wrote none of its files.
+    """Return the post in *folder*; None if it contains no post of release 0.2.0.
 
     Symbolic links are not followed. A missing or unreadable caption or metadata file is ignored.
     """
@@ -74,7 +74,7 @@ def legacy_post(folder: Path) -> Post | None:
 
 
 def legacy_time(folder: Path) -> float | None:
-    """Return the Unix time of the newest 0.2.0 file in *folder*; None if there is none."""
+    """Return the Unix time of the newest 0.2.0 file in *folder*; None if there is no such file."""
     try:
         times = [path.lstat().st_mtime for path in _files(folder)]
     except OSError:
@@ -91,9 +91,9 @@ def first_seen(folder: Path) -> float | None:
 
 
 def record_seen(root: Path, shortcodes: Set[str]) -> Set[str]:
-    """Replace the record of release 0.2.0 folders with *shortcodes*; return those dropped from it.
+    """Record *shortcodes* as the posts of release 0.2.0; remove and return all other entries.
 
-    A shortcode that is already on record keeps the time at which it was first seen.
+    A shortcode that was recorded earlier keeps the time at which it was first seen.
     """
     seen, known = root / _SEEN, set[str]()
     try:
@@ -140,8 +140,8 @@ def _caption(path: Path) -> str:
 
 
 def _node(path: Path) -> dict[str, Any]:
-    """Return Instagram's metadata of the post, in any of the formats Instaloader has used."""
-    # Imported here because only these folders need it.
+    """Return Instagram's metadata of the post; Instaloader has used several formats."""
+    # Imported here, because only posts of release 0.2.0 need it.
     import lzma  # noqa: PLC0415
 
     decompressor = lzma.LZMADecompressor(memlimit=_DECOMPRESSION_BYTES)

@@ -1,4 +1,4 @@
-"""Lists the stored posts by reading the folder, and measures the space that they take."""
+"""Lists the stored posts by reading the folder, and measures how much space they take up."""
 
 import heapq
 import os
@@ -65,7 +65,7 @@ class Cursor(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """A page of posts, newest first, and the cursor of the next page; None on the last page."""
+    """A page of posts, newest first, and the cursor of the next page, or None if it is the last."""
 
     posts: list[StoredPost]
     next: Cursor | None
@@ -79,7 +79,10 @@ class Usage(NamedTuple):
 
 
 def folders(root: Path) -> Iterator[tuple[str, int]]:
-    """Yield the folders that may be posts, with their inodes; a new inode means a new post."""
+    """Yield the names of folders that may be posts, and their inodes.
+
+    A new inode means that the post was stored again.
+    """
     with os.scandir(root) as entries:
         for entry in entries:
             if is_shortcode(entry.name) and entry.is_dir(follow_symlinks=False):
@@ -107,9 +110,9 @@ def newest(root: Path, number: int, after: Cursor | None) -> list[Cursor]:
 def stored_before(root: Path, moment: float) -> tuple[list[str], Set[str]]:
     """Return the shortcodes of posts stored before *moment*, a Unix time.
 
-    The age of a post of release 0.2.0 counts from the time at which it was first seen; a new one is
-    recorded as seen now. The second value is the posts on record that are gone, or that this
-    release has stored again.
+    The age of a post of release 0.2.0 counts from the time at which it was first seen. If it was
+    not seen before, it is recorded as seen now. The second value contains the recorded posts of
+    release 0.2.0 that have been removed, or stored again by this release.
     """
     posts = list(_posts(root))
     legacy = {name for name, _, version in posts if version is None}
@@ -121,13 +124,13 @@ def stored_before(root: Path, moment: float) -> tuple[list[str], Set[str]]:
 def versions(root: Path) -> dict[str, int]:
     """Return the version of each post: a number that increases each time the post is stored.
 
-    Posts of release 0.2.0 have none, and are left out.
+    Posts of release 0.2.0 have no version, and are left out.
     """
     return {name: version for name, _, version in _posts(root) if version is not None}
 
 
 def version_of(folder: Path) -> int | None:
-    """Return the version of the post in *folder*; None if there is none."""
+    """Return the version of the post in *folder*; None if there is no manifest."""
     try:
         manifest = os.lstat(folder / MANIFEST)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""Tracks this process's own changes to the media folder, so that a sync need not scan it all."""
+"""Tracks this process's own changes to the media folder, so that a sync need not scan all of it."""
 
 import threading
 from collections import deque
@@ -15,9 +15,10 @@ _MAX_CHANGES = 4096
 class OwnChanges:
     """The posts that this process recently added to *root* or removed from it; thread-safe.
 
-    Each change is stored with the folder's modification time before and after it, in nanoseconds.
-    As long as these times form a chain, no other process has changed the folder in between. If
-    another process makes a change at the same instant, it goes unnoticed until the next sweep.
+    Each change is stored with the folder's modification times before and after it, in nanoseconds.
+    If the time after each change equals the time before the next one, no other process has changed
+    the folder in between. If another process makes a change at the same instant as this one, that
+    change goes unnoticed until the next sweep.
     """
 
     def __init__(self, root: Path) -> None:
@@ -26,8 +27,8 @@ class OwnChanges:
         self._changes: deque[_Change] = deque(maxlen=_MAX_CHANGES)
 
     @contextmanager
-    def making(self, shortcode: str) -> Iterator[None]:
-        """Record that the block stores or removes a post."""
+    def recording(self, shortcode: str) -> Iterator[None]:
+        """Record that the block stores or removes the post."""
         with self._lock:
             before = self._root.stat().st_mtime_ns
             try:
@@ -37,9 +38,9 @@ class OwnChanges:
                 self._changes.append(_Change(before, after, shortcode))
 
     def between(self, start: int, end: int) -> set[str] | None:
-        """Return the posts changed between two modification times; None if others may have changed.
+        """Return the posts changed between two modification times of the folder, in nanoseconds.
 
-        The times are in nanoseconds.
+        Return None if another process may have changed the folder between them.
         """
         changed: set[str] = set()
         found = set[str]() if start == end else None
@@ -50,7 +51,7 @@ class OwnChanges:
                     changed.add(change.shortcode)
                     time = change.after
                     if time == end:
-                        # More changes within the same clock tick may follow.
+                        # Further changes may have the same modification time.
                         found = changed.copy()
         return found
 

@@ -67,7 +67,7 @@ class MediaItem:
 
     @property
     def is_light(self) -> bool:
-        """Whether the file is a picture of at most 25 KB in a format that every browser shows."""
+        """Whether the file is a picture of at most 25 KB in a format that all browsers display."""
         is_web_format = self.filename.endswith(_WEB_FORMATS)
         return self.type == "image" and self.size <= SMALL_BYTES and is_web_format
 
@@ -80,14 +80,14 @@ class MediaItem:
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """Which files of a post are requested: the *quality* of videos, and *max_bytes* per file."""
+    """Which files of a post the client wants: the *quality* of videos, and *max_bytes* per file."""
 
     quality: Quality = "compatible"
     max_bytes: int | None = None
 
     @classmethod
     def stored(cls, quality: Any, max_bytes: Any) -> "Preference":
-        """Read the preference from a manifest or job; older ones have none, and get the default."""
+        """Read the preference from a manifest or job; the default if an older release wrote it."""
         is_limit = isinstance(max_bytes, int) and max_bytes > 0
         return cls("best" if quality == "best" else "compatible", max_bytes if is_limit else None)
 
@@ -106,7 +106,7 @@ class Music:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """Instagram's details of a post apart from its media; None means unknown or hidden."""
+    """What Instagram provides about a post besides its media; None means unknown or hidden."""
 
     owner_name: str | None = None
     owner_id: str | None = None
@@ -133,17 +133,17 @@ class Details:
 class Post:
     """A downloaded post; ``media`` has at least one item, in Instagram's order.
 
-    ``original_url`` is the URL that was first requested. ``taken_at`` is the time of the post as
-    RFC 3339 in UTC. ``thumbnail`` is the cover picture of a post whose main file is a video, and is
-    not part of ``media``. ``small`` is a smaller copy of the post's picture, for lists; it is not
-    part of ``media`` either, and is None if the picture itself is small.
+    ``original_url`` is the URL of the request that downloaded the post. ``taken_at`` is the time of
+    the post as RFC 3339 in UTC. ``thumbnail`` is the cover picture of a post whose main file is a
+    video, and is not part of ``media``. ``small`` is a smaller copy of the post's picture, for
+    lists. It is not part of ``media`` either, and is None if the picture itself is small.
 
-    ``missing`` has the numbers, from 1, of the carousel items that could not be downloaded.
-    ``outdated`` has the numbers of the items whose files are from an earlier download because the
-    latest one could not get them. ``setbacks`` is the number of consecutive incomplete downloads
-    before the latest. ``named_item`` is the number of the item that the shortcode identifies, if it
-    is not the post's own shortcode. ``quality`` and ``max_bytes`` are the requested values, except
-    that ``max_bytes`` is None if no file was skipped because of it.
+    ``missing`` contains the numbers, from 1, of the carousel items that could not be downloaded.
+    ``outdated`` contains the numbers of the items that only an earlier download could get, and
+    whose files are from that download. ``setbacks`` is the number of consecutive incomplete
+    downloads before the latest one. If the shortcode is not the post's own but that of a carousel
+    item, ``named_item`` is the item's number. ``quality`` and ``max_bytes`` are the requested
+    values, except that ``max_bytes`` is None if no file was skipped because of it.
 
     ``added`` lists files made by plugins, and ``object_urls`` maps filenames to the URLs of their
     copies. The manifest contains neither.
@@ -181,25 +181,25 @@ class Post:
     def lead(self) -> MediaItem:
         """The item that represents the post in lists.
 
-        It is the item that the shortcode identifies, or else the first, but never one added by a
-        plugin.
+        It is the item that the shortcode identifies, or else the first one. An item added by a
+        plugin never represents the post.
         """
         return self._named_or(self.media[0])
 
     @property
     def picture(self) -> MediaItem | None:
-        """The picture that represents the post: its lead item, or else the cover of its video."""
+        """The picture that represents the post: the lead item, or else the cover of the video."""
         return self.lead if self.lead.type == "image" else self.thumbnail
 
     @property
     def listed_picture(self) -> MediaItem | None:
-        """The picture for lists: the small one, or else another of at most 25 KB, if any."""
+        """The picture for lists: the small one, or else another one of at most 25 KB, if any."""
         pictures = filter(None, (self.small, self.picture, self.thumbnail))
         return next((picture for picture in pictures if picture.is_light), None)
 
     @property
     def main(self) -> MediaItem:
-        """The first video, or the first item of a post without one."""
+        """The first video, or the first item if there is no video."""
         return next((item for item in self.media if item.type == "video"), self.media[0])
 
     @property
@@ -222,9 +222,9 @@ class Post:
         """Return the time until which the post, downloaded at *fetched_at*, stays fresh.
 
         Both are Unix times. A post is fresh until the first of its signed CDN URLs expires. A URL
-        without an expiry is assumed to expire after a day. An incomplete post is fresh for at most
-        an hour. Each further incomplete download doubles this limit, up to a day. By then,
-        Instagram may deliver the rest.
+        without an expiry time is assumed to expire after a day. An incomplete post is fresh for at
+        most an hour, because the missing items may be available later. Each further incomplete
+        download doubles this limit, up to a day.
         """
         recent = self._recent
         if not all(item.cdn_url for item in recent):
@@ -239,8 +239,8 @@ class Post:
     def satisfies(self, preference: Preference) -> bool:
         """Return whether the stored files satisfy *preference*, so that no new download is needed.
 
-        Pictures satisfy any quality, and ``best`` satisfies ``compatible`` if it is H.264. Files
-        kept from an earlier download are ignored.
+        Pictures satisfy any quality. Videos of the quality ``best`` satisfy ``compatible`` if they
+        are H.264. Files kept from an earlier download are ignored.
         """
         if not self.fits(preference.max_bytes):
             return False
@@ -258,7 +258,7 @@ class Post:
     def within(self, max_bytes: int | None) -> "Post":
         """Return the post without files of an earlier download that are larger than *max_bytes*.
 
-        These files stay stored, for requests without such a limit.
+        The files stay on the disk for requests that allow their size.
         """
         old = [item for item in self.media if self.number_of(item) in self.outdated]
         large = [item for item in old if item.size > (max_bytes or sys.maxsize)]
@@ -294,15 +294,15 @@ class Post:
         return None if number in self.missing else next(iter(self.items[index : index + 1]), None)
 
     def number_of(self, item: MediaItem) -> int:
-        """Return the number, from 1, of the carousel item that the file belongs to, or else 1."""
+        """Return the number, from 1, of the file's carousel item; 1 if its name has no number."""
         found = _NUMBER.match(item.filename.removeprefix(self.shortcode))
         return int(found[1]) if found else 1
 
     def filled_from(self, old: "Post") -> "Post":
         """Return the post, with missing files taken from *old*, an earlier download.
 
-        If the two have different numbers of items, the post on Instagram was changed in between,
-        and no file is taken.
+        If the two have different numbers of items, the post was edited on Instagram in between.
+        Then no file is taken from *old*.
         """
         is_incomplete = bool(self.missing or self.outdated)
         was_incomplete = bool(old.missing or old.outdated)
@@ -369,9 +369,9 @@ class Post:
 
 @dataclass(slots=True)
 class Progress:
-    """The progress of a download in bytes, written by the downloading thread.
+    """The progress of a download in bytes, updated by the thread that downloads.
 
-    ``total`` grows with each file for which the CDN sends a length, and is None before the first.
+    ``total`` grows with each file for which the CDN sends a length, and is None until the first.
     """
 
     done: int = 0
@@ -384,7 +384,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """A post to download: its *url* as the client sent it, and the monotonic *deadline*."""
+    """A post to download: its *url* as the client sent it, and the *deadline* in monotonic time."""
 
     shortcode: str
     url: str
@@ -404,14 +404,14 @@ def is_own_file(filename: str, shortcode: str) -> bool:
 
 
 def moment(seconds: float) -> str:
-    """Format a Unix time as RFC 3339 in UTC; times after the year 9999 become its last second."""
+    """Format a Unix time as RFC 3339 in UTC; times after the year 9999 become that year's end."""
     return f"{datetime.fromtimestamp(min(seconds, _LATEST_TIME), UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def cdn_expiry(url: str) -> int | None:
-    """Return the Unix time at which a signed CDN URL expires; None if it has no expiry.
+    """Return the Unix time at which a signed CDN URL expires; None if it has no expiry time.
 
-    The time is the hexadecimal parameter ``oe`` in the URL's query.
+    The expiry time is the hexadecimal parameter ``oe`` in the URL's query.
     """
     found = _EXPIRY.search(url)
     return int(found[1], 16) if found else None

@@ -6,8 +6,8 @@ from typing import Literal, NamedTuple, Protocol
 __all__ = ["Change", "LocalPostChanges", "PostChange", "PostChanges"]
 
 Change = Literal["stored", "changed", "removed"]
-"""``stored`` means that the post was stored, perhaps again. ``changed`` means that it was kept or
-released, or that a plugin added something to it.
+"""``stored`` means that the post was stored, perhaps not for the first time. ``changed`` means that
+it was kept or released, or that a plugin added something to it.
 """
 
 _MAX_CHANGES = 10_000
@@ -37,7 +37,7 @@ class PostChanges(Protocol):
 
 
 class LocalPostChanges:
-    """The changes made by this process alone; an implementation of :class:`PostChanges`."""
+    """An implementation of :class:`PostChanges` with only this process's changes."""
 
     def __init__(self) -> None:
         self._changes: deque[PostChange] = deque(maxlen=_MAX_CHANGES)

@@ -1,7 +1,7 @@
 """Publishes and removes posts atomically.
 
-A post's files are collected in a folder under ``ROOT/.incoming`` and flushed to the disk. A single
-rename of that folder then publishes them. A folder named after a shortcode is therefore always
+A post's files are collected in a folder under ``ROOT/.incoming``, and flushed to the disk. A single
+rename of that folder then publishes the post. A folder named after a shortcode is therefore always
 complete, even after a power failure.
 """
 
@@ -38,10 +38,11 @@ class Superseded(Exception):
 
 
 class Publisher:
-    """Publishes posts under *root*, an absolute path; blocking.
+    """Publishes posts under *root*, an absolute path. All methods block.
 
-    Leftovers are removed once they have not changed for *abandoned_after* seconds. If that is 0, no
-    other process may use the root. *check* raises if the root is gone or was replaced.
+    What crashed processes left behind is removed once it has not changed for *abandoned_after*
+    seconds. If this is 0, it is removed at startup, and no other process may use the root. *check*
+    raises if the root is gone or was replaced.
     """
 
     def __init__(
@@ -76,11 +77,11 @@ class Publisher:
     def publish(self, folder: Path, post: Post, fence: int = 0) -> StoredPost:
         """Publish *folder*, created by :meth:`stage`, in place of any stored version of the post.
 
-        *fence* is the turn's fence, or 0 if no other process uses the root.
+        *fence* is the fence of this process's turn, or 0 if no other process uses the root.
 
         Items missing from *post* are taken from an earlier download, if possible. The modification
-        time of the media files is set to when the post was taken. That of the manifest is when the
-        post was stored.
+        time of the media files is when the post was taken. That of the manifest is when the post
+        was stored.
 
         Raises:
             Superseded: the stored post has a higher fence, and is not replaced.
@@ -95,7 +96,7 @@ class Publisher:
         flush(folder)
         self._check()
         try:
-            with self.changes.making(post.shortcode):
+            with self.changes.recording(post.shortcode):
                 self._put_in_place(folder, self.root / post.shortcode, fence)
         except Superseded:
             log.warning("a later turn stored the post", shortcode=post.shortcode)
@@ -107,7 +108,7 @@ class Publisher:
         )
 
     def _with_old_files(self, folder: Path, post: Post) -> Post:
-        """Link files that only an earlier download has into *folder*; return the completed post."""
+        """Link the files that *post* lacks from an earlier download; return the completed post."""
         if not post.missing and (post.thumbnail or post.main.type != "video"):
             return post
         place = self.root / post.shortcode
@@ -139,7 +140,7 @@ class Publisher:
         with self._staging:
             self._abandoned = True
         for folder in self._staged.copy():
-            # Rename it first, so that no thread can add another file.
+            # Rename the folder first, so that no thread can add another file.
             doomed = self._unused_path(folder.name)
             with suppress(OSError):
                 folder.rename(doomed)
@@ -148,14 +149,14 @@ class Publisher:
     def remove(self, shortcode: str, *, unless_kept: bool = False) -> bool:
         """Remove the post; if it is kept and *unless_kept* is true, return False instead.
 
-        A single rename hides the post before its files are deleted.
+        A single rename hides the post, and then its files are deleted.
 
         Raises:
             OSError: the post is not stored, or cannot be removed.
         """
         self._check()
         place, doomed = self.root / shortcode, self._unused_path(shortcode)
-        with self.changes.making(shortcode):
+        with self.changes.recording(shortcode):
             if not unless_kept:
                 place.rename(doomed)
             elif not self._move_unless_kept(place, doomed):
@@ -187,13 +188,13 @@ class Publisher:
             delete(moved)
 
     def clear_leftovers(self, now: float) -> None:
-        """Delete what crashed processes left behind, and restore posts caught between two renames.
+        """Delete what crashed processes left behind, but restore posts that they had moved away.
 
-        *now* is the Unix time against which the age of leftovers is measured.
+        *now* is the current Unix time, used to calculate the age of leftovers.
         """
         cutoff = now - self._abandoned_after
         for leftover in self.incoming.iterdir():
-            # Several processes may do this at once.
+            # Another process may be doing the same.
             with suppress(FileNotFoundError):
                 # A rename changes st_ctime, but not st_mtime.
                 if self._abandoned_after and leftover.lstat().st_ctime > cutoff:
@@ -228,7 +229,7 @@ class Publisher:
             else:
                 break
         if fence and (later := fence_of(replaced)) > fence:
-            # A later turn stored the post after the check above.
+            # A later turn stored its post after the check above. Put that post back.
             self._put_in_place(replaced, place, later)
             raise Superseded
         # The post may have been marked since its mark was carried over.
@@ -239,7 +240,7 @@ class Publisher:
         """Swap *folder* with *place*; return the new path of the folder that was at *place*."""
         if exchange(folder, place):
             return folder
-        # Not atomic: if a crash separates the two renames, clear_leftovers() restores the post.
+        # After a crash between the two renames, clear_leftovers() restores the post.
         replaced = self._unused_path(place.name, _REPLACED)
         place.rename(replaced)
         folder.rename(place)
@@ -262,6 +263,6 @@ def _set_times(folder: Path, post: Post) -> None:
     if taken_at is None:
         return
     for file in post.files:
-        # Some file systems can store only a few decades, or no times at all.
+        # Some file systems support only a few decades of times, or none at all.
         with suppress(OSError, OverflowError):
             os.utime(folder / file.filename, (taken_at, taken_at))

@@ -1,6 +1,6 @@
 """The JSON of a post, as clients receive it.
 
-The field names, types and descriptions here also become the OpenAPI description.
+The OpenAPI description is generated from these field names, types and descriptions.
 """
 
 import secrets
@@ -67,15 +67,16 @@ class PostResponse:
     media: Annotated[
         list[MediaFile],
         Field(
-            min_length=1, description="The post's files in Instagram's order, then those of plugins"
+            min_length=1,
+            description="The post's files in Instagram's order, then those made by plugins",
         ),
     ]
     thumbnail: Annotated[MediaFile | None, Field(description="Cover of the first video")]
     thumbnail_url: Annotated[
         str | None,
         Field(
-            description="Path of a small picture of the post, for lists; changes when the picture "
-            "does. Null if there is none"
+            description="Path in this API of a small picture of the post, for lists. The path "
+            "changes when the picture does. Null if there is no small picture"
         ),
     ]
     owner: str | None
@@ -95,26 +96,24 @@ class PostResponse:
     expires_at: Annotated[
         str | None,
         Field(
-            description="When the post becomes old enough to be removed; null means never",
+            description="The time after which a sweep may remove the post; null means never",
             json_schema_extra={"format": "date-time"},
         ),
     ]
-    kept: Annotated[
-        bool, Field(description="Whether the post is exempt from removal because of its age")
-    ]
+    kept: Annotated[bool, Field(description="Whether the post is exempt from removal by age")]
     cached: Annotated[bool, Field(description="Whether the post came from disk")]
     stale: Annotated[
         bool,
         Field(
-            description="Whether the post came from disk although it should be fetched again, "
-            "because a signed URL has expired or items are missing"
+            description="Whether the post came from disk although it was due for a new download, "
+            "because a signed URL had expired or items were missing"
         ),
     ]
 
 
 @dataclass(frozen=True, slots=True)
 class RenderedPost:
-    """The JSON of a :class:`PostResponse` without the values that depend on the request."""
+    """The parts of a :class:`PostResponse`'s JSON that do not depend on the request."""
 
     before_url: bytes
     after_url: bytes

@@ -19,10 +19,11 @@ _LOCK = "lock"
 
 
 class MediaRoot:
-    """The media folder at *path*, opened before everything else and closed last; blocking.
+    """The media folder at *path*, opened before everything else and closed last.
 
     A *shared* folder may be used at the same time by other processes that also share it.
-    ``was_unused`` is true if no other process was using the folder when it was opened.
+    ``was_unused`` is true if no other process was using the folder when it was opened. All methods
+    block.
     """
 
     def __init__(self, path: Path, *, shared: bool = False) -> None:
@@ -40,18 +41,18 @@ class MediaRoot:
         Raises:
             SettingsError: another process uses the folder, or it cannot be created or locked.
         """
-        self.make()
+        self.create()
         try:
             self._identity = identity(self.path)
             while not self._take_lock():
-                # Another process has just removed the lock file; see withdraw().
+                # Another process has just removed the lock file; see close_and_clean_up().
                 self.close()
         except OSError as error:
             raise SettingsError(
                 f"MEDIA_ROOT: {self.path} cannot be locked: {error.strerror}"
             ) from error
 
-    def make(self) -> None:
+    def create(self) -> None:
         """Create the folder if it is missing.
 
         Raises:
@@ -61,8 +62,8 @@ class MediaRoot:
             self.state.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SettingsError(
-                f"MEDIA_ROOT: {self.path} cannot be made or written ({error.strerror}): choose a "
-                "folder on a disk that takes files"
+                f"MEDIA_ROOT: {self.path} cannot be created or written ({error.strerror}): choose "
+                "a folder on a writable disk"
             ) from error
 
     def _take_lock(self) -> bool:
@@ -78,8 +79,8 @@ class MediaRoot:
             )
         return _is_at(path, self._lock)
 
-    def keep_lock(self) -> None:
-        """Lock the folder again if its lock file was removed; blocking."""
+    def ensure_locked(self) -> None:
+        """Lock the folder again if its lock file was removed."""
         lock = self._lock
         try:
             if lock is None or _is_at(self.state / _LOCK, lock):
@@ -98,7 +99,7 @@ class MediaRoot:
 
     @property
     def used(self) -> bool:
-        """Whether a service uses the folder, or once did."""
+        """Whether a service is using the folder, or has used it before."""
         return (self.state / _LOCK).exists() or (self.path / ".incoming").exists()
 
     def check(self) -> None:
@@ -112,7 +113,7 @@ class MediaRoot:
         if self._identity is not None and identity(self.path) != self._identity:
             raise MediaFolderGone
 
-    def withdraw(self) -> None:
+    def close_and_clean_up(self) -> None:
         """Close the folder; if no other process uses it, remove its lock file and state folder.
 
         The state folder is removed only if it is empty.

@@ -1,10 +1,10 @@
 """Opens, checks, migrates and replaces the service's SQLite files.
 
-A file may be damaged, removed or replaced at any moment, even while it is open. SQLite would then
-keep writing to a file that no longer has a name. So each use first checks that the path still leads
-to the open file. If not, whatever is at the path is set aside, and a new file is put there once it
-is complete. The journal is truncated after each transaction and there is no write-ahead log, so
-between transactions all data is in one file.
+A file may be damaged, removed or replaced at any time, even while it is open. SQLite would not
+notice, and would keep writing to the deleted file. Each use therefore first checks that the open
+file is still the one at the path. If it is not, whatever is at the path is set aside under another
+name, and replaced with a complete new file. The journal is truncated after each transaction and
+there is no write-ahead log, so between transactions all data is in one file.
 """
 
 import fcntl
@@ -26,7 +26,7 @@ from scrapper.errors import (
     SettingsError,
     response_to,
 )
-from scrapper.library.disk import delete, flush, identity, set_aside, storing
+from scrapper.library.disk import converting_disk_errors, delete, flush, identity, set_aside
 from scrapper.local_files.opening import open_file
 
 __all__ = ["NewerSchema", "SQLiteFile"]
@@ -40,12 +40,12 @@ _VERSION_IN_HEADER = slice(60, 64)
 _SIDE_FILES = ("-journal", "-wal", "-shm")
 _NEW = ".new"
 _FIRST_WITH_STRICT = (3, 37)
-# A version at or above this one means that the file is damaged.
+# A file with a schema version this high must be damaged.
 _VERSION_LIMIT = 1000
 _PRIMARY_CODE = 0xFF
 _KNOWN_ERRORS: dict[int, Callable[[], ScrapeError]] = {
     sqlite3.SQLITE_FULL: DiskFull,
-    # The file was moved between our check and SQLite's. The next use will notice.
+    # The file was moved after our check, but before SQLite's. The next use will detect that.
     sqlite3.SQLITE_READONLY_DBMOVED: lambda: Busy(retry_after=1),
     sqlite3.SQLITE_READONLY: DiskReadOnly,
     sqlite3.SQLITE_BUSY: lambda: Busy(retry_after=1),
@@ -67,22 +67,25 @@ _OPEN_TIMEOUT_SECONDS = 10.0
 
 
 class NewerSchema(SettingsError):
-    """A later release wrote the file; the message names the file."""
+    """A later release wrote the file; the message contains its path."""
 
 
 class SQLiteFile:
-    """The SQLite file at *path*; blocking, and usable from any thread. Logs call it *name*.
+    """The SQLite file at *path*, called *name* in logs. All methods block, and are thread-safe.
 
-    *schema* has the statements that create the tables of *version*; all tables are STRICT. A file
-    of an earlier version is migrated: its tables are rebuilt with the columns that both versions
-    share, and *migrate* does the rest. *inspect* raises :class:`ValueError` or
-    :class:`sqlite3.DatabaseError` if the service did not write the content. *fill* writes the
-    initial content of a new file; its second argument is whether an earlier file was lost.
-    A *shared* file is used by other processes, too, so a file that another process recreated is
-    adopted; otherwise, such a file is set aside. *check* raises if the folder is gone.
+    *schema* contains the SQL statements that create the tables of schema *version*. All tables are
+    STRICT. A file with an older schema is migrated: its tables are recreated with the current
+    schema, the columns that both versions have are copied, and *migrate* does the rest. *inspect*
+    raises :class:`ValueError` or :class:`sqlite3.DatabaseError` if the content is invalid. *fill*
+    writes the initial content of a new file; its second argument is true if an earlier file was
+    lost.
 
-    Each use may raise :class:`~scrapper.errors.Busy` if another program has kept the file locked
-    for *patience* seconds, or if the file was damaged and has been recreated; also
+    A *shared* file is also used by other processes. If one of them has replaced the file, the
+    replacement is used; if the file is not shared, the replacement is set aside. *check* is called
+    before the file is opened, and raises if its folder is gone.
+
+    Each use may raise :class:`~scrapper.errors.Busy` if another program keeps the file locked for
+    *patience* seconds, or if the file was damaged and has been recreated. It may also raise
     :class:`~scrapper.errors.DiskFull`, :class:`~scrapper.errors.DiskReadOnly`,
     :class:`NewerSchema`, :class:`~scrapper.errors.MediaFolderGone`, and :class:`OSError` or
     :class:`sqlite3.Error` if the file cannot be used for another reason. A use that raises changes
@@ -124,13 +127,13 @@ class SQLiteFile:
         self._stamp: tuple[int, int] | None = None
         self._created = 0
         self.openings = 0
-        """How often the file was opened; when it changes, the open file may be a different one."""
+        """How often the file was opened; each time, it may have been replaced by another file."""
 
     def open(self) -> None:
-        """Open the file at startup; while it is locked, retry for ten seconds.
+        """Open the file at startup; while it is locked, retry for up to ten seconds.
 
         Raises:
-            SettingsError: the file cannot be used; the message names the file.
+            SettingsError: the file cannot be used; the message contains its path.
         """
         deadline = time.monotonic() + _OPEN_TIMEOUT_SECONDS
         try:
@@ -148,7 +151,8 @@ class SQLiteFile:
     def refuse_newer(self) -> None:
         """Check only that no later release wrote the file; the first use checks everything else.
 
-        Call this before the first use, because closing the file releases SQLite's locks on it.
+        Call this only before the first use. It closes the file again, which would release SQLite's
+        locks on it.
 
         Raises:
             NewerSchema: a later release wrote the file.
@@ -159,7 +163,7 @@ class SQLiteFile:
                 self._check_version(int.from_bytes(header[_VERSION_IN_HEADER], "big"))
 
     def close(self) -> None:
-        """Close the file; if it was removed or replaced in the meantime, recreate it first."""
+        """Close the file; if it was removed or replaced since its last use, recreate it first."""
         with self._lock:
             try:
                 if self._database is not None and not self._is_in_place(self._database):
@@ -170,7 +174,7 @@ class SQLiteFile:
 
     @contextmanager
     def using(self) -> Iterator[sqlite3.Connection]:
-        """Yield the open file to one thread at a time."""
+        """Yield the connection, to one thread at a time."""
         if not self._lock.acquire(timeout=self._patience):
             raise Busy(retry_after=1)
         try:
@@ -199,13 +203,13 @@ class SQLiteFile:
 
     @contextmanager
     def changing(self) -> Iterator[sqlite3.Connection]:
-        """Yield the open file to one thread at a time, inside a transaction."""
+        """Yield the connection inside a transaction, to one thread at a time."""
         with self.using() as database, database:
             database.execute("BEGIN IMMEDIATE")
             yield database
 
     def _is_in_place(self, database: sqlite3.Connection) -> bool:
-        """Return whether the path still leads to the open file, and the file is still ours."""
+        """Return whether the open file is still at the path, and still has the current schema."""
         if identity(self._path) != self._identity or any(map(_is_unusable, self._side_files())):
             return False
         if self._was_overwritten():
@@ -219,14 +223,14 @@ class SQLiteFile:
         return bool(version == self._version)
 
     def _was_overwritten(self) -> bool:
-        """Return whether another process wrote to a file that is not shared since its last use."""
+        """Return whether another process has written to a file that is not shared."""
         return not self._shared and self._stamp is not None and _stamp(self._path) != self._stamp
 
     def _open(self) -> sqlite3.Connection:
         self._close()
         self._check()
         folder = self._path.parent
-        with storing():
+        with converting_disk_errors():
             if os.path.lexists(folder) and not folder.is_dir():
                 set_aside(folder)
             folder.mkdir(exist_ok=True)
@@ -244,18 +248,21 @@ class SQLiteFile:
         return found
 
     def _find(self) -> tuple[sqlite3.Connection | None, str]:
-        """Return the file at the path, or why it is unusable; no reason if it never existed."""
+        """Return a connection to the file at the path, or None and why the file is unusable.
+
+        The reason is empty if the file never existed.
+        """
         for path in filter(_is_unusable, self._side_files()):
             log.error(f"{self._name} unreadable: journal set aside", file=str(set_aside(path)))
         found = identity(self._path)
         if not os.path.lexists(self._path):
             # After a crash between the two renames in _create(), only the new file exists.
-            was_there = self._identity or os.path.lexists(self._new)
-            return None, "removed" if was_there else ""
+            existed = self._identity or os.path.lexists(self._new)
+            return None, "removed" if existed else ""
         if not self._path.is_file():
             return None, "not a regular file"
         if not self._shared and self._identity not in (None, found):
-            return None, "another file in its place"
+            return None, "replaced by another file"
         if self._was_overwritten():
             return None, "overwritten"
         try:
@@ -266,7 +273,7 @@ class SQLiteFile:
             return None, repr(error)
 
     def _create(self, fault: str) -> None:
-        """Put a complete new file at the path, after setting aside whatever is there."""
+        """Create a complete new file, and move it to the path after setting aside the old one."""
         new = self._new
         delete(new)
         os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
@@ -318,13 +325,13 @@ class SQLiteFile:
             )
 
     def _connect_unchecked(self, path: Path) -> sqlite3.Connection:
-        # Calls come from several threads, but only one at a time.
+        # Several threads use the connection, but only one at a time.
         database = sqlite3.connect(
             path, timeout=self._patience, check_same_thread=False, isolation_level=None
         )
         try:
             database.execute(f"PRAGMA synchronous = {self._synchronous}")
-            # Some containers have no writable place for temporary files.
+            # Some containers have no writable folder for temporary files.
             database.execute("PRAGMA temp_store = MEMORY")
         except BaseException:
             database.close()
@@ -342,7 +349,7 @@ class SQLiteFile:
             return _strict_tables(database)
 
     def _migrate(self, database: sqlite3.Connection) -> None:
-        """Rebuild the tables with their rows, and with the columns that both versions have."""
+        """Recreate the tables with the current schema; copy the columns that both versions have."""
         with database:
             database.execute("BEGIN IMMEDIATE")
             old = {name: _columns(database, name) for name in self._tables()}
@@ -389,7 +396,7 @@ def _locked(folder: Path, patience: float) -> Iterator[None]:
                 if time.monotonic() > deadline:
                     raise Busy(retry_after=1) from None
             except OSError:
-                # NFS cannot lock folders.
+                # NFS does not support locks on folders.
                 break
             time.sleep(_RETRY_SECONDS)
         yield
@@ -398,7 +405,7 @@ def _locked(folder: Path, patience: float) -> Iterator[None]:
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
-    """Return a value that changes whenever the file is written to."""
+    """Return a value that changes with each write to the file; None on an error."""
     try:
         status = path.stat()
     except OSError:
@@ -407,7 +414,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 def _is_unusable(path: Path) -> bool:
-    """Return whether something at *path* must not be opened by SQLite."""
+    """Return whether *path* exists but is not a regular file, so that SQLite must not open it."""
     return os.path.lexists(path) and not path.is_file()
 
 

@@ -1,4 +1,4 @@
-"""Small JSON files in the state folder; a damaged one is treated as missing."""
+"""Small JSON files in the state folder; a damaged file is treated as missing."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -31,9 +31,9 @@ Content = TypeVar("Content")
 
 
 class StateFile:
-    """The JSON file at *path*; blocking.
+    """The JSON file at *path*. All methods block.
 
-    *check* is called before each change and raises if the folder is gone or was replaced. A file
+    *check* is called before each change, and raises if the folder is gone or was replaced. A file
     larger than *max_bytes* counts as damaged.
     """
 
@@ -50,7 +50,7 @@ class StateFile:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from changing the file while the block runs.
+        """Prevent other processes from changing the file while the block runs.
 
         Raises:
             MediaFolderGone: the folder is gone.
@@ -61,7 +61,10 @@ class StateFile:
             yield
 
     def read(self, parse: Callable[[Any], Content]) -> Content | None:
-        """Return the parsed JSON passed through *parse*; None if the file is missing or damaged."""
+        """Pass the decoded JSON to *parse* and return the result.
+
+        Return None if the file is missing or damaged.
+        """
         try:
             return parse(json.loads(read_file(self._path, self._max_bytes)))
         except FileNotFoundError:
@@ -71,7 +74,7 @@ class StateFile:
             return None
 
     def write(self, data: Any) -> None:
-        """Replace the content with *data*.
+        """Replace the content with *data*, encoded as JSON.
 
         Raises:
             MediaFolderGone: the folder is gone.

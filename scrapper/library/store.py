@@ -16,7 +16,7 @@ import structlog
 from scrapper.errors import Busy, DiskFull, DiskReadOnly
 from scrapper.library.additions import Additions, add
 from scrapper.library.catalogue import Catalogue, Search
-from scrapper.library.disk import storing
+from scrapper.library.disk import converting_disk_errors
 from scrapper.library.index import Index
 from scrapper.library.keeping import keep, release
 from scrapper.library.legacy import first_seen, legacy_time
@@ -58,12 +58,14 @@ _MAX_CLOCK_SKEW_SECONDS = 60
 class Library:
     """The stored posts under *root*, an absolute path, by shortcode.
 
-    Coroutines are for the event loop. The other methods block, and are for the downloading thread.
+    Coroutines, :meth:`changed`, :meth:`published` and :meth:`listen` are for the event loop. The
+    other methods block, and are for the thread that downloads a post.
 
     A killed process leaves unpublished folders behind. They are removed once they have not changed
-    for *abandoned_after* seconds. If that is 0, no other process may use the root. *check* raises
-    if the root is gone or was replaced. In that case nothing is written, and all methods except
-    :meth:`changed` and :meth:`discard` raise :class:`~scrapper.errors.MediaFolderGone`.
+    for *abandoned_after* seconds. If this is 0, they are removed at startup, and no other process
+    may use the root. *check* raises if the root is gone or was replaced. In that case nothing is
+    written, and all methods except :meth:`changed` and :meth:`discard` raise
+    :class:`~scrapper.errors.MediaFolderGone`.
     """
 
     def __init__(
@@ -97,10 +99,13 @@ class Library:
     def from_settings(
         cls, settings: Settings, root: MediaRoot, post_changes: PostChanges | None = None
     ) -> "Library":
-        """Build the library in *root* from *settings*; all processes share *post_changes*."""
+        """Create the library in *root* from *settings*.
+
+        If several processes share the library, *post_changes* contains the changes of all of them.
+        """
         abandoned_after = 0.0
         if settings.redis_url.get_secret_value():
-            # A download ends at its deadline, and the clocks of two machines may differ a little.
+            # No download takes this long, even if the clocks of two machines differ a little.
             abandoned_after = 2 * settings.scrape_timeout_seconds + _MAX_CLOCK_SKEW_SECONDS
         catalogue = root.state / _CATALOGUE
         return cls(
@@ -117,7 +122,7 @@ class Library:
         return self._publisher.incoming
 
     async def open(self) -> None:
-        """Create the folders, and remove what crashed processes left.
+        """Create the folders, and remove what crashed processes left behind.
 
         Raises:
             SettingsError: a later release wrote the catalogue.
@@ -134,7 +139,7 @@ class Library:
             await asyncio.to_thread(self._catalogue.close)
 
     async def get(self, shortcode: str) -> StoredPost | None:
-        """Return the stored post; None if it is not stored, incomplete or unreadable."""
+        """Return the stored post; None if it is missing, incomplete or unreadable."""
         return await self._index.get(shortcode)
 
     async def get_all(self, shortcodes: Sequence[str]) -> Sequence[StoredPost | None]:
@@ -142,16 +147,17 @@ class Library:
         return await self._index.get_all(shortcodes)
 
     def changed(self, shortcode: str, change: Change | None = "stored") -> None:
-        """Record, on the event loop, that a post was published or removed.
+        """Record that a post was published or removed.
 
-        *change* is None if another process may have done it, because that process records it.
+        *change* is None if another process may have made the change, because that process then
+        records it.
         """
         self._record(shortcode, change)
         for listener in self._listeners:
             listener(shortcode)
 
     def published(self, stored: StoredPost) -> None:
-        """Do what :meth:`changed` does, and cache the post that :meth:`publish` returned."""
+        """Call :meth:`changed` for the post that :meth:`publish` returned, and cache the post."""
         self.changed(stored.post.shortcode)
         if self._listeners:
             self._index.remember(stored)
@@ -159,16 +165,16 @@ class Library:
     def _record(self, shortcode: str, change: Change | None) -> None:
         self._index.changed(shortcode)
         if self._catalogue is not None:
-            self._catalogue.suspect(shortcode)
+            self._catalogue.invalidate(shortcode)
         if change is not None:
             self.post_changes.record(shortcode, change)
 
     def listen(self, listener: Callable[[str], None]) -> None:
-        """Call *listener* on the event loop with the shortcode of each changed post."""
+        """Call *listener* with the shortcode of each post that changes, on the event loop."""
         self._listeners.append(listener)
 
     async def versions(self) -> dict[str, int]:
-        """Return the version of each stored post; it increases each time the post is stored."""
+        """Return each stored post's version, which increases each time the post is stored."""
         return await asyncio.to_thread(self._checked_twice, versions, self.root)
 
     async def version(self, shortcode: str) -> int | None:
@@ -176,7 +182,10 @@ class Library:
         return await asyncio.to_thread(self._checked_twice, version_of, self.root / shortcode)
 
     async def versions_of(self, shortcodes: Iterable[str]) -> dict[str, int | OSError | None]:
-        """Return the version of each of *shortcodes*, or the error if it cannot be read."""
+        """Return the version of each of the *shortcodes*, or the error raised while reading it.
+
+        The version of a post that is not stored is None.
+        """
 
         def read(shortcode: str) -> int | OSError | None:
             try:
@@ -189,17 +198,17 @@ class Library:
         )
 
     async def changed_at(self) -> int:
-        """Return when any process last stored or removed a post, in Unix nanoseconds."""
+        """Return when a process last stored or removed a post, as a Unix time in nanoseconds."""
         return await self._in_thread(lambda: self.root.stat().st_mtime_ns)
 
     async def add(self, shortcode: str, name: str, additions: Additions, version: int) -> None:
-        """Store what the plugin *name* added to this *version* of a post.
+        """Store what the plugin *name* adds to this *version* of a post.
 
         Raises:
             DiskFull, DiskReadOnly: the disk cannot be written.
             OSError: the post is gone, or cannot be changed.
         """
-        with storing():
+        with converting_disk_errors():
             await self._in_thread(add, self.root / shortcode, name, additions, version)
         self._record(shortcode, "changed")
 
@@ -208,8 +217,7 @@ class Library:
     ) -> Listing:
         """Return a page of up to *limit* posts that match *search*, starting *after* a cursor.
 
-        Posts stored or removed between two pages do not make any other post appear twice or be
-        skipped.
+        If posts are stored or removed between two pages, no other post appears twice or is skipped.
 
         Raises:
             Busy: another program has locked the catalogue, which a search needs.
@@ -241,7 +249,7 @@ class Library:
                 if search != _EVERYTHING:
                     raise
                 log.warning("catalogue not used", cause=repr(error))
-        # Reading all manifests for the first time may take a minute.
+        # Do not wait for the catalogue, because reading all manifests may take a minute.
         self._start_sync()
         return await self._in_thread(newest, self.root, number, after)
 
@@ -251,7 +259,7 @@ class Library:
         requested_at = time.monotonic()
         async with self._searching:
             try:
-                # The catalogue was found locked while this caller waited: do not wait again.
+                # Another caller found the catalogue locked during our wait. Do not wait again.
                 if self._busy_at > requested_at:
                     raise Busy(retry_after=1)
                 await self._sync(catalogue, requested_at, fill=search != _EVERYTHING)
@@ -273,8 +281,8 @@ class Library:
         async with self._syncing:
             if self._busy_at > requested_at:
                 raise Busy(retry_after=1)
-            # One sync serves all waiting callers: there may be thousands, many of them already
-            # gone.
+            # One sync serves all waiting callers. There may be thousands, and many of their clients
+            # may have disconnected.
             if self._synced_at <= requested_at:
                 started_at = time.monotonic()
                 await finished(self._in_thread(partial(catalogue.sync, fill=fill)))
@@ -287,7 +295,7 @@ class Library:
     async def _try_to_sync(self, catalogue: Catalogue) -> None:
         try:
             await self._sync(catalogue, time.monotonic())
-        # The catalogue is only a cache, and the next listing retries.
+        # The catalogue is only a cache, and the next listing will sync it again.
         except Exception as error:  # noqa: BLE001
             log.warning("catalogue not up to date", cause=repr(error))
 
@@ -302,7 +310,7 @@ class Library:
             return False
         gone = False
         try:
-            with storing():
+            with converting_disk_errors():
                 await self._in_thread(self._publisher.remove, shortcode)
             gone = True
         except FileNotFoundError:
@@ -323,17 +331,17 @@ class Library:
         return is_stored_post
 
     async def mark(self, shortcode: str, *, kept: bool = True) -> bool:
-        """Mark one of many posts like :meth:`keep`; call :meth:`record_marks` at the end."""
+        """Do what :meth:`keep` does for one of many posts; call :meth:`record_marks` at the end."""
         if await self.get(shortcode) is None:
             return False
         folder = self.root / shortcode
-        with storing():
+        with converting_disk_errors():
             stored = await self._in_thread(keep if kept else release, folder)
         self.changed(shortcode, "changed")
         return stored is not False
 
     async def record_marks(self) -> None:
-        """Update the catalogue, so that other processes that search it see the new marks."""
+        """Update the catalogue, so that searches in other processes see the new marks."""
         if self._catalogue is not None:
             await self._try_to_sync(self._catalogue)
 
@@ -346,10 +354,11 @@ class Library:
     ) -> int:
         """Remove the posts stored more than *max_age* seconds before *now*; return their number.
 
-        *now* is a Unix time that the caller trusts; the wall clock's by default. The age of a post
-        of release 0.2.0 counts from the first call that saw it. Kept posts stay, and so do posts
-        whose shortcode cannot be reserved. Anything that is not a post is left alone: other names,
-        links, and folders without a manifest or files of that release.
+        *now* is a Unix time that the caller trusts, by default that of the wall clock. The age of a
+        post of release 0.2.0 counts from the first sweep that saw it. Kept posts stay, and so do
+        posts for which *reserve* yields False because they are in use. Anything that is not a post
+        is left alone: symbolic links, folders that are not named after a shortcode, and folders
+        that contain neither a manifest nor files of release 0.2.0.
         """
         now = time.time() if now is None else now
         if self._abandoned_after:
@@ -402,8 +411,8 @@ class Library:
     def load(self, shortcode: str, version: int | None = None) -> StoredPost | None:
         """Read the stored post from the disk in the calling thread.
 
-        If *version* is given, and both the cached and the stored post have it, return the cached
-        one.
+        If *version* is given, and both the cached and the stored post have this version, return the
+        cached post.
         """
         return self._index.load(shortcode, version)
 
@@ -420,7 +429,7 @@ class Library:
         return self._publisher.stage(shortcode)
 
     def publish(self, folder: Path, post: Post, fence: int = 0) -> StoredPost:
-        """Publish the post's *folder*; :meth:`changed` must be called afterwards.
+        """Publish the *folder* of *post*; :meth:`published` must be called afterwards.
 
         Raises:
             Superseded: the stored post has a higher fence, and is not replaced.
@@ -440,21 +449,24 @@ class Library:
         self._check()
 
     def abandon(self) -> None:
-        """Delete unfinished downloads, because the process and its threads are ending."""
+        """Delete unfinished downloads at exit, even those that threads are still writing."""
         self._publisher.abandon()
 
     def _open(self) -> None:
         self.incoming.mkdir(parents=True, exist_ok=True)
         self._publisher.clear_leftovers(time.time())
         if self._catalogue is not None:
-            # SQLite's check of a large catalogue would delay startup.
+            # Opening a large catalogue would delay startup, because SQLite checks all of it.
             self._catalogue.refuse_newer()
 
     async def _in_thread(self, function: Callable[..., Result], *arguments: Any) -> Result:
         return await asyncio.to_thread(self._checked, function, *arguments)
 
     def _checked(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """Call *function*; raise MediaFolderGone if it fails because the root is gone."""
+        """Call *function*.
+
+        If the root is gone before the call or after an error, raise MediaFolderGone.
+        """
         self._check()
         try:
             return function(*arguments)
@@ -465,7 +477,7 @@ class Library:
     def _checked_twice(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Call *function* like :meth:`_checked`, then check again.
 
-        A root that disappears during the call may have looked empty to *function*.
+        If the root disappears during the call, *function* may find it empty.
         """
         found = self._checked(function, *arguments)
         self._check()

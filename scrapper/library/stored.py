@@ -32,9 +32,10 @@ _MAX_BYTES = 4_000_000
 class StoredPost:
     """A post in the library.
 
-    ``stored_at``, ``fresh_until`` and ``ages_from`` are Unix times; ``seen_at`` is a monotonic
-    time. Sweeps count the post's age from ``ages_from``, and leave a ``kept`` post alone.
-    ``version`` is a number that increases each time the post is stored; None for release 0.2.0.
+    ``stored_at``, ``fresh_until`` and ``ages_from`` are Unix times. ``seen_at`` is the monotonic
+    time at which the post was read or published. Sweeps count the post's age from ``ages_from``,
+    and leave a ``kept`` post alone. ``version`` increases each time the post is stored; it is None
+    for a post of release 0.2.0.
     """
 
     post: Post
@@ -57,7 +58,10 @@ class StoredPost:
         ages_from: float | None = None,
         version: int | None = None,
     ) -> "StoredPost":
-        """Wrap *post*, just found under *root*; *ages_from* defaults to *stored_at*."""
+        """Wrap *post*, which was just read from *root* or published there.
+
+        *ages_from* defaults to *stored_at*.
+        """
         return cls(
             post,
             RenderedPost.of(post, root, stored_at),
@@ -75,7 +79,7 @@ class StoredPost:
         return time.time() < self.fresh_until
 
     def within(self, max_bytes: int | None, root: Path) -> "StoredPost":
-        """Return the post, under *root*, without large old files; see :meth:`Post.within`."""
+        """Return the post without large old files; see :meth:`Post.within`."""
         post = self.post.within(max_bytes)
         if post is self.post:
             return self
@@ -106,15 +110,15 @@ class StoredPost:
 
 
 def load(folder: Path) -> StoredPost | None:
-    """Read the post that this release or release 0.2.0 stored in *folder*.
+    """Read the post in *folder*, which may also be a folder of release 0.2.0.
 
-    Return None if the post does not exist, is incomplete or is unreadable.
+    Return None if there is no post, or if it is incomplete or unreadable.
     """
     statuses: list[os.stat_result] = []
     try:
         if folder.is_symlink():
             return None
-        # Strings, because building Path objects takes as long as reading the file.
+        # Use strings, because building Path objects takes as long as reading the file.
         content = read_file(f"{folder}/{MANIFEST}", _MAX_BYTES, check=statuses.append)
         post = Post.from_manifest(json.loads(content))
         if post.shortcode == folder.name and all(
@@ -146,7 +150,7 @@ def _load_legacy(folder: Path) -> StoredPost | None:
 
 
 def fence_of(folder: Path) -> int:
-    """Return the fence of the turn that fetched the post in *folder*; 0 if there is none."""
+    """Return the fence of the turn that stored the post in *folder*; 0 if there was no turn."""
     try:
         return int(json.loads(read_file(folder / MANIFEST, _MAX_BYTES))["fence"])
     except (OSError, *UNREADABLE):

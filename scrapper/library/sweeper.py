@@ -32,11 +32,12 @@ async def sweeping(
     interval: float,
     reserve: Callable[[str], AbstractAsyncContextManager[bool]],
 ) -> AsyncIterator[None]:
-    """Remove posts older than *max_age* seconds, immediately and every *interval* seconds.
+    """Sweep once at startup and then every *interval* seconds, as long as the block runs.
 
-    Each sweep runs inside a *turn*, and is skipped if another process has the turn or if the clock
-    is not trusted. *clock_is_trusted* is called in a thread. Posts whose shortcode cannot be
-    reserved are left alone. The sweeps end with the block.
+    A sweep removes posts older than *max_age* seconds, except those for which *reserve* yields
+    False because they are in use. Each sweep runs inside a *turn*, and is skipped if another
+    process has the turn. It removes nothing if the clock is not trusted. *clock_is_trusted* is
+    called in a thread.
     """
 
     async def sweep() -> None:
@@ -70,23 +71,23 @@ async def _sweep(
 ) -> None:
     removed = 0
     try:
-        # Read before the check: the clock may jump between the check and the removal.
+        # Read the time before the check, because the clock may jump after it.
         now = time.time()
-        right = await asyncio.to_thread(clock_is_trusted)
-        if right:
+        is_trusted = await asyncio.to_thread(clock_is_trusted)
+        if is_trusted:
             removed = await library.expire(max_age, now=now, reserve=reserve)
         usage = await library.usage()
     except (OSError, MediaFolderGone) as error:
-        # The disk may be unmounted for now. The next sweep tries again.
+        # The disk may be temporarily unmounted. The next sweep will try again.
         metrics.sweeps.labels("failed").inc()
         log.warning("sweep failed", cause=repr(error))
     except Exception:
         metrics.sweeps.labels("failed").inc()
         log.exception("sweep failed")
     else:
-        metrics.sweeps.labels("ok" if right else "skipped").inc()
+        metrics.sweeps.labels("ok" if is_trusted else "skipped").inc()
         metrics.swept_posts.inc(removed)
         metrics.posts.set(usage.posts)
         metrics.bytes.set(usage.bytes)
-        event = "swept" if right else "sweep skipped: clock not trusted"
+        event = "swept" if is_trusted else "sweep skipped: clock not trusted"
         log.info(event, removed=removed, posts=usage.posts, bytes=usage.bytes)

@@ -39,7 +39,7 @@ from scrapper.handlers.resources import CONVERSIONS, LIBRARY, SETTINGS
 from scrapper.instagram.files.kinds import bit_rate, read_movie
 from scrapper.instagram.files.song import fetch_song
 from scrapper.library.additions import Additions
-from scrapper.library.disk import check_room, flush, storing
+from scrapper.library.disk import check_room, converting_disk_errors, flush
 from scrapper.library.post import SMALL_BYTES, SMALL_PIXELS, MediaItem, Post
 from scrapper.library.store import Library
 from scrapper.plugins.hooks import hookimpl
@@ -170,7 +170,7 @@ class _SmallPictures:
 
         def work() -> MediaItem | None:
             check_room(folder, keep_free=self._keep_free)
-            with storing():
+            with converting_disk_errors():
                 return self._maker.small_of(folder, post)
 
         try:
@@ -277,7 +277,7 @@ class _Conversions:
         def work() -> MediaItem | None:
             size = max(item.size for item in post.media)
             check_room(folder, keep_free=self._keep_free, coming=2 * size)
-            with storing():
+            with converting_disk_errors():
                 return make(folder)
 
         loop = asyncio.get_running_loop()

@@ -27,7 +27,7 @@ from scrapper.errors import (
     ScrapeError,
     ServerFull,
 )
-from scrapper.library.disk import storing
+from scrapper.library.disk import converting_disk_errors
 from scrapper.library.post import Fetch, Post, Preference, Progress
 from scrapper.library.publishing import Superseded
 from scrapper.library.store import Library
@@ -409,7 +409,7 @@ class Scraper:
             yield
 
     def _fetch_and_publish(self, fetch: Fetch, fence: int, query_gate: QueryGate) -> StoredPost:
-        with storing():
+        with converting_disk_errors():
             folder = self._library.stage(fetch.shortcode)
             try:
                 post = self._source.fetch(fetch, folder, query_gate=query_gate)

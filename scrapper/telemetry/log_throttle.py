@@ -1,4 +1,4 @@
-"""Log messages that are not repeated while their cause stays the same."""
+"""Limits how often the same problem is logged."""
 
 import math
 import time
@@ -7,7 +7,11 @@ __all__ = ["LogThrottle"]
 
 
 class LogThrottle:
-    """A message to log if it is new, its cause changed, or it was logged *seconds* ago."""
+    """Decides when to log a recurring problem.
+
+    A message is due when the problem begins, when its cause changes, and *seconds* after it was
+    last logged.
+    """
 
     def __init__(self, seconds: float = math.inf) -> None:
         self._seconds = seconds
@@ -15,7 +19,7 @@ class LogThrottle:
         self._again_at = -math.inf
 
     def is_due(self, cause: object = "") -> bool:
-        """Return whether to log the message now; if so, it counts as logged."""
+        """Return whether the message is due; if it is, the caller must log it now."""
         now = time.monotonic()
         if str(cause) == self._cause and now < self._again_at:
             return False
@@ -23,5 +27,5 @@ class LogThrottle:
         return True
 
     def reset(self) -> None:
-        """Reset this when the fault is over, so that the next message is logged at once."""
+        """Make the next message due at once; call this when the problem is solved."""
         self._again_at = -math.inf

@@ -1,4 +1,4 @@
-"""Logs of structlog's and the standard library's loggers, as one JSON object per line."""
+"""Writes the logs of structlog and the standard library, with one JSON object per line."""
 
 import io
 import json
@@ -28,7 +28,7 @@ _GATHER_SECONDS = 0.02
 _MAX_DEPTH = 8
 # Shorter secrets may be ordinary words.
 _LONG_SECRET_LENGTH = 8
-# A letter or digit before a token must be the end of an escape, such as %3A or \n.
+# A token may follow a letter or digit only if that ends an escape, such as %3A or \n.
 _BEFORE = (
     r"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-Fa-f]{2})|(?<=%25[0-9A-Fa-f]{2})|(?<=\\[abfnrtv])"
     r"|(?<=\\x[0-9a-f]{2})|(?<=\\u[0-9a-f]{4}))"
@@ -42,9 +42,10 @@ class Scrubber:
     """Removes *secrets* and the queries of URLs from log events, before they are rendered.
 
     A secret is removed wherever it is a whole token, plain or percent-encoded. *more* returns
-    secrets that become known later. When they change, it must return a new tuple. The query of a
-    CDN URL is its signature, with which anyone can download the file, and the errors of requests
-    and Instaloader contain such URLs in full.
+    secrets that become known later. When they change, it must return a new tuple.
+
+    The query of a CDN URL contains a signature, so anyone who has the URL can download the file.
+    The errors of requests and Instaloader contain such URLs in full.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Scrubber:
         self._known: list[tuple[str, bool]] = []
 
     def follow(self, secrets: Iterable[str], more: Callable[[], tuple[str, ...]]) -> None:
-        """Add *secrets*, and replace the source of later secrets with *more*."""
+        """Add *secrets*, and call *more* for later secrets from now on."""
         self._fixed, self._more, self._added = (*self._fixed, *secrets), more, None
 
     def event(self, event: EventDict, *, constant: bool) -> EventDict:
@@ -65,7 +66,7 @@ class Scrubber:
         If the event's text is a *constant* in the code, short secrets are not removed from it.
         """
         self._refresh()
-        # Most events contain no secrets. Searching the joined texts takes a third of the time.
+        # Most events contain no secrets. Searching all texts at once takes a third of the time.
         texts = [value for value in event.values() if not isinstance(value, _NUMBERS)]
         if all(isinstance(text, str) for text in texts):
             whole = _plain("\0".join(texts))
@@ -79,7 +80,7 @@ class Scrubber:
         }
 
     def text(self, text: str, *, short: bool = True) -> str:
-        """Return *text* without secrets, or if *short* is false, without the long ones."""
+        """Return *text* without secrets; if *short* is false, remove only long ones."""
         self._refresh()
         plain = _plain(text)
         for secret, is_short in self._known:
@@ -108,7 +109,7 @@ class Scrubber:
 
 
 def _plain(text: str) -> str:
-    """Return *text* without percent-encoding and backslashes, which is quick to search."""
+    """Return *text* without percent-encoding and backslashes, so that searches are fast."""
     for _ in range(3):
         if "%" not in text:
             break
@@ -118,7 +119,7 @@ def _plain(text: str) -> str:
 
 @lru_cache(maxsize=100)
 def _pattern(secret: str) -> re.Pattern[str]:
-    """Return a pattern that finds a *secret*, in the form of :func:`_plain`, in any encoding."""
+    """Return a pattern that finds a *secret*, returned by :func:`_plain`, in any encoding."""
     return re.compile(_BEFORE + "".join(map(_character, secret)) + _AFTER)
 
 
@@ -138,7 +139,7 @@ def merged(*sources: Callable[[], tuple[str, ...]]) -> Callable[[], tuple[str, .
         now = [source() for source in sources]
         if now != known:
             joined = tuple(chain.from_iterable(now))
-        # Comparing a tuple with itself is free, unlike comparing it with an equal one.
+        # Keep these tuples, because Python compares a tuple with itself without reading it.
         known = now
         return joined
 
@@ -158,7 +159,7 @@ def _iso(value: Any) -> str | None:
 
 
 def _add_time(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    # Formatted by orjson, which takes a fraction of the time of structlog's TimeStamper.
+    # orjson formats the time, and is many times as fast as structlog's TimeStamper.
     event["timestamp"] = datetime.now(UTC)
     return event
 
@@ -166,13 +167,13 @@ def _add_time(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDi
 class _BackgroundWriter:
     """Writes lines to *stream* in batches, in its own thread.
 
-    So a log collector that does not read its pipe cannot block the event loop. While the backlog
-    is full, lines are dropped. Their number is logged once there is room again.
+    This way, a log collector that does not read its pipe cannot block the event loop. While the
+    backlog is full, lines are dropped. Their number is logged once writing succeeds again.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        # Otherwise an ASCII stream would fail at the first other character.
+        # Otherwise, the first non-ASCII character would raise an error if the stream is ASCII.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
         self._lines: deque[str] = deque()
@@ -194,7 +195,7 @@ class _BackgroundWriter:
         """Do nothing, because the thread flushes after each batch."""
 
     def close(self) -> None:
-        """Write the remaining lines, for at most 5 s."""
+        """Wait until the remaining lines are written, for at most 5 seconds."""
         self._closed = True
         self._wake.set()
         self._thread.join(timeout=5)
@@ -203,8 +204,8 @@ class _BackgroundWriter:
         while not self._closed or self._lines:
             self._wake.wait()
             if not self._closed:
-                # Collect lines for one write, because each wake-up takes the interpreter's lock
-                # from the event loop.
+                # Collect lines for one write, because each wake-up takes the GIL from the event
+                # loop.
                 time.sleep(_GATHER_SECONDS)
             self._wake.clear()
             self._write_backlog()
@@ -214,8 +215,8 @@ class _BackgroundWriter:
         try:
             self._stream.write("".join(lines))
             self._stream.flush()
-        # The disk may be full, the reader gone, or the stream broken in some other way. The service
-        # drops these lines and continues, because the next ones may succeed.
+        # The disk may be full, the reader gone, or the stream broken in some other way. Drop these
+        # lines and continue, because it may be possible to write the next ones.
         except Exception:  # noqa: BLE001
             self._dropped += len(lines)
             return
@@ -235,12 +236,13 @@ def logs_to(
 ) -> Iterator[None]:
     """Write all logs of at least *level* to *stream* while the block runs.
 
-    *style* is ``json`` or ``console``, which is easier to read. With ``json``, each line is an
-    object with ``timestamp`` (ISO 8601, UTC), ``level``, ``event``, the bound context such as
-    ``request_id``, and ``exception`` with a traceback. *processors* may add to each line. Warnings
-    and the records of :mod:`logging` have the same format. The *scrubber* removes secrets.
+    *style* is ``json``, or ``console``, which is easier for people to read. With ``json``, each
+    line is an object with ``timestamp`` (ISO 8601, UTC), ``level``, ``event``, the bound context
+    such as ``request_id``, and ``exception`` with a traceback. *processors* may add keys to each
+    line. Warnings and the records of :mod:`logging` have the same format. The *scrubber* removes
+    secrets.
     """
-    # Below ERROR, urllib3 logs signed URLs, and headers with new cookies.
+    # At levels below ERROR, urllib3 logs signed URLs, and headers with new cookies.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,

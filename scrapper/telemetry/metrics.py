@@ -1,6 +1,6 @@
 """Prometheus metrics of scrapes, sweeps, limits and connections.
 
-Labels never contain anything that clients send. All of their values are names from this code.
+Labels never contain anything that a client sent. All of their values are names from this code.
 """
 
 import time
@@ -21,7 +21,7 @@ _FETCH_BUCKETS = (0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120)
 
 
 class Metrics:
-    """The metrics of the service and of its process, in a registry of their own."""
+    """The metrics of the service and its process, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = registry = prometheus.CollectorRegistry()
@@ -29,17 +29,19 @@ class Metrics:
         prometheus.ProcessCollector(registry=registry)
         prometheus.PlatformCollector(registry=registry)
         prometheus.GCCollector(registry=registry)
-        build = prometheus.Info("scrapper_build", "The versions that run here", registry=registry)
+        build = prometheus.Info(
+            "scrapper_build", "Versions of the service and of Instaloader", registry=registry
+        )
         build.info({"version": __version__, "instaloader": _INSTALOADER})
         counter = partial(prometheus.Counter, registry=registry)
         gauge = partial(prometheus.Gauge, registry=registry)
         self.cache_hits = counter("scrape_cache_hits", "Scrapes answered from disk")
         self.flights_joined = counter(
-            "scrape_flights_joined", "Scrapes that joined a download already under way"
+            "scrape_flights_joined", "Scrapes that joined a download in progress"
         )
         self._fetches = prometheus.Histogram(
             "scrape_fetch_duration_seconds",
-            "Downloads, from when they have a thread, by outcome: ok, or the error",
+            "Duration of downloads, once they have a thread, by outcome: ok, or the error",
             ["outcome"],
             buckets=_FETCH_BUCKETS,
             registry=registry,
@@ -47,26 +49,26 @@ class Metrics:
         _create_series(self._fetches, "ok", "InstagramChanged", "RateLimited", "ChallengeRequired")
         self.instagram_requests = counter(
             "instagram_requests",
-            "Requests for metadata, by source and outcome: ok, or the reason of the refusal",
+            "Requests for metadata, by source and outcome: ok, or the reason for the refusal",
             ["source", "outcome"],
         )
         self.instagram_pace = gauge(
             "instagram_pace_allowed",
-            "Queries that the learned pace allows in a window, by login state",
+            "Queries currently allowed in a window, by login",
             ["login"],
         )
         self.instagram_login = gauge(
-            "instagram_login_state", "1 for the state of the login, 0 for the others", ["state"]
+            "instagram_login_state", "1 for the login's current state, 0 for the others", ["state"]
         )
         self.downloaded_bytes = counter("scrape_downloaded_bytes", "Bytes of media files received")
         self.queue_depth = gauge("scrape_queue_depth", "Posts that wait for a thread or a slot")
         self.busy_threads = gauge("scrape_busy_threads", "Threads that query Instagram or download")
         self.cooldown_active = gauge(
-            "scrape_cooldown_active", "1 while Instagram is left alone after a limit"
+            "scrape_cooldown_active", "1 during a cool-down after a limit, otherwise 0"
         )
         self.rejections = counter(
             "rate_limit_rejections",
-            "Requests refused because a bucket was empty, by bucket",
+            "Requests rejected because a bucket was empty, by bucket",
             ["bucket"],
         )
         _create_series(self.rejections, "work", "reads", "files")
@@ -88,7 +90,7 @@ class Metrics:
             ["plugin", "hook", "outcome"],
         )
         self.plugin_behind = gauge(
-            "plugin_behind", "Posts and jobs that a plugin has not got yet", ["plugin"]
+            "plugin_behind", "Posts and jobs that a plugin has not received yet", ["plugin"]
         )
         self.swept_posts = counter("library_swept_posts", "Posts that sweeps removed")
         self.posts = gauge("library_posts", "Stored posts, as of the last sweep")
@@ -106,7 +108,7 @@ class Metrics:
         self._counts.append(count)
 
     async def count(self) -> None:
-        """Update the metrics that are computed only when they are read."""
+        """Call the functions passed to :meth:`before_reading`."""
         for count in self._counts:
             await count()
 
@@ -114,13 +116,13 @@ class Metrics:
         """Count a request for metadata."""
         self.instagram_requests.labels(source, outcome).inc()
 
-    def follow_pace(self, allowed: Mapping[str, Callable[[], float]]) -> None:
-        """Export the pace of each login state, which the functions in *allowed* return."""
+    def export_pace(self, allowed: Mapping[str, Callable[[], float]]) -> None:
+        """Export how many queries each login may make, which the functions in *allowed* return."""
         for login, value in allowed.items():
             self.instagram_pace.labels(login).set_function(value)
 
-    def follow_login(self, current: Callable[[], str], states: Iterable[str]) -> None:
-        """Export the state of the login, which *current* returns; it is one of *states*."""
+    def export_login(self, current: Callable[[], str], states: Iterable[str]) -> None:
+        """Export the state of the login; *current* returns it, and *states* lists all states."""
         for state in states:
             is_current = partial(lambda one: float(current() == one), state)
             self.instagram_login.labels(state).set_function(is_current)
@@ -139,6 +141,6 @@ class Metrics:
 
 
 def _create_series(metric: prometheus.Counter | prometheus.Histogram, *values: str) -> None:
-    """Create series at 0 for alerts, which do not see an increase if a series starts at 1."""
+    """Create series with the value 0, because alerts miss the increase if a series starts at 1."""
     for value in values:
         metric.labels(value)

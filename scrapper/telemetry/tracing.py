@@ -1,7 +1,7 @@
 """OpenTelemetry traces, which are off by default and need ``requirements/otel.txt``.
 
-They are configured by OpenTelemetry's own variables, such as ``OTEL_EXPORTER_OTLP_ENDPOINT`` and
-``OTEL_SERVICE_NAME``.
+OpenTelemetry's own environment variables, such as ``OTEL_EXPORTER_OTLP_ENDPOINT`` and
+``OTEL_SERVICE_NAME``, configure them.
 """
 
 import os
@@ -20,11 +20,11 @@ _WITH_QUERY = ("http.url", "http.target", "url.full", "url.query")
 
 @contextmanager
 def tracing(exporter: str) -> Iterator[list[Processor]]:
-    """Trace the requests of applications created in the block, and send the spans by *exporter*.
+    """Trace the requests to applications created in the block; export the spans with *exporter*.
 
-    *exporter* is ``otlp`` or ``none``. This yields processors for structlog, which add ``trace_id``
-    and ``span_id`` in hex to the log lines of traced requests. Spans never contain the queries of
-    URLs, which may contain secrets.
+    *exporter* is ``otlp`` or ``none``. The context manager yields processors for structlog, which
+    add ``trace_id`` and ``span_id`` in hex to the log lines of traced requests. Spans never contain
+    the queries of URLs, because these may contain secrets.
 
     Raises:
         SettingsError: OpenTelemetry's packages are not installed.

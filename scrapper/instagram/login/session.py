@@ -19,7 +19,7 @@ from scrapper.instagram.login.cookies import (
     read_session_file,
 )
 from scrapper.instagram.login.file import LoginFile, LoginRecord, State
-from scrapper.library.disk import storing
+from scrapper.library.disk import converting_disk_errors
 from scrapper.local_files.watching import WatchedFile
 
 __all__ = ["Login", "LoginState", "Session"]
@@ -193,7 +193,7 @@ class Login:
                 digest = self._file_digest()
             except SessionFileError:
                 digest = self._record.imported
-            with storing():
+            with converting_disk_errors():
                 record = _record_of(cookies, username, digest)
                 self._adopt(self._stored.update(lambda _: record, in_memory=False))
             self._check_at = 0.0

@@ -1,4 +1,4 @@
-"""A wall clock that is not trusted removes no post."""
+"""Sweeps remove no post while the wall clock is not trusted."""
 
 import asyncio
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.instagram import StandIn
 YEAR = 365 * 24 * 3600.0
 
 
-async def test_a_clock_ahead_at_startup_removes_no_post(
+async def test_no_post_is_removed_if_the_clock_jumped_before_startup(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()

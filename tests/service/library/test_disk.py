@@ -58,12 +58,12 @@ def test_a_full_disk_is_reported_until_there_is_room(instagram: StandIn, small_d
     environment = {**instagram.environment, "MIN_FREE_DISK_MB": "0"}
     with Service(small_disk, environment) as service:
         assert service.scrape(URL.format("reel-before")).status_code == 200
-        answer = service.scrape(URL.format("big-one"))
-        assert (answer.status_code, answer.json()["error"]) == (507, FULL)
+        response = service.scrape(URL.format("big-one"))
+        assert (response.status_code, response.json()["error"]) == (507, FULL)
         filler = fill(small_disk)
         for _ in range(3):
-            answer = service.scrape(URL.format("reel-during"))
-            assert (answer.status_code, answer.json()["error"]) == (507, FULL)
+            response = service.scrape(URL.format("reel-during"))
+            assert (response.status_code, response.json()["error"]) == (507, FULL)
         assert os.listdir(small_disk / ".incoming") == []
         assert not (small_disk / "reel-during").exists()
         assert service.scrape(URL.format("reel-before")).json()["cached"]
@@ -82,8 +82,8 @@ def test_min_free_disk_mb_is_left_free(instagram: StandIn, small_disk: Path) -> 
     environment = {**instagram.environment, "MIN_FREE_DISK_MB": "7"}
     with Service(small_disk, environment) as service:
         assert service.scrape(URL.format("reel-small")).status_code == 200
-        answer = service.scrape(URL.format("slow-two"))
-        assert (answer.status_code, answer.json()["error"]) == (507, FULL)
+        response = service.scrape(URL.format("slow-two"))
+        assert (response.status_code, response.json()["error"]) == (507, FULL)
         (small_disk / "filler").write_bytes(bytes(2_000_000))
         instagram.reset_counters()
         assert service.scrape(URL.format("reel-other")).status_code == 507
@@ -93,18 +93,19 @@ def test_min_free_disk_mb_is_left_free(instagram: StandIn, small_disk: Path) -> 
         assert service.scrape(URL.format("reel-other")).status_code == 200
 
 
-def test_a_disk_that_turns_read_only_still_serves_posts(
+def test_posts_are_served_after_the_disk_becomes_read_only(
     instagram: StandIn, small_disk: Path
 ) -> None:
     environment = {**instagram.environment, "MIN_FREE_DISK_MB": "0"}
-    # A disk with files open for writing cannot be remounted read-only, so the jobs get their own.
+    # A disk with files open for writing cannot be remounted read-only, so the state folder, which
+    # has such files, gets its own disk.
     (small_disk / ".state").mkdir()
     with small_tmpfs(small_disk / ".state"), Service(small_disk, environment) as service:
         assert service.scrape(URL.format("reel-before")).status_code == 200
         remount(small_disk, "ro")
         try:
-            answer = service.scrape(URL.format("reel-during"))
-            assert (answer.status_code, answer.json()["error"]) == (507, READ_ONLY)
+            response = service.scrape(URL.format("reel-during"))
+            assert (response.status_code, response.json()["error"]) == (507, READ_ONLY)
             assert service.scrape(URL.format("reel-before")).json()["cached"]
             assert service.get("/media/reel-before/reel-before.mp4").status_code == 200
             assert service.get("/ready").json()["media_folder"] is False
@@ -127,7 +128,7 @@ async def test_a_file_over_max_media_mb_is_not_downloaded(
         assert response.status == 200
 
 
-async def test_a_file_of_unknown_length_stops_at_the_limit(
+async def test_a_download_of_unknown_length_stops_at_the_limit(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service(MAX_MEDIA_MB="1")

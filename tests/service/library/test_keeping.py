@@ -30,15 +30,15 @@ async def test_sweeps_spare_a_kept_post_until_it_is_released(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.02", MAX_MEDIA_AGE_DAYS="1")
-    for shortcode in ("reel-kept", "reel-let-go"):
+    for shortcode in ("reel-kept", "reel-not-kept"):
         async with client.post("/scrape", json={"url": REEL.format(shortcode)}) as response:
             assert (await response.json())["kept"] is False
     async with client.put("/posts/reel-kept/keep") as response:
         assert (response.status, await response.read()) == (204, b"")
     assert await is_kept(client, "reel-kept")
-    for shortcode in ("reel-kept", "reel-let-go"):
+    for shortcode in ("reel-kept", "reel-not-kept"):
         make_old(media_root, shortcode)
-    while (await client.get("/posts/reel-let-go")).status == 200:  # noqa: ASYNC110
+    while (await client.get("/posts/reel-not-kept")).status == 200:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     assert await is_kept(client, "reel-kept")
     async with client.delete("/posts/reel-kept/keep") as response:

@@ -17,7 +17,7 @@ URL = "https://www.instagram.com/reel/{}/"
 
 
 def write_files(media_root: Path, *names: str) -> None:
-    """Write files as release 0.2.0 left them; the content of each is its name."""
+    """Write files where release 0.2.0 would have; each contains its own name."""
     for name in names:
         path = media_root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ async def test_the_items_of_a_carousel_keep_their_order(
             assert await response.read() == name.encode()
 
 
-async def test_links_and_foreign_files_are_not_served(
+async def test_links_and_unrelated_files_are_not_served(
     start_service: StartService, media_root: Path, tmp_path: Path
 ) -> None:
     write_files(media_root, "DLegacy0003/another.mp4")
@@ -91,8 +91,8 @@ async def test_a_kept_old_post_is_never_swept(
     client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.02")
     assert (await client.put("/posts/DLegacyOld2/keep")).status == 204
     async with client.get("/posts/DLegacyOld2") as response:
-        answer = await response.json()
-        assert (answer["kept"], answer["expires_at"]) == (True, None)
+        post = await response.json()
+        assert (post["kept"], post["expires_at"]) == (True, None)
     seen = media_root / ".state/legacy/DLegacyOld2"
     await until(seen.exists)
     os.utime(seen, (0, 0))
@@ -128,12 +128,12 @@ async def test_old_posts_are_listed_and_searchable(
             posts = (await response.json())["posts"]
         assert {post["shortcode"] for post in posts} == found
     async with client.get("/posts/DLegacy0005") as response:
-        answer = await response.json()
-    assert answer["description"] == "A sunset\nat the sea"
-    assert (answer["owner"], answer["taken_at"]) == ("Some.one", "2023-11-14T22:13:20Z")
-    assert answer["thumbnail"]["url"] == "/media/DLegacy0005/DLegacy0005.jpg"
-    assert answer["original_url"] == "https://www.instagram.com/p/DLegacy0005/"
-    assert (answer["cached"], answer["stale"]) == (True, True)
+        post = await response.json()
+    assert post["description"] == "A sunset\nat the sea"
+    assert (post["owner"], post["taken_at"]) == ("Some.one", "2023-11-14T22:13:20Z")
+    assert post["thumbnail"]["url"] == "/media/DLegacy0005/DLegacy0005.jpg"
+    assert post["original_url"] == "https://www.instagram.com/p/DLegacy0005/"
+    assert (post["cached"], post["stale"]) == (True, True)
 
 
 @pytest.mark.parametrize("scenario", ["removed", "login", "html"])
@@ -144,8 +144,8 @@ async def test_an_old_post_that_cannot_be_fetched_comes_from_disk(
     write_files(media_root, f"{shortcode}/{shortcode}.mp4")
     client = await start_service()
     async with client.post("/scrape", json={"url": URL.format(shortcode)}) as response:
-        answer = await response.json()
-        assert (response.status, answer["cached"], answer["stale"]) == (200, True, True)
+        post = await response.json()
+        assert (response.status, post["cached"], post["stale"]) == (200, True, True)
     assert (media_root / shortcode / f"{shortcode}.mp4").exists()
 
 

@@ -1,4 +1,4 @@
-"""What ``/metrics`` shows."""
+"""The metrics that ``/metrics`` returns."""
 
 import asyncio
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.service.scraping.test_scraper import know_a_source
 URL = "https://www.instagram.com/reel/{}/"
 
 
-async def figures(client: Client, **headers: str) -> dict[str, dict[tuple[str, ...], float]]:
+async def samples_of(client: Client, **headers: str) -> dict[str, dict[tuple[str, ...], float]]:
     """Return all samples, by name and by the values of their labels."""
     async with client.get("/metrics", headers=headers) as response:
         assert response.status == 200
@@ -37,7 +37,7 @@ async def test_requests_are_counted_by_method_route_and_status(start_service: St
         await client.get(path)
     await client.request("PROPFIND", "/health")
     await client.post("/scrape", data="nonsense")
-    count = (await figures(client))["http_request_duration_seconds_count"]
+    count = (await samples_of(client))["http_request_duration_seconds_count"]
     assert count == {
         ("GET", "/health", "200"): 1,
         ("GET", "/posts/{shortcode}", "404"): 2,
@@ -53,7 +53,7 @@ async def test_scrapes_are_counted_by_outcome(
     client = await start_service()
     for shortcode in ("reel-a", "reel-a", "reel-b", "removed-a", "limited-a"):
         await scrape(client, shortcode)
-    known = await figures(client)
+    known = await samples_of(client)
     assert known["scrape_fetch_duration_seconds_count"] == {
         ("ok",): 2,
         ("PostNotFound",): 1,
@@ -77,21 +77,21 @@ async def test_waiting_posts_and_joined_flights_are_counted(
     tasks = [asyncio.create_task(scrape(client, f"{code}-queue")) for code in codes]
     await until(lambda: instagram.requests("graphql") == 2)
     await until(lambda: metric_of(client, "scrape_flights_joined_total") == 1)
-    known = await figures(client)
+    known = await samples_of(client)
     assert known["scrape_busy_threads"][()] == 2
     assert known["scrape_queue_depth"][()] == 1
     instagram.release()
     assert await asyncio.gather(*tasks) == [200] * 4
-    known = await figures(client)
+    known = await samples_of(client)
     assert (known["scrape_busy_threads"][()], known["scrape_queue_depth"][()]) == (0, 0)
 
 
 @both_modes
 async def test_the_cool_down_has_a_metric(instagram: StandIn, start_service: StartService) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="60")
-    assert (await figures(client))["scrape_cooldown_active"][()] == 0
+    assert (await samples_of(client))["scrape_cooldown_active"][()] == 0
     assert await scrape(client, "limited-x") == 429
-    assert (await figures(client))["scrape_cooldown_active"][()] == 1
+    assert (await samples_of(client))["scrape_cooldown_active"][()] == 1
 
 
 async def test_sweeps_and_stored_posts_have_metrics(
@@ -101,7 +101,7 @@ async def test_sweeps_and_stored_posts_have_metrics(
     assert await scrape(client, "reel-kept") == 200
     await until(lambda: metric_of(client, "library_posts") == 1)
     await until(lambda: metric_of(client, "library_sweeps_total", outcome="ok") >= 2)
-    known = await figures(client)
+    known = await samples_of(client)
     stored = await asyncio.to_thread(lambda: list((media_root / "reel-kept").iterdir()))
     assert known["library_bytes"][()] == sum(path.stat().st_size for path in stored)
     assert known["library_disk_free_bytes"][()] > 0
@@ -118,23 +118,23 @@ async def test_rejections_are_counted_by_bucket(start_service: StartService) -> 
     client = await start_service(RATE_LIMIT_MAX_REQUESTS="1")
     for _ in range(3):
         await client.post("/scrape", data="{}")
-    assert (await figures(client))["rate_limit_rejections_total"] == {
+    assert (await samples_of(client))["rate_limit_rejections_total"] == {
         ("work",): 2,
         ("reads",): 0,
         ("files",): 0,
     }
 
 
-async def test_metrics_need_the_key(start_service: StartService) -> None:
+async def test_metrics_require_the_key(start_service: StartService) -> None:
     client = await start_service(API_KEY="s3cret")
     async with client.get("/metrics") as response:
         assert response.status == 401
-    assert await figures(client, **{"X-API-Key": "s3cret"})
+    assert await samples_of(client, **{"X-API-Key": "s3cret"})
 
 
 async def test_client_input_never_becomes_a_label(start_service: StartService) -> None:
     client = await start_service()
-    before = await figures(client)
+    before = await samples_of(client)
     for number in range(50):
         await client.get(f"/secret-{number}")
         await client.get(f"/posts/secret-{number}", headers={"X-Request-ID": f"secret-{number}"})

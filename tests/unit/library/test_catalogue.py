@@ -187,7 +187,7 @@ async def test_posts_can_be_filtered_by_type(library: Library) -> None:
     assert await found(library, kind="carousel", sort="taken") == ["carousel", "remainder"]
 
 
-async def test_the_catalogue_s_usage_equals_that_of_all_files(library: Library) -> None:
+async def test_usage_from_the_catalogue_equals_that_of_the_files(library: Library) -> None:
     for number in range(3):
         store(library, f"post-{number}")
     # A search waits for the first sync.
@@ -234,13 +234,13 @@ async def test_no_listing_scans_every_post(
     statements.clear()
     await library.list(20, Cursor(1.0, "a-post"), search)
     await library.close()
-    [statement] = [it for it in statements if it.startswith("SELECT") and "ORDER BY" in it]
+    [statement] = [sql for sql in statements if sql.startswith("SELECT") and "ORDER BY" in sql]
     with closing(connect(catalogue)) as database:
         steps = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}")]
     assert steps
     assert not [step for step in steps if step.startswith("SCAN posts")]
     if not search.text:
-        # An index has the posts in this order, and the page starts at the cursor.
+        # An index has the posts in this order, so SQLite starts reading at the cursor.
         [only] = steps
         assert f"{search.sort}_at<?" in only
 

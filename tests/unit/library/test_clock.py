@@ -1,4 +1,4 @@
-"""Whether the wall clock is trusted; no test reads a real clock."""
+"""When the wall clock is trusted; no test reads a real clock."""
 
 from pathlib import Path
 
@@ -80,7 +80,7 @@ def test_a_clock_is_trusted_a_day_after_a_jump(watch: ClockWatch, clocks: Clocks
     assert checks == 24
 
 
-def test_a_clock_ahead_after_a_reboot_is_not_trusted(
+def test_a_clock_that_jumped_during_a_reboot_is_not_trusted(
     tmp_path: Path, watch: ClockWatch, clocks: Clocks
 ) -> None:
     assert watch.is_trusted()
@@ -93,7 +93,7 @@ def test_a_clock_ahead_after_a_reboot_is_not_trusted(
 
 
 @pytest.mark.parametrize("off", [0.0, HOUR, DAY])
-def test_the_clock_is_trusted_after_a_day_off(
+def test_the_clock_is_trusted_after_a_short_shutdown(
     tmp_path: Path, watch: ClockWatch, clocks: Clocks, off: float
 ) -> None:
     assert watch.is_trusted()
@@ -101,7 +101,7 @@ def test_the_clock_is_trusted_after_a_day_off(
     assert ClockWatch(tmp_path / "clock.json", read=clocks.read).is_trusted()
 
 
-def test_a_clock_in_the_past_after_a_reboot_is_not_trusted(
+def test_a_clock_reset_during_a_reboot_is_not_trusted(
     tmp_path: Path, watch: ClockWatch, clocks: Clocks
 ) -> None:
     assert watch.is_trusted()

@@ -15,7 +15,7 @@ def test_a_cursor_survives_formatting_and_parsing(stored_at: float, shortcode: s
 
 
 @given(st.text())
-def test_parsing_any_text_raises_nothing_but_value_error(text: str) -> None:
+def test_parsing_invalid_text_raises_only_value_error(text: str) -> None:
     try:
         Cursor.parse(text)
     except ValueError:

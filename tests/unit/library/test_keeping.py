@@ -1,4 +1,4 @@
-"""The mark of a kept post under concurrent changes."""
+"""The mark of a kept post while the post changes concurrently."""
 
 import os
 from pathlib import Path

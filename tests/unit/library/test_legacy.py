@@ -61,11 +61,11 @@ def test_owner_and_time_are_read_from_every_format(
         b"not compressed",
         compressed({"node": {"owner": {}}})[:-20],
         lzma.compress(b"[" * 100_000),
-        # Larger than the metadata of any post once it is decompressed.
+        # Once decompressed, this is larger than the metadata of any post.
         lzma.compress(b" " * 5_000_000),
     ],
 )
-def test_unreadable_metadata_is_left_out(folder: Path, content: bytes) -> None:
+def test_unreadable_metadata_is_ignored(folder: Path, content: bytes) -> None:
     write_metadata(folder, content)
     post = legacy_post(folder)
     assert post is not None
@@ -113,7 +113,7 @@ def test_first_seen_time_lasts_as_long_as_the_folder(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "FIFO", "dangling link"])
-def test_a_broken_legacy_folder_does_not_fail_the_sweep(folder: Path, kind: str) -> None:
+def test_a_broken_legacy_folder_does_not_break_the_sweep(folder: Path, kind: str) -> None:
     state = folder.parent / ".state"
     state.mkdir()
     match kind:

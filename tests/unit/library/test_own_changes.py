@@ -1,4 +1,4 @@
-"""The changes to the media folder that this process made itself."""
+"""The record of this process's own changes to the media folder."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ def own_changes(root: Path, *changes: tuple[str, int, int]) -> OwnChanges:
     own = OwnChanges(root)
     for shortcode, before, after in changes:
         set_time(root, before)
-        with own.making(shortcode):
+        with own.recording(shortcode):
             set_time(root, after)
     return own
 

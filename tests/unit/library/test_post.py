@@ -46,7 +46,7 @@ def post(*media: MediaItem) -> Post:
 
 
 @given(posts)
-def test_a_post_survives_its_manifest(original: Post) -> None:
+def test_a_post_survives_a_manifest_round_trip(original: Post) -> None:
     assert Post.from_manifest(json.loads(json.dumps(original.to_manifest()))) == original
 
 
@@ -87,7 +87,7 @@ def test_other_json_is_not_a_manifest(data: object) -> None:
         ("https://cdn/x.mp4?oe=nonsense", None),
     ],
 )
-def test_a_signed_url_s_expiry_is_in_its_query(url: str, expiry: int | None) -> None:
+def test_the_expiry_of_a_signed_url_is_in_its_query(url: str, expiry: int | None) -> None:
     assert cdn_expiry(url) == expiry
 
 
@@ -116,7 +116,7 @@ def numbered(*numbers: int, size: int) -> tuple[MediaItem, ...]:
     )
 
 
-def test_a_download_keeps_the_old_files_that_it_lacks() -> None:
+def test_missing_files_are_taken_from_an_earlier_download() -> None:
     old = replace(post(*numbered(1, 2, 3, size=1)), missing=(4,))
     new = replace(post(*numbered(1, 3, size=2)), missing=(2, 4))
     filled = new.filled_from(old)
@@ -151,7 +151,7 @@ def test_the_old_cover_is_kept_only_with_a_video() -> None:
     assert post(image()).filled_from(old).thumbnail is None
 
 
-def test_a_manifest_of_an_earlier_release_is_read() -> None:
+def test_a_manifest_of_an_earlier_release_can_be_read() -> None:
     data = replace(post(image()), missing=(2,)).to_manifest()
     for name in ("outdated", "setbacks", "named_item"):
         del data[name]
@@ -322,7 +322,7 @@ def test_old_files_over_the_size_limit_are_left_out() -> None:
         (stored("compatible", outdated=(1,)), Preference("best", 8), True),
     ],
 )
-def test_a_post_satisfies_an_equal_or_lesser_wish(
+def test_a_post_satisfies_equal_or_lower_preferences(
     known: Post, preference: Preference, satisfies: bool
 ) -> None:
     assert known.satisfies(preference) is satisfies

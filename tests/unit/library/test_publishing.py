@@ -1,4 +1,4 @@
-"""Downloads abandoned by a process that ends."""
+"""Downloads that a process abandons when it exits."""
 
 import threading
 from pathlib import Path

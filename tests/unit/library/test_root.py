@@ -1,4 +1,4 @@
-"""Opening, checking and withdrawing from the media folder."""
+"""Opening, checking and cleaning up the media folder."""
 
 from pathlib import Path
 
@@ -8,14 +8,14 @@ from scrapper.errors import MediaFolderGone, SettingsError
 from scrapper.library.root import MediaRoot
 
 
-def test_withdrawing_leaves_no_files_behind(tmp_path: Path) -> None:
+def test_an_unused_media_folder_is_cleaned_up_on_close(tmp_path: Path) -> None:
     one, other = (MediaRoot(tmp_path, shared=True) for _ in range(2))
     one.open()
     other.open()
     assert (one.was_unused, other.was_unused) == (True, False)
-    one.withdraw()
+    one.close_and_clean_up()
     assert (tmp_path / ".state").exists()
-    other.withdraw()
+    other.close_and_clean_up()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -34,6 +34,6 @@ def test_a_replaced_media_folder_is_detected(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folder", ["/proc/posts", "/sys/posts", "/proc/self/fd/999/posts"])
 def test_the_error_names_a_folder_that_cannot_be_created(folder: str) -> None:
-    for use in (MediaRoot(Path(folder)).open, MediaRoot(Path(folder)).make):
-        with pytest.raises(SettingsError, match=f"^MEDIA_ROOT: {folder} cannot be made"):
+    for use in (MediaRoot(Path(folder)).open, MediaRoot(Path(folder)).create):
+        with pytest.raises(SettingsError, match=f"^MEDIA_ROOT: {folder} cannot be created"):
             use()

@@ -59,7 +59,7 @@ async def library(tmp_path: Path) -> Library:
     return library
 
 
-async def test_a_published_post_has_the_time_of_storing(library: Library) -> None:
+async def test_a_published_post_has_the_time_it_was_stored(library: Library) -> None:
     before = time.time() - 1
     published = store(library)
     stored = await library.get("abcde")
@@ -152,8 +152,8 @@ async def test_a_published_post_replaces_the_old_one(library: Library, atomic: b
     assert await library.get("abcde") is not None
 
 
-@pytest.mark.parametrize("kind", ["file", "empty folder", "foreign folder", "link"])
-async def test_anything_else_at_a_post_s_path_is_replaced(
+@pytest.mark.parametrize("kind", ["file", "empty folder", "folder without manifest", "link"])
+async def test_anything_else_at_the_path_of_a_post_is_replaced(
     library: Library, kind: str, tmp_path: Path
 ) -> None:
     place, elsewhere = library.root / "abcde", tmp_path / "elsewhere"
@@ -164,7 +164,7 @@ async def test_anything_else_at_a_post_s_path_is_replaced(
             place.touch()
         case "empty folder":
             place.mkdir()
-        case "foreign folder":
+        case "folder without manifest":
             place.mkdir()
             (place / "abcde.mp4").touch()
         case "link":
@@ -191,7 +191,7 @@ async def test_a_post_stays_readable_while_it_is_replaced(library: Library) -> N
     await reader
 
 
-async def test_the_next_start_clears_leftovers_of_a_crash(library: Library) -> None:
+async def test_startup_removes_what_a_crash_left_behind(library: Library) -> None:
     store(library)
     incomplete = library.stage("fghij")
     (incomplete / "fghij.mp4").write_bytes(b"vi")
@@ -201,7 +201,7 @@ async def test_the_next_start_clears_leftovers_of_a_crash(library: Library) -> N
     assert await library.get("abcde") is not None
 
 
-async def test_a_crash_between_two_renames_loses_nothing(library: Library) -> None:
+async def test_a_crash_between_two_renames_loses_no_post(library: Library) -> None:
     old = store(library, content=b"old")
     (library.root / "abcde").rename(library.root / ".incoming/abcde.1234.replaced")
     library.stage("abcde")
@@ -292,7 +292,7 @@ async def test_an_unreadable_folder_is_logged_and_skipped(
     lstat = os.lstat
 
     def refuse(path: Any, **options: Any) -> os.stat_result:
-        # Changing the mode would not be enough: tests in containers run as root.
+        # Changing the mode would not be enough, because tests in containers run as root.
         if "other" in str(path):
             raise PermissionError(13, "Permission denied")
         return lstat(path, **options)
@@ -302,7 +302,7 @@ async def test_an_unreadable_folder_is_logged_and_skipped(
     assert [line["shortcode"] for line in lines] == ["other"]
 
 
-async def test_an_earlier_turn_cannot_replace_a_later_turn_s_post(library: Library) -> None:
+async def test_an_earlier_turn_never_replaces_a_later_one(library: Library) -> None:
     for content, fence in ((b"late", 2), (b"early", 1)):
         folder = library.stage("abcde")
         (folder / "abcde.mp4").write_bytes(content)
@@ -344,7 +344,7 @@ async def test_a_later_turn_can_publish_between_check_and_rename(
     assert os.listdir(library.incoming) == []
 
 
-async def test_only_abandoned_downloads_of_other_processes_are_cleared(tmp_path: Path) -> None:
+async def test_only_abandoned_downloads_of_other_processes_are_removed(tmp_path: Path) -> None:
     one, other = (Library(tmp_path / "media", abandoned_after=60) for _ in range(2))
     await one.open()
     folder = one.stage("abcde")
@@ -378,7 +378,7 @@ async def test_a_post_removed_while_it_is_replaced_is_stored(
 
     def remove_first(one: Path, other: Path) -> bool:
         monkeypatch.setattr("scrapper.library.publishing.exchange", exchange)
-        # As another process does.
+        # Act like another process.
         Publisher(library.root, abandoned_after=60).remove("abcde")
         return atomically and exchange(one, other)
 

@@ -17,7 +17,7 @@ from tests.unit.library.test_store import all_but
 
 
 @asynccontextmanager
-async def ours() -> AsyncIterator[bool]:
+async def free_turn() -> AsyncIterator[bool]:
     yield True
 
 
@@ -37,7 +37,7 @@ async def test_a_clock_that_jumps_after_its_check_removes_nothing(
     async with sweeping(
         library,
         metrics,
-        turn=ours,
+        turn=free_turn,
         clock_is_trusted=is_trusted,
         max_age=7 * DAY,
         interval=3600,

@@ -21,7 +21,7 @@ Lines = Callable[..., list[dict[str, Any]]]
 
 @pytest.fixture
 def lines_of() -> Lines:
-    """Return the function that parses the lines that *emit* logs."""
+    """Return a function that calls *emit*, and parses the lines that it logs."""
 
     def run(
         emit: Callable[[], object], *, level: str = "info", secrets: tuple[str, ...] = ()
@@ -66,12 +66,12 @@ def test_standard_loggers_and_warnings_have_the_same_format(lines_of: Lines) -> 
 
 
 def test_wire_data_from_urllib3_is_not_logged(lines_of: Lines) -> None:
-    def quote() -> None:
+    def emit() -> None:
         wire = logging.getLogger("urllib3.connection")
         wire.warning("Failed to parse headers: Set-Cookie: sessionid=unknown-secret")
         logging.getLogger("urllib3.connectionpool").debug("GET /v.mp4?oh=signature")
 
-    assert lines_of(quote, level="debug") == []
+    assert lines_of(emit, level="debug") == []
 
 
 @pytest.mark.parametrize("name", ["structlog", "logging"])
@@ -171,7 +171,7 @@ def test_a_secret_inside_a_word_is_kept() -> None:
 @pytest.mark.parametrize(
     "secret", [",", '"', ":", "a", "e", "{", "info", "request", "\\", "%", "1"]
 )
-def test_a_short_secret_breaks_no_line(lines_of: Lines, secret: str) -> None:
+def test_a_short_secret_does_not_break_the_line(lines_of: Lines, secret: str) -> None:
     def emit() -> None:
         structlog.get_logger("x").info("request", path=f"/health/{secret}", number=1, list=["x"])
 
@@ -224,14 +224,14 @@ def test_a_value_that_contains_itself_is_logged(lines_of: Lines) -> None:
     assert line["event"] == "loop"
 
 
-def test_a_collector_that_does_not_read_blocks_nothing() -> None:
+def test_a_collector_that_does_not_read_never_blocks() -> None:
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as collector, os.fdopen(writer, "w") as stream:
         with logs_to(stream, level="info", style="json"):
             log = structlog.get_logger("x")
             for number in range(20_000):
                 log.info("filler" * 10, number=number)
-            # Reached only if no line above waited for the collector, which starts reading now.
+            # This is reached only if no line above had to wait for the collector to read.
             drain = threading.Thread(target=collector.read)
             while b"log lines dropped" not in (line := collector.readline()):
                 pass
@@ -252,7 +252,7 @@ def test_an_ascii_stream_escapes_other_characters(tmp_path: Path) -> None:
 
 
 class Flaky(io.StringIO):
-    """A stream whose first writes fail, with one of *errors* each."""
+    """A stream whose first writes fail; each raises one of the *errors*."""
 
     def __init__(self, *errors: Exception) -> None:
         super().__init__()
