@@ -139,7 +139,7 @@ async def test_an_item_without_sound_is_reported(
     await scrape(client, shortcode)
     response = await client.get(f"/download/{shortcode}?audio=1")
     assert response.status == 404
-    assert (await response.json())["error"] == "The item has no sound"
+    assert (await response.json())["error"] == "The item has no audio"
 
 
 @pytest.mark.parametrize("query", ["audio=1", "h264=1"])
