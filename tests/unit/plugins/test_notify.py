@@ -88,7 +88,7 @@ def test_events_go_to_the_configured_targets(
 
 
 @pytest.mark.parametrize(
-    ("urls", "events", "complaint"),
+    ("urls", "events", "message"),
     [
         ("", "", "NOTIFY_URLS: number 1 is not an Apprise URL"),
         (SECRET, "", "NOTIFY_URLS: number 1 is not an Apprise URL"),
@@ -101,13 +101,13 @@ def test_events_go_to_the_configured_targets(
         (f"json://{SECRET}", "phone=job", "NOTIFY_EVENTS: NOTIFY_URLS has no target called phone"),
     ],
 )
-def test_wrong_settings_are_refused_without_quoting_the_url(
-    monkeypatch: pytest.MonkeyPatch, urls: str, events: str, complaint: str
+def test_errors_in_settings_do_not_quote_the_url(
+    monkeypatch: pytest.MonkeyPatch, urls: str, events: str, message: str
 ) -> None:
-    with pytest.raises(SettingsError) as refused:
+    with pytest.raises(SettingsError) as raised:
         configure(monkeypatch, urls, events)
-    assert str(refused.value).startswith(complaint)
-    assert SECRET not in str(refused.value)
+    assert str(raised.value).startswith(message)
+    assert SECRET not in str(raised.value)
 
 
 @pytest.mark.parametrize(
