@@ -179,8 +179,8 @@ class Ledger:
 
 
 def _insert_begun(database: sqlite3.Connection, plugin: str, posts: Iterable[str]) -> None:
-    # The plugin may have received these posts before the ledger was lost. The entries make sure that
-    # it is also notified if the posts are removed.
+    # The plugin may have received these posts before the ledger was lost. Thanks to the entries, it
+    # is also notified if they are removed.
     _insert(database, plugin, dict.fromkeys(posts, NO_VERSION), "begun")
 
 
