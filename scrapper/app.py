@@ -207,7 +207,7 @@ async def _run_parts(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _watch_files(app: web.Application) -> AsyncIterator[None]:
-    """Once a second, reload the keys, login and sessions if changed, and check the lock."""
+    """Once a second, reload changed files (keys, login, sessions), and renew a lost folder lock."""
 
     def check_files() -> None:
         app[resources.API_KEYS].reload_if_changed()

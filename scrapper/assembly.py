@@ -156,7 +156,7 @@ def assemble_fetch(settings: Settings) -> Parts:
 
 
 def assemble_doctor(settings: Settings) -> Instagram:
-    """Create a client like the one of the service at ``MEDIA_ROOT``, which may be running.
+    """Create a client like that of the service at ``MEDIA_ROOT``, which may be running.
 
     Raises:
         SettingsError: as for :func:`assemble`.
@@ -215,7 +215,7 @@ async def serving(parts: ServiceParts) -> AsyncIterator[Jobs]:
 
 @asynccontextmanager
 async def working(parts: ServiceParts) -> AsyncIterator["Receiver"]:
-    """Yield a receiver of posts. While it listens, it downloads ``SCRAPE_CONCURRENCY`` at once.
+    """Yield a receiver, which runs up to ``SCRAPE_CONCURRENCY`` posts at once while it listens.
 
     At the end of the block, unfinished posts return to the queue.
     """

@@ -44,7 +44,7 @@ __all__ = [
     "VideoQuality",
     "WebhookSecret",
     "is_network",
-    "why_no_proxy",
+    "proxy_error",
 ]
 
 OWN_MIDDLEWARES = (
@@ -231,8 +231,8 @@ def _why_not_writable(folder: Path, wanted: Path) -> str:
     )
 
 
-def why_no_proxy(url: str) -> str | None:
-    """Return why *url* is not a proxy's URL, or None if it is. The text does not quote *url*."""
+def proxy_error(url: str) -> str | None:
+    """Return an error message if *url* is not a proxy's URL, or None. It does not quote *url*."""
     try:
         parts = urlsplit(url)
         is_proxy = parts.scheme in _PROXY_SCHEMES and parts.hostname and parts.port != 0

@@ -50,7 +50,7 @@ from scrapper.setting_types import (
     VideoQuality,
     WebhookSecret,
     is_network,
-    why_no_proxy,
+    proxy_error,
 )
 
 __all__ = [
@@ -128,7 +128,7 @@ class LogSettings(BaseSettings):
 
     @classmethod
     def or_defaults(cls) -> "LogSettings":
-        """Read the settings; return the defaults if one is invalid, which is reported later."""
+        """Read the settings. If one is invalid, return the defaults. Errors are reported later."""
         try:
             return cls()
         except ValidationError:
@@ -361,14 +361,14 @@ def _proxy_errors() -> Iterator[str]:
     """Yield a message if the proxy for requests to Instagram is invalid."""
     proxies = getproxies_environment()
     url = proxies.get("https") or proxies.get("all")
-    why = why_no_proxy(url) if url else None
-    if why is not None:
+    error = proxy_error(url) if url else None
+    if error is not None:
         named = (name for name, value in os.environ.items() if value == url)
-        yield f"{next(name for name in named if name.lower() in _PROXIES)}: {why}"
+        yield f"{next(name for name in named if name.lower() in _PROXIES)}: {error}"
 
 
 def near_misses(names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield each of the *names* that looks like a misspelt setting, with the setting meant."""
+    """Yield each of the *names* that looks like a misspelt setting, with the likely setting."""
     settings = [*sorted(map(str.upper, Settings.model_fields)), *_OTHER_VARIABLES]
     for name in sorted(names):
         text = name.upper()

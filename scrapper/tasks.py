@@ -60,7 +60,7 @@ async def finished(work: Awaitable[Result]) -> Result:
 
 
 def on_signal(seconds: float) -> asyncio.Event:
-    """Return an event that SIGTERM and SIGINT set; the process ends *seconds* later at most."""
+    """Return an event that SIGTERM and SIGINT set; the process ends at most *seconds* later."""
     loop, signalled = asyncio.get_running_loop(), asyncio.Event()
 
     def handle() -> None:

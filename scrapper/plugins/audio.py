@@ -99,7 +99,7 @@ def post_stored(post: Post, folder: Path) -> Additions | None:
     """Store the audio of each video of *post*, the song of its pictures, and a small picture.
 
     Raises:
-        FFmpegFailed, ScrapeError, OSError: an audio file cannot be made or fetched.
+        FFmpegFailed, ScrapeError, OSError: an audio file cannot be made or downloaded.
     """
     maker = _Maker(_AudioSettings())
     videos = [item for item in post.media if item.type == "video"]
@@ -210,7 +210,7 @@ class _Conversions:
             await end(work)
 
     async def sound(self, post: Post, item: MediaItem) -> MediaItem:
-        """Return the audio of *item*: a video's own, or the song that accompanies a picture.
+        """Return the audio of *item*: a video's audio, or the song that accompanies a picture.
 
         Raises:
             web.HTTPNotFound: the item has no audio, or the song's URL has expired.
@@ -432,11 +432,11 @@ def _unfinished(folder: Path) -> Path:
 
 
 @contextmanager
-def _publishing(unfinished: Path, place: Path, model: Path) -> Iterator[None]:
-    """Move *unfinished*, which the block writes, to *place*, with the file times of *model*."""
+def _publishing(unfinished: Path, place: Path, source: Path) -> Iterator[None]:
+    """Move *unfinished*, which the block writes, to *place*, with *source*'s mode and times."""
     try:
         yield
-        shutil.copystat(model, unfinished)
+        shutil.copystat(source, unfinished)
         flush(unfinished)
         unfinished.replace(place)
     finally:

@@ -126,7 +126,7 @@ class Followers:
 
 
 class _Ended(NamedTuple):
-    """The outcome of a call that must not be repeated."""
+    """The outcome of a call that succeeded or that the follower gave up on."""
 
     succeeded: bool
     additions: Additions | None = None
@@ -220,7 +220,7 @@ class _Follower:
         return bool(self._next_try)
 
     async def _changes(self) -> list[str]:
-        """Return the posts with possible news: removed posts first, then the oldest stored ones."""
+        """Return the posts to check: removed posts first, then stored posts, oldest first."""
         name = self.plugin.name
         changed = {subject for hook, subject in self._next_try if hook in _OF_POSTS}
         changed_at = await self._library.changed_at() if self._followed.peers.shared else None
@@ -228,7 +228,7 @@ class _Follower:
         was_reset = self._was_reset(generation)
         if was_reset:
             self._without_entry |= changed | self._news
-            # The plugin must now be notified of everything again, including what it failed on.
+            # The plugin must be notified of all events again, including those it failed to handle.
             self._next_try.clear()
             self._tries.clear()
         if self._check_all or (changed_at, generation) != self._seen:

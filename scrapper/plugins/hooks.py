@@ -113,7 +113,7 @@ def post_removed(shortcode: str) -> None:
 
 @_hook
 def job_finished(job: JobResponse) -> None:
-    """Handle a finished *job*: all of its posts have an outcome."""
+    """Handle a *job* that has finished, which means that all of its posts have an outcome."""
 
 
 @_hook

@@ -179,8 +179,8 @@ class Ledger:
 
 
 def _insert_begun(database: sqlite3.Connection, plugin: str, posts: Iterable[str]) -> None:
-    # The plugin may have received these posts before the ledger was lost. Thanks to the entries, it
-    # is also notified if they are removed.
+    # The plugin may have received these posts before the ledger was lost. Because of the new
+    # entries, the plugin is also notified if a post is removed.
     _insert(database, plugin, dict.fromkeys(posts, NO_VERSION), "begun")
 
 

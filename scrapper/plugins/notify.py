@@ -322,7 +322,10 @@ def _apprise_for(target: _Target) -> Any:
 
 
 def _messages_of(job: JobResponse) -> Iterable[Message]:
-    """Yield the messages about a *job*: that it is done, and that some of its posts failed."""
+    """Yield the messages about a finished *job*.
+
+    One reports that the job is done, unless it was cancelled. Another lists failed posts, if any.
+    """
     failed = [post for post in job.posts if post.state == "failed"]
     if job.state == "done":
         stored = len(job.posts) - len(failed)
