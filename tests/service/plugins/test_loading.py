@@ -52,7 +52,7 @@ async def test_a_route_that_starts_like_the_base_path_is_refused(
         return web.Response()
 
     name = module(monkeypatch, "mine", register_routes=lambda: [web.get("/hello/{name}", hello)])
-    with pytest.raises(SettingsError, match="BASE_PATH: the route /hello exists already"):
+    with pytest.raises(SettingsError, match="BASE_PATH: the route /hello already exists"):
         await start_service(PLUGINS=name, BASE_PATH="/hello/you")
 
 
