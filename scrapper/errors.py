@@ -265,7 +265,7 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
     PaceExceeded: (
         429,
         "pace_exceeded",
-        "This service has reached its own limit on requests to Instagram: wait",
+        "This service's own limit on requests to Instagram was reached: wait before trying again",
     ),
     RateLimited: (
         429,
