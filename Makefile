@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 IMAGE ?= instagram-scrapper
 SERVICE := $(VENV)/base.txt $(VENV)/docs.txt $(if $(REDIS_URL),$(VENV)/redis.txt)
 IMAGE_PYTHON = $(shell sed -n 's/^FROM python:\([0-9.]*\).*/\1/p' Dockerfile | head -1)
-# If it is installed, tests do not wait for the disk: no test can see whether a file was synced.
+# With eatmydata, tests do not wait for the disk. No test depends on whether a file was really synced.
 EATMYDATA := $(shell command -v eatmydata || :)
 # The first of the Python versions $(1) that is installed, on the PATH or in pyenv; else $(PYTHON).
 find = $(or $(shell for python in $(foreach it,$(1),python$(it) ~/.pyenv/versions/$(it).*/bin/python); do \
@@ -52,12 +52,12 @@ lint: style
 	        && promtool test rules deploy/prometheus/alerts.test.yml; \
 	else echo "Alert rules not checked: on Debian, apt install prometheus" >&2; fi
 
-# Serves the page and the API with a stand-in for Instagram, until Ctrl-C. With CHECK=1 it ends by itself.
+# Serves the page and the API with a stand-in for Instagram, until Ctrl-C. With CHECK=1, it exits by itself.
 demo: $(VENV)/dev.txt
 	@$(BIN)/python -m tests.demo $(if $(CHECK),--check)
 
-# Uses the image's Python version, if installed. Takes about 20 minutes; needs wrk, ab, redis-server and
-# chromium. To measure only some groups of rows: make bench ONLY="posts clients"
+# Uses the image's Python version, if that is installed. Takes about 20 minutes. Needs wrk, ab, redis-server
+# and chromium. To measure only some groups of rows: make bench ONLY="posts clients"
 bench:
 	@$(MAKE) --silent VENV=.venv-bench PYTHON=$(call find,$(IMAGE_PYTHON)) .venv-bench/bench.txt
 	@.venv-bench/bin/python -m tests.bench $(ONLY)
@@ -79,7 +79,7 @@ image:
 smoke: $(VENV)/dev.txt $(filter image,$(MAKECMDGOALS))
 	@IMAGE=$(IMAGE) $(BIN)/python -m pytest tests/image/checks.py
 
-# Runs the service on the processors of Raspberry Pis, without a container engine. Needs root on Debian,
+# Runs the service on emulated processors of Raspberry Pis, without a container engine. Needs root on Debian,
 # debootstrap and qemu-user-static.
 arm: $(VENV)/dev.txt
 	@$(BIN)/python -m pytest tests/image/arm.py

@@ -1,4 +1,4 @@
-"""``python -m scrapper`` or ``instagram-scrapper``: runs the service or another command."""
+"""The command line, ``python -m scrapper`` or ``instagram-scrapper``."""
 
 import argparse
 import os
@@ -34,10 +34,10 @@ def main() -> int:
         _add_commands_of_plugins(commands)
         options = parser.parse_args()
         if options.func is None and options.command is not None:
-            raise SettingsError(f"plugin: the command {options.command} has no func")
+            raise SettingsError(f"plugin: the command {options.command} does not set func")
         command = options.func or _serve
         if command not in (_serve, _work):
-            # The service and the worker log the near misses instead.
+            # The service and the worker log the near misses instead of printing them.
             from scrapper.commands.output import print_near_misses  # noqa: PLC0415
 
             print_near_misses()
@@ -73,10 +73,10 @@ def _work(_: argparse.Namespace) -> int:
     from scrapper.settings import load_settings  # noqa: PLC0415
 
     with process_logs() as scrubber:
-        # Load the settings before worker.py, because they report missing Redis packages.
+        # Loading the settings reports missing Redis packages, which worker.py imports.
         settings = load_settings()
         if not settings.redis_url.get_secret_value():
-            raise SettingsError("REDIS_URL: must be set: a worker takes its posts from Redis")
+            raise SettingsError("REDIS_URL: must be set, because workers take posts from Redis")
         from scrapper.commands.worker import work  # noqa: PLC0415
 
         return work(settings, scrubber)
@@ -142,7 +142,8 @@ def _backup(options: argparse.Namespace) -> int:
 def _replace_closed_streams() -> None:
     """Open /dev/null in place of standard streams that the shell closed, for example with ``>&-``.
 
-    Otherwise the next file or socket would get the stream's number, and with it the output.
+    Otherwise the next file or socket to be opened would get the stream's file descriptor, and the
+    output would be written to it.
     """
     for number in range(3):
         try:
@@ -156,9 +157,9 @@ def _replace_closed_streams() -> None:
 def _hide_module(module: str) -> None:
     """Hide *module* from libraries that work without it.
 
-    Each such module takes 3 MB or more. structlog uses rich for coloured tracebacks, and requests
-    uses charset_normalizer to guess encodings. Without it, requests assumes UTF-8, which
-    is what Instagram sends.
+    Each of these modules takes at least 3 MB of memory. structlog uses rich for coloured
+    tracebacks, and requests uses charset_normalizer to guess encodings. Without charset_normalizer,
+    requests assumes UTF-8, which is what Instagram sends.
     """
     sys.modules[module] = None  # type: ignore[assignment]
 
@@ -188,7 +189,7 @@ def _add_commands_of_plugins(commands: Commands) -> None:
 
 
 def _program() -> str:
-    """Return the command with which the user ran this program."""
+    """Return the command that the user typed to run this program."""
     name = Path(sys.argv[0]).name
     return "python -m scrapper" if name == "__main__.py" else name
 
@@ -205,14 +206,14 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
     serve = commands.add_parser("serve", help="run the service (the default)")
     serve.set_defaults(func=_serve)
     worker = commands.add_parser(
-        "worker", help="run the jobs that replicas of the service accepted; needs REDIS_URL"
+        "worker", help="download the posts of jobs for replicas of the service; needs REDIS_URL"
     )
     worker.set_defaults(func=_work)
     login = commands.add_parser(
         "login",
-        help="give the service an Instagram session",
-        epilog="A running service uses the session within a second. Exit codes: 0 success, 2 no "
-        "session in the file, 4 refused by Instagram, 5 rate limit, 6 unreachable.",
+        help="log the service in to Instagram with an existing session",
+        epilog="A running service starts to use the session within a second. Exit codes: 0 "
+        "success, 2 no session in the file, 4 refused by Instagram, 5 rate limit, 6 unreachable.",
     )
     login.set_defaults(func=_login)
     given = login.add_mutually_exclusive_group()
@@ -221,10 +222,10 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
         nargs="?",
         type=Path,
         metavar="FILE",
-        help="a browser's cookies, or Instaloader's session file; - for standard input; "
-        "default: INSTAGRAM_COOKIES_FILE or INSTAGRAM_SESSION_FILE",
+        help="a file with a browser's cookies, or a session file of Instaloader; - for standard "
+        "input; default: INSTAGRAM_COOKIES_FILE or INSTAGRAM_SESSION_FILE",
     )
-    given.add_argument("--forget", action="store_true", help="log out instead")
+    given.add_argument("--forget", action="store_true", help="log the service out instead")
     fetch = commands.add_parser(
         "fetch",
         help="download posts without a service",
@@ -250,7 +251,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
     fetch.add_argument(
         "--no-wait",
         action="store_true",
-        help="fail at once when a limit is reached, instead of waiting",
+        help="fail immediately if a limit is reached, instead of waiting",
     )
     fetch.add_argument(
         "--quality",
@@ -261,7 +262,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
         "--max-mb",
         type=_megabytes,
         metavar="N",
-        help="maximum size of each file in megabytes; the largest that fits is chosen",
+        help="maximum size of each file in megabytes; the largest version that fits is downloaded",
     )
     fetch.add_argument(
         "--into",
@@ -274,18 +275,18 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
         "doctor",
         help="show what Instagram answers for a post, and how this machine is set up",
         epilog="Each source is queried once, and the account is used only if the post needs a "
-        "login. Attach the output to bug reports. Exit codes: 0 a source has the post, otherwise "
-        "those of fetch.",
+        "login. Attach the output to bug reports. Exit codes: 0 a source has the post; the others "
+        "are those of fetch.",
     )
     doctor.set_defaults(func=_doctor)
-    doctor.add_argument("link", metavar="LINK", help="the link of a public post")
+    doctor.add_argument("link", metavar="LINK", help="the link to a public post")
     path = commands.add_parser("middlewares", help="show the middlewares, outermost first")
     path.set_defaults(func=_middlewares)
     plugins = commands.add_parser("plugins", help="show the plugins, and the progress of each")
     plugins.set_defaults(func=_plugins)
     plugins.add_argument("--again", metavar="NAME", help="run this plugin over the whole library")
     backup = commands.add_parser(
-        "backup", help="archive the posts and the state while the service runs"
+        "backup", help="archive the posts and the state, even while the service runs"
     )
     backup.set_defaults(func=_backup)
     backup.add_argument(
@@ -301,12 +302,12 @@ def run() -> NoReturn:
 
 
 def _end(code: int) -> NoReturn:
-    """Exit even if a plugin's threads hang. Python alone would wait for some of them."""
+    """Exit even if a plugin's threads hang. A normal exit would wait for some of them."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except OSError:
-        # The reader of a pipe is gone. Python itself would flush again and print an error.
+        # The reader of a pipe is gone. A normal exit would flush again and print an error.
         os._exit(code)
     # Python waits for the threads of executors, even if they are daemons.
     if threading.active_count() > 1:

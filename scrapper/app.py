@@ -55,16 +55,16 @@ _POLL_SECONDS = 1.0
 
 
 def create_app(parts: ServiceParts) -> web.Application:
-    """Make the service's aiohttp application, which runs and closes the *parts*.
+    """Create the service's aiohttp application, which runs and closes the *parts*.
 
-    This function reads files, so do not call it on an event loop.
+    This function reads files, so do not call it in an event loop.
 
     Raises:
         SettingsError: a middleware or a plugin's route cannot be created, or the request path is
             not safe.
     """
     settings = parts.settings
-    app = _make_application(parts)
+    app = _create_application(parts)
     app.cleanup_ctx.append(_run_parts)
     app.on_shutdown.append(_end_streams)
     app.add_routes(_ROUTES)
@@ -81,20 +81,20 @@ def create_app(parts: ServiceParts) -> web.Application:
 
 
 def create_worker_app(parts: ServiceParts) -> web.Application:
-    """Make a worker's application, with health, readiness and metrics behind the same middlewares.
+    """Create a worker's application: health, readiness and metrics behind the same middlewares.
 
     The caller runs the *parts*.
 
     Raises:
         SettingsError: as for :func:`create_app`.
     """
-    app = _make_application(parts)
+    app = _create_application(parts)
     app.add_routes(_MONITORING_ROUTES)
     return app
 
 
-def _make_application(parts: ServiceParts) -> web.Application:
-    """Make an application with the request path and the resources, but without routes."""
+def _create_application(parts: ServiceParts) -> web.Application:
+    """Create an application with the request path and the resources, but without routes."""
     settings, measured, plugins, fleet = parts.settings, parts.metrics, parts.plugins, parts.fleet
     keys, base_path, root = ApiKeys(settings), BasePath(settings), parts.root
     check_path(settings, keyed=keys.needed)
@@ -130,7 +130,7 @@ def _make_application(parts: ServiceParts) -> web.Application:
     app[BASE_PATH] = base_path
     app[resources.SESSIONS] = sessions
     app[resources.PROXY] = proxy
-    # The resources below are public to plugins.
+    # Plugins may use the resources below.
     app[resources.SETTINGS] = settings.without_secrets()
     app[resources.WEBHOOK_HOSTS] = WebhookHosts.from_settings(settings)
     app[resources.METRICS] = measured
@@ -207,7 +207,7 @@ async def _run_parts(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _watch_files(app: web.Application) -> AsyncIterator[None]:
-    """Reread changed files of keys, logins and sessions, and check the lock, once a second."""
+    """Once a second, reload changed files (keys, login, sessions), and renew a lost folder lock."""
 
     def check_files() -> None:
         app[resources.API_KEYS].reload_if_changed()

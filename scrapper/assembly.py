@@ -1,4 +1,4 @@
-"""Assembles, opens and closes the parts of a process, for all commands."""
+"""Creates, opens and closes the parts of a process, for all commands."""
 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -77,7 +77,7 @@ class ServiceParts(Parts):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginParts:
-    """The plugins and what they follow, all of it still unopened."""
+    """The plugins and what they follow. Nothing has been opened yet."""
 
     settings: Settings
     plugins: Plugins
@@ -86,7 +86,7 @@ class PluginParts:
 
 
 def assemble(settings: Settings) -> ServiceParts:
-    """Make the parts of the service or of a worker, and open the media folder. This blocks.
+    """Create the parts of the service or of a worker, and open the media folder. This blocks.
 
     Raises:
         SettingsError: ``INSTAGRAM_SESSION_FILE`` contains no session, a plugin cannot be created,
@@ -137,7 +137,7 @@ def assemble(settings: Settings) -> ServiceParts:
 
 
 def assemble_fetch(settings: Settings) -> Parts:
-    """Make the parts of ``fetch``, which stores nothing but posts in the folder. This blocks.
+    """Create the parts of ``fetch``, which stores only posts in the media folder. This blocks.
 
     Raises:
         SettingsError: as for :func:`assemble`.
@@ -156,7 +156,7 @@ def assemble_fetch(settings: Settings) -> Parts:
 
 
 def assemble_doctor(settings: Settings) -> Instagram:
-    """Make a client like that of the service at ``MEDIA_ROOT``, which may be running.
+    """Create a client like that of the service at ``MEDIA_ROOT``, which may be running.
 
     Raises:
         SettingsError: as for :func:`assemble`.
@@ -166,7 +166,7 @@ def assemble_doctor(settings: Settings) -> Instagram:
 
 
 def assemble_login(settings: Settings) -> Instagram:
-    """Make a client with the login of the service at ``MEDIA_ROOT``, which may be running.
+    """Create a client that shares the login of the service at ``MEDIA_ROOT``, which may be running.
 
     Raises:
         SettingsError: the folder cannot be created.
@@ -177,7 +177,7 @@ def assemble_login(settings: Settings) -> Instagram:
 
 
 def assemble_plugins(settings: Settings, *, pauses: Pauses) -> PluginParts:
-    """Make the parts of the command ``plugins``, which retries failed calls after the *pauses*.
+    """Create the parts of the command ``plugins``, which retries failed calls after the *pauses*.
 
     Raises:
         SettingsError: a plugin cannot be created.
@@ -200,7 +200,7 @@ def assemble_plugins(settings: Settings, *, pauses: Pauses) -> PluginParts:
 async def serving(parts: ServiceParts) -> AsyncIterator[Jobs]:
     """Run the service's parts during the block, then close them; yield the jobs.
 
-    A single process also runs the jobs' posts and delivers their webhooks.
+    Without Redis, this process also downloads the posts of jobs and delivers webhooks.
     """
     settings, store = parts.settings, parts.jobs
     async with AsyncExitStack() as opened:
@@ -215,7 +215,7 @@ async def serving(parts: ServiceParts) -> AsyncIterator[Jobs]:
 
 @asynccontextmanager
 async def working(parts: ServiceParts) -> AsyncIterator["Receiver"]:
-    """Yield a receiver that runs up to ``SCRAPE_CONCURRENCY`` posts at once when it listens.
+    """Yield a receiver, which runs up to ``SCRAPE_CONCURRENCY`` posts at once while it listens.
 
     At the end of the block, unfinished posts return to the queue.
     """
@@ -262,7 +262,7 @@ def _runner(parts: ServiceParts, *, stopping: Callable[[], bool] = lambda: False
 def _own_store(
     settings: Settings, root: MediaRoot, clock: ClockWatch, plugins: Sequence[str]
 ) -> SqliteStore:
-    """Make the store for the jobs of a single process."""
+    """Create the store for the jobs of a single process."""
     return SqliteStore(
         JobFile(root.state / "jobs.sqlite3", check=root.check),
         patience=settings.job_patience_seconds,
@@ -276,7 +276,7 @@ def _own_store(
 
 
 def _shared_store(settings: Settings, fleet: "Fleet", plugins: Sequence[str]) -> "RedisStore":
-    """Make the store for the jobs that all processes share."""
+    """Create the store for the jobs that all processes share."""
     from scrapper.jobs.stores.redis import RedisStore  # noqa: PLC0415
 
     return RedisStore(
@@ -335,7 +335,7 @@ def _instagram(
     fleet: "Fleet | None" = None,
     extra_sources: Sequence[Source] = (),
 ) -> Instagram:
-    """Make a client that stores its login, its query documents and its learned pace."""
+    """Create a client that stores its login, its query documents and the pace that it learned."""
     return Instagram.from_settings(
         settings,
         on_request=metrics.count_instagram_request,

@@ -119,11 +119,11 @@ class CoolingDown(RateLimited):
 
 
 class PaceExceeded(ScrapeError):
-    """The service's own pace allows no further query to Instagram now."""
+    """The service's own limit allows no further query to Instagram for now."""
 
 
 class InstagramChanged(ScrapeError):
-    """Instagram's answer is not understood by this version of the service."""
+    """Instagram sent an answer that this version of the service does not understand."""
 
 
 class InstagramFailed(ScrapeError):
@@ -150,7 +150,7 @@ class MediaTooLarge(ScrapeError):
 
     @property
     def detail(self) -> str:
-        """The end of the message, with the smallest ``max_mb`` that would allow any file."""
+        """The end of the message: the smallest ``max_mb`` that would allow any file."""
         if self.smallest is None:
             return ""
         return f"the smallest is {math.ceil(self.smallest / 10_000) / 100:g} MB"
@@ -190,7 +190,7 @@ class TooManyJobs(ScrapeError):
 
 
 class JobRunning(ScrapeError):
-    """The job is unfinished, so it cannot be forgotten."""
+    """The job is unfinished, so it cannot be removed."""
 
 
 class TooManyStreams(ScrapeError):
@@ -265,7 +265,7 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
     PaceExceeded: (
         429,
         "pace_exceeded",
-        "This service has reached its own limit on requests to Instagram: wait",
+        "This service's own limit on requests to Instagram was reached: wait before trying again",
     ),
     RateLimited: (
         429,
@@ -305,13 +305,13 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
     DiskFull: (507, "disk_full", "The disk is full: nothing more can be stored for now"),
     DiskReadOnly: (507, "disk_read_only", "The disk is read-only: nothing can be stored for now"),
 }
-"""Maps exception types to (status, code, message). A subclass without an entry uses its base's.
+"""Maps exception types to (status, code, message). A class without an entry uses its base class's.
 
 Codes are stable. Messages may be reworded, so nothing may depend on their wording."""
 
 
 def response_to(error: Exception) -> tuple[int, str, str]:
-    """Return the status, code and message for clients; :data:`INTERNAL_ERROR` if unknown."""
+    """Return the status, code and message for *error*; :data:`INTERNAL_ERROR` if it is unknown."""
     known = (RESPONSES[base] for base in type(error).__mro__ if base in RESPONSES)
     status, code, message = next(known, INTERNAL_ERROR)
     detail = getattr(error, "detail", "")

@@ -64,17 +64,17 @@ def is_shortcode(text: str) -> bool:
 
 @lru_cache(_CACHED_URLS)
 def read_link(url: str, *, max_length: int) -> Link:
-    """Return what *url* names: a post's shortcode, or a share link that leads to a post.
+    """Return what *url* leads to: a post, as its shortcode, or a share link to a post.
 
     *url* must be an ``https`` URL of ``instagram.com`` or ``www.instagram.com``. Its path must
     begin with ``/<p|reel|reels|tv>/<shortcode>``, optionally after a user name, or with
-    ``/share/[p|reel/]<token>``. The shortcode and the token are matched on the percent-decoded path
-    segment. For the link of one story or one item of a highlight, the shortcode is its media ID in
-    base 64. Whitespace and invisible characters around the URL are ignored.
+    ``/share/[p|reel/]<token>``. The shortcode and the token are matched after percent-decoding. For
+    a link to one story or to one item of a highlight, the shortcode is its media ID in base 64.
+    Whitespace and invisible characters around the URL are ignored.
 
     Raises:
-        UnsupportedLink: the URL names something else on Instagram.
-        InvalidURL: *url* is not such a URL, or is longer than *max_length* characters.
+        UnsupportedLink: the URL leads to something else on Instagram.
+        InvalidURL: *url* does not have this form, or is longer than *max_length* characters.
     """
     url = clean_link(url)
     # urlsplit() drops line breaks and leading spaces, as the WHATWG URL standard requires. Other
@@ -101,16 +101,19 @@ def read_link(url: str, *, max_length: int) -> Link:
 
 
 def names_story(url: str) -> bool:
-    """Return whether *url*, which :func:`read_link` accepts, names a story or a highlight item."""
+    """Return whether *url* leads to a story or a highlight item.
+
+    *url* must be one that :func:`read_link` accepts.
+    """
     parts = urlsplit(clean_link(url))
     segments = _segments(parts)
     return _post(segments) is None and _story(segments, parts.query) is not None
 
 
 def pasted_link(text: str, *, max_length: int) -> Link | None:
-    """Return what *text* from a search box names, or None if it is not a link.
+    """Return what *text* from a search box leads to, or None if it is not a link to a post.
 
-    The ``https://`` may be missing, because address bars hide it.
+    The ``https://`` may be missing, because browsers hide it in the address bar.
     """
     try:
         return read_link(_OPTIONAL_SCHEME.sub("https://", clean_link(text)), max_length=max_length)
@@ -121,7 +124,7 @@ def pasted_link(text: str, *, max_length: int) -> Link | None:
 def clean_link(text: str) -> str:
     """Strip whitespace and invisible characters from both ends of *text*.
 
-    Copied links often have zero-width characters, direction marks or a byte order mark.
+    Copied links often begin or end with zero-width characters, direction marks or byte order marks.
     """
     start, end = 0, len(text)
     while start < end and _is_invisible(text[start]):
@@ -172,7 +175,7 @@ def _story(segments: Sequence[str], query: str) -> str | None:
         case ["stories", user, last] if user != "highlights" and _USER_NAME.fullmatch(user):
             number = last
         case ["s", _]:
-            # The owner's ID may follow the item's.
+            # The owner's ID may follow the item's ID.
             number = parse_qs(query).get("story_media_id", [""])[0].partition("_")[0]
     return _shortcode_of(int(number)) if _MEDIA_ID.fullmatch(number) else None
 

@@ -1,4 +1,4 @@
-"""Defines the types of settings, which parse and validate their texts."""
+"""The types of settings, which parse and validate the values of environment variables."""
 
 import base64
 import os
@@ -44,7 +44,7 @@ __all__ = [
     "VideoQuality",
     "WebhookSecret",
     "is_network",
-    "why_no_proxy",
+    "proxy_error",
 ]
 
 OWN_MIDDLEWARES = (
@@ -151,7 +151,7 @@ def _validate_webhook_secret(secret: SecretStr) -> SecretStr:
     except ValueError:
         size = 0
     if text and not _WEBHOOK_SECRET_BYTES[0] <= size <= _WEBHOOK_SECRET_BYTES[1]:
-        raise ValueError("must be whsec_ and the base64 of 24 to 64 random bytes")
+        raise ValueError("must be whsec_ followed by 24 to 64 random bytes in base64")
     return secret
 
 
@@ -177,7 +177,7 @@ def _validate_download_name(template: str) -> str:
 def _validate_key(key: SecretStr) -> SecretStr:
     text = key.get_secret_value()
     if text != text.strip() or not text.isprintable():
-        raise ValueError("a key in a header cannot have spaces around it, or control characters")
+        raise ValueError("must not have spaces around it or contain control characters")
     return key
 
 
@@ -188,7 +188,7 @@ def _make_absolute(path: Path) -> Path:
         str(path).encode()
         return path.absolute()
     except UnicodeEncodeError:
-        raise ValueError("its name is not UTF-8, which responses need: choose another") from None
+        raise ValueError("the path must be UTF-8, because responses contain it") from None
     except FileNotFoundError:
         raise ValueError("the current folder was removed: write the full path") from None
 
@@ -205,9 +205,9 @@ def _validate_writable(path: Path) -> Path:
 
 
 def _why_not_writable(folder: Path, wanted: Path) -> str:
-    """Return why *folder* cannot be written, and what the operator can do about it.
+    """Return why *folder* is not writable, and what the operator can do about it.
 
-    *folder* is *wanted*, a folder in it, or its nearest existing parent.
+    *folder* is *wanted*, a folder in it, or the nearest existing parent of *wanted*.
     """
     if not folder.is_dir():
         return f"{folder} is not a folder"
@@ -217,8 +217,8 @@ def _why_not_writable(folder: Path, wanted: Path) -> str:
     above = folder in wanted.parents
     missing = f"{wanted} cannot be created or reached: " if above else ""
     if owner == ours:
-        return f"{missing}{folder} cannot be written: give its owner the permissions (chmod u+rwx)"
-    # The parent may be a system folder, whose owner must not change.
+        return f"{missing}{folder} is not writable: give its owner full permissions (chmod u+rwx)"
+    # The parent may be a system folder. Its owner must not be changed.
     give = (
         f"create it first (mkdir -p {wanted} && chown {ours} {wanted})"
         if above
@@ -231,8 +231,8 @@ def _why_not_writable(folder: Path, wanted: Path) -> str:
     )
 
 
-def why_no_proxy(url: str) -> str | None:
-    """Return why *url* is not a proxy's URL, without quoting it, or None if it is one."""
+def proxy_error(url: str) -> str | None:
+    """Return an error message if *url* is not a proxy's URL, or None. It does not quote *url*."""
     try:
         parts = urlsplit(url)
         is_proxy = parts.scheme in _PROXY_SCHEMES and parts.hostname and parts.port != 0

@@ -1,4 +1,4 @@
-"""The settings, read from the environment and validated at start."""
+"""The settings, read from the environment and validated at startup."""
 
 import math
 import os
@@ -50,7 +50,7 @@ from scrapper.setting_types import (
     VideoQuality,
     WebhookSecret,
     is_network,
-    why_no_proxy,
+    proxy_error,
 )
 
 __all__ = [
@@ -84,7 +84,7 @@ PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
 
 
 GRACE_SECONDS = 5.0
-"""Seconds past a scrape's deadline for which a stopping process waits for requests or posts."""
+"""How many seconds a stopping process still waits for a scrape after the scrape's deadline."""
 
 _MAX_KEY_BYTES = 4096
 _PROXIES = ("https_proxy", "all_proxy")
@@ -128,7 +128,7 @@ class LogSettings(BaseSettings):
 
     @classmethod
     def or_defaults(cls) -> "LogSettings":
-        """Read the settings; return the defaults if one is invalid, which is reported later."""
+        """Read the settings. If one is invalid, return the defaults. Errors are reported later."""
         try:
             return cls()
         except ValidationError:
@@ -136,7 +136,7 @@ class LogSettings(BaseSettings):
 
 
 class Settings(LogSettings):
-    """All settings of the service; each field is an environment variable's name in lower case."""
+    """All settings of the service. Each field has its environment variable's name in lower case."""
 
     api_key: Key = SecretStr("")
     api_key_file: ReadableFile | None = None
@@ -255,7 +255,7 @@ class Settings(LogSettings):
 
     @property
     def key(self) -> str:
-        """The API key from ``API_KEY`` or its file; empty if the service is open."""
+        """The API key from ``API_KEY`` or its file; empty if no key is set."""
         if self.api_key_file is not None:
             return _read_key(self.api_key_file)
         return self.api_key.get_secret_value()
@@ -269,14 +269,14 @@ class Settings(LogSettings):
         return (self.key, webhook_secret, *passwords, *map(unquote, passwords))
 
     def without_secrets(self) -> "Settings":
-        """Return a copy for third-party code, without keys, cookies and passwords."""
+        """Return a copy without keys, cookies and passwords, for third-party code."""
         return self.model_copy(
             update={name: type(self).model_fields[name].default for name in _SECRETS}
         )
 
     @property
     def session_file(self) -> Path | None:
-        """The file with the Instagram session, in either format."""
+        """The file with the Instagram session: a browser's cookies, or Instaloader's file."""
         return self.instagram_cookies_file or self.instagram_session_file
 
     @property
@@ -286,7 +286,7 @@ class Settings(LogSettings):
 
     @property
     def worker_grace(self) -> float:
-        """The seconds that a stopping worker has to finish the posts that it holds."""
+        """How many seconds a stopping worker has to finish its posts."""
         given = self.worker_grace_seconds
         return self.scrape_timeout_seconds + GRACE_SECONDS if given is None else given
 
@@ -307,7 +307,7 @@ class Settings(LogSettings):
 
     @property
     def max_job_age_seconds(self) -> float:
-        """The seconds for which a finished job is kept."""
+        """How many seconds a finished job is kept."""
         return self.max_job_age_days * DAY
 
     @property
@@ -322,7 +322,7 @@ class Settings(LogSettings):
 
     @property
     def seconds_per_query(self) -> float:
-        """The seconds between queries at an even pace; 0 if queries are not limited."""
+        """The seconds between queries if they are spread evenly; 0 if queries are not limited."""
         queries = self.instagram_max_queries
         return self.instagram_window_seconds / queries if queries else 0.0
 
@@ -358,17 +358,17 @@ def load_settings(**given: Any) -> Settings:
 
 
 def _proxy_errors() -> Iterator[str]:
-    """Yield a message if the proxy that requests uses for Instagram is invalid."""
+    """Yield a message if the proxy for requests to Instagram is invalid."""
     proxies = getproxies_environment()
     url = proxies.get("https") or proxies.get("all")
-    why = why_no_proxy(url) if url else None
-    if why is not None:
+    error = proxy_error(url) if url else None
+    if error is not None:
         named = (name for name, value in os.environ.items() if value == url)
-        yield f"{next(name for name in named if name.lower() in _PROXIES)}: {why}"
+        yield f"{next(name for name in named if name.lower() in _PROXIES)}: {error}"
 
 
 def near_misses(names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield the *names* that resemble those of settings, each with the nearest setting."""
+    """Yield each of the *names* that looks like a misspelt setting, with the likely setting."""
     settings = [*sorted(map(str.upper, Settings.model_fields)), *_OTHER_VARIABLES]
     for name in sorted(names):
         text = name.upper()
@@ -381,13 +381,13 @@ def near_misses(names: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def _omits_words(name: str, setting: str) -> bool:
-    """Return whether *name* is *setting* without some of its words, such as MAX_AGE_DAYS."""
+    """Return whether *name* lacks some words of *setting*: MAX_AGE_DAYS, for example."""
     words, left = name.split("_"), iter(setting.split("_"))
     return len(words) > 1 and all(word in left for word in words)
 
 
 def explain(error: ValidationError) -> str:
-    """Describe the errors in the settings, one per line, without the values."""
+    """Describe the errors in the settings, one per line, without quoting the values."""
     return "\n".join(_describe_error(details) for details in error.errors())
 
 

@@ -1,4 +1,4 @@
-"""Helpers for tasks that are guaranteed to end, and whose errors are always logged.
+"""Helpers which ensure that tasks end and that their errors are logged.
 
 A single cancellation may be lost. For example, redis-py 8.1 checks a connection with a timeout of
 zero before using it, and mistakes a cancellation at that moment for the timeout.
@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 
 def in_background(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-    """Start *work* as a task with a *name*; log any error that ends it."""
+    """Start *work* as a task called *name*; log any error that ends the task."""
     task = asyncio.create_task(work, name=name)
     task.add_done_callback(_log_error)
     return task
@@ -39,7 +39,7 @@ async def end(task: asyncio.Future[Any]) -> None:
 
 
 async def endable(work: Awaitable[Result]) -> Result:
-    """Wait for *work*, and end it if the wait is cancelled."""
+    """Wait for *work*; if the wait is cancelled, cancel *work* until it has ended."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.wait([task])
@@ -60,7 +60,7 @@ async def finished(work: Awaitable[Result]) -> Result:
 
 
 def on_signal(seconds: float) -> asyncio.Event:
-    """Return an event set by SIGTERM or SIGINT; the process ends within *seconds* of the signal."""
+    """Return an event that SIGTERM and SIGINT set; the process ends at most *seconds* later."""
     loop, signalled = asyncio.get_running_loop(), asyncio.Event()
 
     def handle() -> None:
@@ -77,7 +77,7 @@ def end_process_within(seconds: float) -> None:
 
     def end() -> None:
         log.warning("stopped: a thread hangs")
-        # Give the thread that writes the log time to finish.
+        # Give the thread that writes the log some time to finish.
         time.sleep(_LOG_SECONDS)
         os._exit(0)
 

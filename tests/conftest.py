@@ -1,4 +1,4 @@
-"""Fixtures: the stand-in for Instagram, and the service over a real socket."""
+"""Fixtures for the stand-in for Instagram, and for the service behind a real socket."""
 
 import asyncio
 import gc
@@ -39,7 +39,7 @@ Client = TestClient[Request, Application]
 StartService = Callable[..., Awaitable[Client]]
 
 _ALSO_READ = r"(audio|aws|notify|otel|s3)_.*|.*_proxy|columns|force_color"
-"""The lower-case names of variables that plugins, libraries and commands read."""
+"""Matches the names, in lower case, of variables that plugins, libraries and commands read."""
 
 both_modes = pytest.mark.parametrize("mode", ["alone", "with Redis"], indirect=True)
 """Run the test once with a standalone service, and once with a replica that uses Redis."""
@@ -47,9 +47,9 @@ both_modes = pytest.mark.parametrize("mode", ["alone", "with Redis"], indirect=T
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Disable garbage collection during test collection, and exclude what it creates afterwards.
+    """Disable garbage collection while tests are collected, and exempt the collected tests later.
 
-    Garbage collections took a third of the time of test collection, and a tenth of the test run.
+    Garbage collection took a third of the time to collect tests, and a tenth of the whole run.
     """
     gc.disable()
     try:
@@ -90,22 +90,22 @@ def instagram(shared_stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.fixture(scope="session")
 def streams(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    """Fragmented videos and sounds, by name. Skips the test if there is no ffmpeg to make them."""
+    """Fragmented video and audio files, by name. Skip the test if ffmpeg is not installed."""
     program("ffmpeg")
     return make_streams(tmp_path_factory.mktemp("streams"))
 
 
 @pytest.fixture
 def cdn(instagram: StandIn, streams: Mapping[str, Path]) -> Cdn:
-    """The CDN's files of a post with a DASH manifest."""
+    """The files that the CDN has of a post with a DASH manifest."""
     return Cdn(instagram, streams)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def no_inherited_settings() -> Iterator[None]:
-    """Remove from the developer's environment whatever the service, a plugin or a command reads.
+    """Remove all variables that the service, a plugin or a command reads from the environment.
 
-    Commands also warn about names similar to those of settings, so these go too.
+    Variables with names similar to those of settings are removed, too: commands warn about them.
     """
     similar = {name for name, _ in near_misses(os.environ)}
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -118,7 +118,7 @@ def no_inherited_settings() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def plain_tracebacks() -> None:
-    """Log tracebacks without local variables, which take a tenth of a second each."""
+    """Log tracebacks without local variables. With them, each takes a tenth of a second."""
     *processors, _ = structlog.get_config()["processors"]
     formatter = structlog.dev.plain_traceback
     structlog.configure([*processors, structlog.dev.ConsoleRenderer(exception_formatter=formatter)])
@@ -165,10 +165,10 @@ def redis_server(shared_redis: RedisServer) -> RedisServer:
 
 @pytest.fixture
 def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The settings of the test's mode; by default the service runs without Redis."""
+    """The settings of the test's mode. By default, the service runs without Redis."""
     if getattr(request, "param", "alone") == "alone":
         return {}
-    # With its usual timeouts, the service would continue without Redis on a busy machine.
+    # On a busy machine, the usual timeouts would make the service continue without Redis.
     for name in ("_TIMEOUT_SECONDS", "_POOL_TIMEOUT_SECONDS"):
         monkeypatch.setattr(f"scrapper.replicas.client.{name}", PATIENCE_SECONDS)
     server: RedisServer = request.getfixturevalue("redis_server")
@@ -190,8 +190,8 @@ async def working(settings: Settings) -> AsyncIterator[None]:
 class _Server(TestServer):
     """A test server that lets handlers finish after a client disconnects, as the real server does.
 
-    aiohttp's test server cancels them, but aiohttp 3.14 does not close a file if the request is
-    cancelled while a thread opens the file.
+    aiohttp's test server cancels handlers. If that happens while a thread opens a file, aiohttp
+    3.14 does not close the file.
     """
 
     async def _make_runner(self, **kwargs: Any) -> AppRunner:
@@ -208,8 +208,7 @@ async def starting(
     async def start(**settings: str) -> Client:
         environment = {
             "MEDIA_ROOT": str(media_root),
-            # Unless the test uses the stand-in, it needs no CA certificates, and reading them takes
-            # 20 ms.
+            # Only tests that use the stand-in need CA certificates. Reading them takes 20 ms.
             "REQUESTS_CA_BUNDLE": os.environ.get("REQUESTS_CA_BUNDLE", str(media_root.parent)),
             "RATE_LIMIT_MAX_REQUESTS": "0",
             "INSTAGRAM_MAX_QUERIES": "0",
@@ -239,7 +238,8 @@ async def start_service(
 ) -> AsyncIterator[StartService]:
     """A function that starts the service and returns a client for it.
 
-    Its arguments are settings, which override those of the tests. With Redis, a worker runs, too.
+    Its keyword arguments are settings, which override the tests' defaults. With Redis, a worker
+    runs, too.
     """
     async with starting(media_root, mode, monkeypatch) as start:
         yield start
@@ -255,14 +255,14 @@ def metric_of(client: Client, name: str, **labels: str) -> float:
 
 def stored_files(media_root: Path) -> set[str]:
     """Return the paths of all files of posts, relative to the media root."""
-    # os.walk() ignores folders that are renamed or removed meanwhile.
+    # os.walk() ignores folders that are renamed or removed in the meantime.
     paths = (Path(folder, name) for folder, _, names in os.walk(media_root) for name in names)
     files = (path.relative_to(media_root) for path in paths if path.is_file())
     return {str(path) for path in files if path.parts[0] != ".state"}
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Wait until *holds* returns true; fail after the tests' time limit."""
+    """Wait until *holds* returns true; fail after :data:`PATIENCE_SECONDS`."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not holds():  # noqa: ASYNC110 - it becomes true in another thread
             await asyncio.sleep(0.01)

@@ -1,8 +1,8 @@
-"""``make demo``: the page and the API on port 5633, with a stand-in for Instagram, until Ctrl-C.
+"""Serves the page and the API on port 5633, with a stand-in for Instagram, until Ctrl-C.
 
-It has posts of every kind, and jobs whose posts are done, failed, running and waiting. The commands
-of docs/recipes.md work with it. With ``--check`` it listens on any free port, and ends once all
-these posts and jobs exist.
+``make demo`` runs this. The demo has posts of every kind, and jobs whose posts are done, failed,
+running and waiting. The commands of docs/recipes.md work with it. With ``--check``, the demo
+listens on any free port, and exits once all these posts and jobs exist.
 """
 
 import argparse
@@ -25,7 +25,7 @@ _SETTINGS = {
     # The post that takes an hour must not reach its deadline.
     "SCRAPE_TIMEOUT_SECONDS": _DAY,
     "JOB_PATIENCE_SECONDS": _DAY,
-    # The time for which the post that hits a limit delays other jobs.
+    # How long the post that hits a rate limit delays other jobs.
     "INSTAGRAM_COOLDOWN_SECONDS": "20",
     "INSTAGRAM_MAX_QUERIES": "0",
     "WEBHOOK_HOSTS": "localhost, 127.0.0.0/8, ::1",
@@ -56,21 +56,21 @@ The page:        http://localhost:{_PORT}/
 Stored:          curl localhost:{_PORT}/posts/reel-demo
 A new post:      https://www.instagram.com/reel/reel-ANYTHING/, also with /p/photo-... and
                  /p/carousel-...; these links exist only in this demo
-The recipes:     docs/recipes.md, unchanged
+The recipes:     the commands in docs/recipes.md work unchanged
 Webhooks:        to localhost, signed with {_SECRET}
 
-It does not contact Instagram, and keeps no files. Ctrl-C ends it."""
+The demo does not contact Instagram, and keeps no files. To stop it, press Ctrl-C."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="end once all posts and jobs exist")
+    parser.add_argument("--check", action="store_true", help="exit once all posts and jobs exist")
     only_check = parser.parse_args().check
     port = {} if only_check else {"PORT": str(_PORT)}
     if port and _is_taken():
-        print(f"Another program listens on port {_PORT}: end it first.", file=sys.stderr)
+        print(f"Another program is listening on port {_PORT}: stop it first.", file=sys.stderr)
         return 2
-    # Programs that a shell runs in the background ignore SIGINT.
+    # By default, a program that a shell runs in the background ignores SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
@@ -99,7 +99,7 @@ def _is_taken() -> bool:
 
 def _fill(service: Service) -> bool:
     """Create posts in every state, and print them; return whether each has the expected state."""
-    # One by one, so that their order is always the same.
+    # Download the posts one by one, so that their order is always the same.
     jobs = [_job(service, [path], state="done") for path in _STORED]
     jobs.append(_job(service, list(_FAILING), state="failed"))
     jobs.append(_job(service, [_RUNNING], state="running"))

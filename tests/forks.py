@@ -1,7 +1,7 @@
 """Runs the service's programs as forks of a process that has already imported them.
 
-Imports take half a second of CPU, most of the start. A fork does not test the start of Python, and
-does not show that a module is missing or imported too early.
+Imports take half a second of CPU time, which is most of a program's startup. A fork does not test
+the startup of Python itself, and does not reveal that a module is missing or imported too early.
 """
 
 import os
@@ -83,7 +83,7 @@ class Fork:
 def _server() -> ForkServerContext:
     context = get_context("forkserver")
     context.set_forkserver_preload(["tests.preloaded"])
-    # The server finds the modules in the folder in which it starts.
+    # The server imports modules from the folder in which it was started.
     with chdir(_ROOT):
         forkserver.ensure_running()
     return context

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 PATIENCE_SECONDS = int(os.environ.get("PATIENCE_SECONDS", "300"))
-"""A test fails if it waits longer than this. It is ample even for a slow machine."""
+"""A test fails if it waits longer than this, which is plenty of time even on a slow machine."""
 
 MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "1048576"}
 """Set by the image, the systemd unit and ``make``, so that malloc retains less memory."""
@@ -47,12 +47,12 @@ _reserved: deque[int] = deque()
 class Process:
     """A process that runs ``python -m`` with *module*, which is a module's name and its arguments.
 
-    *environment* adds to its default environment. :attr:`environment` is the result, :attr:`log`
-    has its log lines so far as objects, and :attr:`raw_log` has them as text. If *keep_log* is
-    false, another process discards the lines, at no cost to this one.
+    *environment* is added to the default environment, and :attr:`environment` is the result.
+    :attr:`log` has the process's log lines so far as objects, and :attr:`raw_log` has them as text.
+    If *keep_log* is false, another process discards the lines, which costs the tests no time.
 
-    If :attr:`forks` is true, the process is a fork of one that has imported the program, unless it
-    is *fresh*. In a fork, *constants* replaces constants of modules, such as pauses.
+    If :attr:`forks` is true, the process is forked from one that has already imported the program,
+    unless *fresh* is true. In a fork, *constants* replaces constants of modules, such as pauses.
     """
 
     forks: ClassVar[bool] = False
@@ -169,8 +169,8 @@ class Worker(Process):
 class Service(Process):
     """The service on loopback, on a free port unless *environment* sets ``PORT``.
 
-    Another *module* can run in its place. *authority* is a file with a CA certificate; requests use
-    https then. The other *options* are those of :class:`Process`.
+    Another *module* can run in its place. *authority* is a file with a CA certificate. If it is
+    given, requests use https. The other *options* are those of :class:`Process`.
     """
 
     def __init__(
@@ -243,12 +243,12 @@ def run(
 
 
 def free_port() -> int:
-    """Return a free port of loopback, and reserve it for a while."""
+    """Return a free loopback port, and reserve it for a while."""
     holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     holder.bind(("127.0.0.1", 0))
     port: int = holder.getsockname()[1]
-    # A program can still listen on this port, but the kernel assigns it to no other.
+    # A program can still listen on this port, but the kernel never assigns the port by itself.
     _reserved.append(holder.detach())
     if len(_reserved) > _MAX_RESERVED:
         os.close(_reserved.popleft())
@@ -275,7 +275,8 @@ def wait_for_answer(url: str, *, seconds: float = PATIENCE_SECONDS) -> None:
 def _answers(session: requests.Session, url: str) -> bool:
     address = urlsplit(url)
     with suppress(OSError):
-        # A connection is cheaper than a request. Some servers serve one connection at a time.
+        # Connect first, because that is cheaper than a request. The connection is closed at once,
+        # because some servers serve only one at a time.
         socket.create_connection((address.hostname, address.port)).close()
         session.get(url, timeout=PATIENCE_SECONDS, headers={"Connection": "close"})
         return True

@@ -13,7 +13,10 @@ from tests.process import PATIENCE_SECONDS
 __all__ = ["PROXIES", "output_of", "program"]
 
 PROXIES = {name: value for name, value in os.environ.items() if name.upper().endswith("_PROXY")}
-"""The tester's own proxies, for programs that download; the tests' environment lacks them."""
+"""The developer's own proxies, for programs that download something.
+
+The environment in which the tests run lacks these variables.
+"""
 
 
 def program(name: str, *, packages: str = "") -> str:
@@ -33,7 +36,7 @@ def output_of(
     folder: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> str:
-    """Run *command*, and return what it printed to stdout and stderr; its exit code must be 0.
+    """Run *command* and return what it printed to stdout and stderr. Its exit code must be 0.
 
     *environment* is added to the environment of the tests.
     """

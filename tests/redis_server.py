@@ -1,4 +1,4 @@
-"""A real Redis for the tests, on a free port of loopback."""
+"""A real Redis server for the tests, on a free loopback port."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""An S3 server for the tests, moto's, on a free port of loopback."""
+"""An S3 server for the tests, provided by moto, on a free loopback port."""
 
 import subprocess
 import sys

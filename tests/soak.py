@@ -1,18 +1,19 @@
-"""``make soak``: ten minutes of mixed load with faults.
+"""Runs the service for ten minutes under mixed load with faults (``make soak``).
 
-Each minute of the first half ends with a SIGKILL and a restart. From the second minute on, each has
-one more fault, in turn: the job file is damaged, the clock jumps a year ahead, the media folder's
-disk is unplugged, and slow clients attack (with slowhttptest, a Debian package). In the second
-half, one process runs to the end. Once it is a minute old, its threads, open files and memory must
-not grow. During all ten minutes, one webhook receiver works, one never answers, and one is down.
+Each minute of the first half ends with a SIGKILL and a restart. From the second minute on, each
+minute has one more fault, in turn: the job file is damaged, the clock jumps a year ahead, the media
+folder's disk is unplugged, or slow clients attack (with slowhttptest, a Debian package). In the
+second half, a single process runs to the end. From the end of its first minute, its threads, open
+files and memory must not grow. During all ten minutes, one webhook receiver works, one never
+answers, and one is down.
 
-Every minute, each file in the state folder is removed once, one of them is replaced by a FIFO, and
-the clock is set ten years ahead, three days back, and right again.
+Every minute, each file in the state folder is removed once, and one of them is replaced with a
+FIFO. The clock is set ten years ahead, then three days back, and then to the right time again.
 
-``python -m tests.soak MINUTES`` runs for another time; below ten minutes, some faults are left out.
-Every stored post must be complete, no finished job may be lost unless the job file was damaged,
-each webhook must be delivered, given up or still waiting, and no response may be 500. The soak
-prints the figures, and exits with 1 if one of them is wrong.
+Every stored post must be complete. No finished job may be lost unless the job file was damaged.
+Each webhook must be delivered, given up or still waiting. No response may be 500. The soak test
+prints the figures, and exits with code 1 if one of them is wrong. ``python -m tests.soak MINUTES``
+runs for another number of minutes. If that is less than ten, some faults are left out.
 """
 
 import json
@@ -62,14 +63,14 @@ _SETTINGS = {
     # Half a minute, so that posts are swept during the soak.
     "MAX_MEDIA_AGE_DAYS": "0.00035",
 }
-# During the kills every job is kept, to check that none is lost. In the last process new jobs
+# In the first half, every job is kept, to check that none is lost. In the second half, new jobs
 # replace old ones.
 _ALL_JOBS, _FEW_JOBS = {"MAX_JOBS": "1000000"}, {"MAX_JOBS": "100"}
 _NO_SWEEPS = {"MAX_MEDIA_AGE_DAYS": "0"}
 _CLOCK_MOVES = (10 * _YEAR, -3 * 24 * 60 * 60)
 _SECONDS_BEFORE, _SECONDS_FOR_A_SWEEP, _SECONDS_AT_A_WRONG_TIME = 8, 3, 8
-# Errors that are logged because of damaged or removed state files, because of a receiver that is
-# down, and, with few jobs, because a job was replaced before it was reported to the plugin.
+# Errors that are logged because a state file was damaged or removed, because a receiver is down,
+# or, with few jobs, because a job was replaced before it was reported to the plugin.
 _EXPECTED_ERRORS = (
     "file set aside",
     ": file recreated",
@@ -79,7 +80,7 @@ _EXPECTED_ERRORS = (
 )
 _SWEPT = re.compile(r'^library_sweeps_total\{outcome="ok"\} ([\d.]+)', re.MULTILINE)
 _POSTS = ("reel", "photo", "carousel", "slow", "big")
-# Without faults that send Retry-After, because the cool-down would stop all scraping.
+# All faults except those that send Retry-After, because the cool-down would stop all scraping.
 _FAULTS = [
     name
     for name, scenario in SCENARIOS.items()
@@ -87,7 +88,7 @@ _FAULTS = [
 ]
 _SHARE_WITHOUT_FAULT = 0.8
 _EXPECTED_STATUSES = {200, 202, 204, 206, 304, 400, 403, 404, 408, 422, 429, 502, 503}
-# The numbers of clients' connections, connections to Instagram, and downloads vary.
+# Allowances for the varying numbers of client connections, Instagram connections and downloads.
 _EXTRA_FILES, _EXTRA_MB = _CLIENTS + 2 * _WORKERS, 10
 # The thread pools for scrapes and files and that of asyncio, the threads of the log and of the
 # adjustable clock, and the main thread.
@@ -336,7 +337,7 @@ def _minute_with_fault(
 ) -> tuple[dict[str, bool], list[Any]]:
     """Run the service for a minute with the minute's fault, and kill it.
 
-    Return the checks of the fault, by name, and the errors in the log.
+    Return the results of the fault's checks, by name, and the errors in the log.
     """
     fault = _EXTRA_FAULTS[(minute - 1) % len(_EXTRA_FAULTS)]
     name, checked = f"{fault}, minute {minute}", {}
@@ -371,7 +372,7 @@ def _errors(service: Service) -> list[Any]:
 
 
 def _account_for_jobs(service: Service, accepted: set[str]) -> tuple[list[str], list[str]]:
-    """Return the *accepted* jobs that the service does not know, and the IDs of finished ones."""
+    """Return which *accepted* jobs the service does not have, and the IDs of finished ones."""
     responses = {path: service.get(path) for path in accepted}
     unknown = [
         path for path, response in responses.items() if response.status_code != HTTPStatus.OK
@@ -411,7 +412,7 @@ class Tamperer:
             with suppress(requests.RequestException):
                 for seconds in _CLOCK_MOVES if with_clock else ():
                     self._clock.move(seconds)
-                    # Let a sweep end that began before the move.
+                    # Wait for a sweep that began before the move.
                     time.sleep(_SECONDS_FOR_A_SWEEP)
                     before = _sweeps(service)
                     time.sleep(_SECONDS_AT_A_WRONG_TIME)
@@ -461,16 +462,16 @@ def _damage(jobs: Path) -> None:
 
 
 def _jump_ahead(clock: Path) -> None:
-    """Date the service's last clock record a year back, as if the clock had jumped since."""
+    """Change the service's last clock record to a year ago, as if the clock had jumped ahead."""
     now = read_clocks()
     record = {"wall": now.wall - _YEAR, "running": now.running, "boot": now.boot}
-    # The file may have been replaced by a FIFO.
+    # The file may have been replaced with a FIFO.
     clock.unlink(missing_ok=True)
     clock.write_text(json.dumps(record))
 
 
 def _unplug(service: Service, root: Path) -> bool:
-    """Move the media folder away; return whether /ready gave 503 and no new folder was created."""
+    """Move the media folder away; return whether /ready was 503 and no new folder was created."""
     unplugged = root.with_name(f"{root.name}-unplugged")
     root.rename(unplugged)
     time.sleep(5)

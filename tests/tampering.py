@@ -13,10 +13,10 @@ __all__ = ["NOTING", "PLUGIN", "Clock", "Notes", "tamper"]
 
 PLUGIN = "soak_notes"
 _ROOT = Path(__file__).resolve().parents[1]
-_SECONDS_TO_SEE = 1.0
+_SECONDS_TO_NOTICE = 1.0
 _SECONDS_TO_CATCH_UP = 60
-# Python imports this module at its start. Files keep the kernel's times, as if the clock had jumped
-# just now.
+# Python imports this module at startup. It does not change the times of files, so it looks as if
+# the clock had jumped just now.
 _SITECUSTOMIZE = """
 import os, threading, time
 offset, path, real, real_ns = 0.0, os.environ.get("SOAK_CLOCK"), time.time, time.time_ns
@@ -60,7 +60,7 @@ def job_finished(job):
 
 
 def tamper(state: Path, turn: int, spared: Iterable[str] = ()) -> list[str]:
-    """Remove each file in *state* except those *spared*, and replace one of them by a FIFO.
+    """Remove each file in *state* except those *spared*, and replace one of them with a FIFO.
 
     *turn* decides which one is replaced. Return the names of the removed files.
     """
@@ -75,7 +75,7 @@ def tamper(state: Path, turn: int, spared: Iterable[str] = ()) -> list[str]:
             (state / name).unlink()
             if index == turn % len(names):
                 os.mkfifo(state / name)
-        time.sleep(_SECONDS_TO_SEE)
+        time.sleep(_SECONDS_TO_NOTICE)
     return names
 
 
@@ -92,9 +92,9 @@ class Clock:
         self.move(0)
 
     def move(self, seconds: float) -> None:
-        """Set the clock *seconds* ahead of the real time; services see it before this returns."""
+        """Set the clock *seconds* ahead of the real time, and wait until services notice."""
         self._offset.write_text(str(seconds))
-        time.sleep(_SECONDS_TO_SEE)
+        time.sleep(_SECONDS_TO_NOTICE)
 
 
 class Notes:
@@ -110,7 +110,7 @@ class Notes:
     def unaccounted(self, service: Service, root: Path, jobs: Iterable[str]) -> list[str]:
         """Return the events of posts under *root* and of finished *jobs* that the plugin missed.
 
-        No post may be stored or removed meanwhile.
+        No post may be stored or removed while this method runs.
         """
         behind = f'plugin_behind{{plugin="{PLUGIN}"}} 0.0'
         for _ in range(2 * _SECONDS_TO_CATCH_UP):
@@ -134,5 +134,5 @@ class Notes:
         ]
 
     def counts(self) -> dict[str, int]:
-        """Return the number of calls by event, as of the last call of :meth:`unaccounted`."""
+        """Return the number of calls for each event, as of the last :meth:`unaccounted`."""
         return dict(self._calls)

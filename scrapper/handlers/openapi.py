@@ -171,7 +171,7 @@ def describe_api(app: web.Application, server: str) -> dict[str, Any]:
         "info": {
             "title": "instagram-scrapper",
             "version": __version__,
-            "summary": "One Instagram post, by URL, as a file",
+            "summary": "Downloads Instagram posts by URL",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": server, "description": "This service"}],

@@ -1,9 +1,8 @@
-"""Plugins, whose functions the service calls when something happens.
+"""The plugin system, and the plugins that come with the service.
 
-``hooks`` declares the functions that a plugin can implement. ``loading`` finds plugins,
-``follower`` notifies them of posts, jobs and ``conditions``, and ``ledger`` records these
-notifications.
-``s3``, ``audio`` and ``notify`` are plugins; ``outbox`` is part of ``notify``.
+``hooks`` declares the functions that a plugin can implement. ``loading`` finds the plugins.
+``follower`` notifies them of posts, jobs and ``conditions``, and ``ledger`` records what each
+plugin was notified of. ``audio``, ``notify`` (with its ``outbox``) and ``s3`` are plugins.
 """
 
 from scrapper.plugins.hooks import hookimpl

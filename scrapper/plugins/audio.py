@@ -1,10 +1,11 @@
 """A plugin that extracts the audio of posts, and converts videos to codecs that play anywhere.
 
 Enable it with ``PLUGINS=audio``. It requires ffmpeg and ffprobe on the PATH. The plugin stores the
-audio of each video as ``SHORTCODE.m4a``, as Instagram encoded it. It also stores the song that
-accompanies a post's pictures, if Instagram provides its URL. ``/download/SHORTCODE?audio=1`` makes
-that file if it is missing. ``?h264=1`` converts a video in other codecs to H.264 and AAC. The
-plugin also makes a small picture for lists from each large one, for older posts one by one.
+audio of each video as ``SHORTCODE.m4a``, without encoding it again. It also stores the song that
+accompanies a post's pictures, if Instagram provides the song's URL. If the audio file is missing,
+``/download/SHORTCODE?audio=1`` makes it. ``?h264=1`` converts a video in other codecs to H.264 and
+AAC. The plugin also makes a small picture of each post, to be shown in lists. For posts that were
+stored before the plugin was enabled, it does this one by one in the background.
 """
 
 import asyncio
@@ -67,12 +68,12 @@ _SCALE_FILTER = (
     f"scale=w='min({SMALL_PIXELS},iw)':h='min({SMALL_PIXELS},ih)'"
     ":force_original_aspect_ratio=decrease,format=yuvj420p"
 )
-# From the best to the worst, on the scale of ffmpeg's JPEG encoder.
+# Values for ffmpeg's JPEG encoder, from the best quality to the worst.
 _QUALITIES = ("5", "12", "25")
 
 
 class _AudioSettings(BaseSettings):
-    """The settings for ``post_stored``, which gets none as an argument."""
+    """The settings that ``post_stored`` uses, because the hook gets none as an argument."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
@@ -98,7 +99,7 @@ def post_stored(post: Post, folder: Path) -> Additions | None:
     """Store the audio of each video of *post*, the song of its pictures, and a small picture.
 
     Raises:
-        FFmpegFailed, ScrapeError, OSError: an audio file cannot be made or fetched.
+        FFmpegFailed, ScrapeError, OSError: an audio file cannot be made or downloaded.
     """
     maker = _Maker(_AudioSettings())
     videos = [item for item in post.media if item.type == "video"]
@@ -133,7 +134,7 @@ def register_routes(app: web.Application) -> Iterable[web.RouteDef]:
 
 
 class _SmallPictures:
-    """Makes the missing small pictures of older posts, one by one."""
+    """Makes the small pictures that older posts lack, one by one."""
 
     def __init__(self, library: Library, settings: Settings) -> None:
         self._library = library
@@ -141,7 +142,7 @@ class _SmallPictures:
         self._keep_free = settings.min_free_bytes
 
     async def making(self, app: web.Application) -> AsyncIterator[None]:  # noqa: ARG002
-        """Go through the library once while the service runs."""
+        """Go through the library once, in the background, while the service runs."""
         work = in_background(self._make_all(), "small pictures")
         yield
         self._maker.kill()
@@ -159,7 +160,7 @@ class _SmallPictures:
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
                 cursor, is_done = listing.next, listing.next is None
-                # Reading tens of thousands of manifests must not slow down startup.
+                # Without pauses, reading tens of thousands of manifests would slow down startup.
                 await asyncio.sleep(_PAGE_PAUSE_SECONDS)
 
     async def _make(self, post: Post) -> None:
@@ -209,10 +210,10 @@ class _Conversions:
             await end(work)
 
     async def sound(self, post: Post, item: MediaItem) -> MediaItem:
-        """Return the audio of *item*: that of a video, or the song that accompanies pictures.
+        """Return the audio of *item*: a video's audio, or the song that accompanies a picture.
 
         Raises:
-            web.HTTPNotFound: the item has no audio, or Instagram's URL of the song expired.
+            web.HTTPNotFound: the item has no audio, or the song's URL has expired.
             ScrapeError: the audio is not ready yet, or the song cannot be downloaded now.
         """
         made = None
@@ -225,10 +226,10 @@ class _Conversions:
                 made = await self._get_or_make(post, _song_name(post), song, self._song_threads)
             except (PostNotFound, PostForbidden, InstagramChanged):
                 raise web.HTTPNotFound(
-                    text="The song's URL has expired: request the post with refresh"
+                    text="The song's URL has expired: request the post again with refresh"
                 ) from None
         if made is None:
-            raise web.HTTPNotFound(text="The item has no sound")
+            raise web.HTTPNotFound(text="The item has no audio")
         return made
 
     async def h264(self, post: Post, item: MediaItem) -> MediaItem:
@@ -286,7 +287,7 @@ class _Conversions:
             if made is not None:
                 await self._library.add(post.shortcode, name, Additions((made,)), version)
             if await self._library.version(post.shortcode) != version:
-                # The files that this one was made from are gone.
+                # The post was replaced or removed while its file was being made.
                 raise NotStored
         except FileNotFoundError:
             raise NotStored from None
@@ -312,7 +313,7 @@ class _Maker:
 
     def __init__(self, settings: "Settings | _AudioSettings") -> None:
         self._seconds = settings.plugin_timeout_seconds
-        # A song is downloaded, so the timeout of downloads applies.
+        # Songs are downloaded, so the timeout for downloads applies, too.
         self._song_seconds = min(self._seconds, settings.scrape_timeout_seconds)
         self._max_bytes = settings.max_media_mb * 1_000_000
         self._keep_free = settings.min_free_disk_mb * 1_000_000
@@ -401,7 +402,7 @@ class _Maker:
             raise FFmpegFailed("the picture is too large even at the lowest quality")
 
     def _codecs_of(self, path: Path) -> dict[str, str]:
-        """Return the codec of the first stream of each type, using ffprobe's names for both."""
+        """Return the codec of the first stream of each type, such as ``{"video": "h264"}``."""
         shown = ("-show_entries", "stream=codec_type,codec_name", "-of", "json")
         printed = self._ffmpeg.run("ffprobe", *shown, *FFmpeg.input(path), seconds=self._seconds)
         found: dict[str, str] = {}
@@ -426,16 +427,16 @@ class _Maker:
 
 
 def _unfinished(folder: Path) -> Path:
-    """Return a path for an unfinished file of the post. The next start removes leftovers."""
+    """Return a path for an unfinished file. Files left there are removed at the next start."""
     return folder.parent / ".incoming" / f"{folder.name}.{uuid.uuid4().hex}.part"
 
 
 @contextmanager
-def _publishing(unfinished: Path, place: Path, model: Path) -> Iterator[None]:
-    """Publish the file that the block makes at *place*, with the modification time of *model*."""
+def _publishing(unfinished: Path, place: Path, source: Path) -> Iterator[None]:
+    """Move *unfinished*, which the block writes, to *place*, with *source*'s mode and times."""
     try:
         yield
-        shutil.copystat(model, unfinished)
+        shutil.copystat(source, unfinished)
         flush(unfinished)
         unfinished.replace(place)
     finally:
@@ -459,7 +460,7 @@ def _with_properties_of(item: MediaItem, path: Path) -> MediaItem:
 
 
 def _song_of(post: Post) -> str | None:
-    """Return the URL of the song of a post with pictures, or None. Videos contain their audio."""
+    """Return the URL of the song that accompanies the pictures of *post*, or None."""
     has_pictures = any(item.type == "image" for item in post.media)
     return post.details.music.url if has_pictures and post.details.music else None
 

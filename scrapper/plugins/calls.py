@@ -1,4 +1,4 @@
-"""Calls plugins' functions so that they may hang, block or fail without harm to the service."""
+"""Calls plugins' functions, and protects the service if they hang, block or fail."""
 
 import asyncio
 import contextvars
@@ -19,19 +19,20 @@ class NotReturned(Exception):
 class Call:
     """Runs *work*, which calls a plugin's functions with :meth:`invoke`, in its own thread.
 
-    A thread cannot be stopped, but this one is a daemon thread, so the process can exit. A
+    The thread cannot be stopped, but it is a daemon thread, so the process can exit anyway. A
     coroutine gets its own event loop in that thread, so it cannot block the service's loop.
     """
 
     def __init__(self, work: Callable[["Call"], Any]) -> None:
         loop = asyncio.get_running_loop()
         self._future: asyncio.Future[Any] = loop.create_future()
-        # result() raises the error. If result() is never called, asyncio must not log the error.
+        # result() raises the error. If result() is never called, asyncio would log the error unless
+        # it is retrieved here.
         self._future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._started_at: float | None = None
         self._coroutine: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
         self.stopped = False
-        """Whether the work must not call any more functions."""
+        """Whether *work* must not call any more functions."""
 
         def run() -> None:
             settle: Callable[[Any], None] = self._future.set_result
@@ -53,7 +54,7 @@ class Call:
         return cls(lambda call: call.invoke(function, *arguments))
 
     def invoke(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call *function*. Only the work may call this method.
+        """Call *function*. Only *work* may call this method.
 
         Raises:
             Exception: *function* raised it.
@@ -85,11 +86,11 @@ class Call:
             self._started_at = self._coroutine = None
 
     async def result(self, seconds: float) -> Any:
-        """Wait for the work, and return its result.
+        """Wait for *work* to end, and return its result.
 
         Raises:
             NotReturned: a function did not return within *seconds*; await :meth:`ended` next.
-            Exception: the work raised it.
+            Exception: *work* raised it.
         """
         try:
             while not self._future.done():
@@ -103,7 +104,7 @@ class Call:
         return self._future.result()
 
     async def ended(self, seconds: float | None = None) -> None:
-        """Wait until the work has actually ended, for at most *seconds* if given."""
+        """Wait until *work* has actually ended, for at most *seconds* if given."""
         await asyncio.wait([self._future], timeout=seconds)
 
     async def abandon(self, seconds: float) -> None:

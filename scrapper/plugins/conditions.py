@@ -1,4 +1,4 @@
-"""The states that plugins can follow: that of the login, and conditions such as a full disk."""
+"""The states that plugins can follow: the login's state, and conditions such as a full disk."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from scrapper.settings import Settings
 __all__ = ["Condition", "ConditionName", "Conditions"]
 
 ConditionName = Literal["disk_nearly_full", "instagram_refuses"]
-"""``disk_nearly_full``: another file of ``MAX_MEDIA_MB`` would leave less than
-``MIN_FREE_DISK_MB``. ``instagram_refuses``: For an hour, Instagram has refused every
-request because of a limit."""
+"""``disk_nearly_full``: one more file of ``MAX_MEDIA_MB`` would leave less than
+``MIN_FREE_DISK_MB`` free. ``instagram_refuses``: Instagram has rate-limited every request for an
+hour."""
 
-# Without hysteresis, the condition would flap with each file near the limit.
+# Without hysteresis, the condition would flap while the free space is close to the limit.
 _HYSTERESIS = 1.1
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Whether the condition called *name* *holds* now."""
+    """The *name* of a condition, and whether it *holds* now."""
 
     name: ConditionName
     holds: bool

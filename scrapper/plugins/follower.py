@@ -1,9 +1,9 @@
 """Notifies each plugin of events, in order and at its own pace, with up to three attempts.
 
-Comparing the library with the ledger shows which events a plugin has not been notified of: posts
-that are stored but not in the ledger, and posts that are in the ledger but no longer stored. Work
-that a crash interrupted is therefore done after the next start. The ledger also records the
-conditions that a plugin was notified of.
+To find the events that a plugin has not been notified of, this module compares the library with the
+ledger: some posts are stored but not in the ledger, and others are in the ledger but no longer
+stored. Work that a crash interrupted is therefore done after the next start. The ledger also
+records the conditions that a plugin was notified of.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ _SECONDS_TO_CLEAN_UP = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Pauses:
-    """Seconds between polls, before each retry of a call, and after an error in the service."""
+    """Seconds between *polls*, before each retry of a call, and after an *error* in the service."""
 
     polls: float = 2.0
     tries: Sequence[float] = (30.0, 300.0)
@@ -52,9 +52,9 @@ class Pauses:
 class Followed:
     """What plugins follow: the posts in the *library*, finished *jobs*, and *conditions*.
 
-    The *ledger* records what they were notified of. A call may take up to *timeout* seconds. A
-    failed call is retried after each of the *pauses*. If *peers* share the library, only the
-    process that has a plugin's turn notifies it.
+    The *ledger* records what they were notified of. A call may take up to *timeout* seconds. The
+    *pauses* determine how often a failed call is retried, and when. If *peers* share the library,
+    only the process that has a plugin's turn notifies that plugin.
     """
 
     library: Library
@@ -126,7 +126,7 @@ class Followers:
 
 
 class _Ended(NamedTuple):
-    """The outcome of a call that must not be repeated."""
+    """The outcome of a call that succeeded or that the follower gave up on."""
 
     succeeded: bool
     additions: Additions | None = None
@@ -145,7 +145,7 @@ class _Follower:
         self._jobs = followed.jobs if plugin.follows_jobs else None
         self._conditions = followed.conditions if plugin.follows_conditions else None
         self._news: set[str] = set()
-        # Posts without an entry that the plugin may know from a lost ledger.
+        # Posts without an entry, which the plugin may have received before the ledger was lost.
         self._without_entry: set[str] = set()
         self._check_all = True
         self._seen: tuple[int | None, tuple[int, int]] | None = None
@@ -157,7 +157,7 @@ class _Follower:
         self._next_try: dict[tuple[str, str], float] = {}
 
     def mark_changed(self, shortcode: str) -> None:
-        """Have a post checked soon, because it may have been stored or removed."""
+        """Request a check of a post that may have been stored or removed."""
         self._news.add(shortcode)
         self._wake.set()
 
@@ -177,9 +177,10 @@ class _Follower:
                     async with self._followed.peers.exclusive(turn, if_unknown=False) as ours:
                         if ours:
                             await self.catch_up(ours)
-                        # Events during another process's turn are missed, so check all posts later.
+                        # This process misses the events of another process's turn, so it must check
+                        # all posts later.
                         self._check_all = self._check_all or not ours
-                # The disk or Redis may be unavailable. The next poll finds what the plugin missed.
+                # The disk or Redis may be unavailable. The next poll finds the missed events.
                 except Exception as error:  # noqa: BLE001
                     log.warning("plugin not notified", cause=repr(error))
                     self._check_all = True
@@ -196,7 +197,7 @@ class _Follower:
     async def catch_up(self, ours: object = True) -> bool:
         """Notify the plugin of all events so far; return whether any calls must be retried.
 
-        This stops when *ours* becomes false, which means that another process has the turn.
+        Stop when *ours* becomes false, which means that another process has the turn.
         """
         if self.plugin.follows_posts:
             changes = await self._changes()
@@ -219,7 +220,7 @@ class _Follower:
         return bool(self._next_try)
 
     async def _changes(self) -> list[str]:
-        """Return the posts whose state the plugin may not know: removed ones first, then by age."""
+        """Return the posts to check: removed posts first, then stored posts, oldest first."""
         name = self.plugin.name
         changed = {subject for hook, subject in self._next_try if hook in _OF_POSTS}
         changed_at = await self._library.changed_at() if self._followed.peers.shared else None
@@ -227,7 +228,7 @@ class _Follower:
         was_reset = self._was_reset(generation)
         if was_reset:
             self._without_entry |= changed | self._news
-            # Everything must be done again now, including calls that failed.
+            # The plugin must be notified of all events again, including those it failed to handle.
             self._next_try.clear()
             self._tries.clear()
         if self._check_all or (changed_at, generation) != self._seen:
@@ -253,7 +254,7 @@ class _Follower:
         return self._seen is not None and generation != self._seen[1]
 
     async def _check_jobs(self, jobs: FinishedJobs) -> None:
-        """Notify the plugin of each finished job that it does not know yet."""
+        """Notify the plugin of each finished job that it was not notified of yet."""
         name = self.plugin.name
         unreported = await jobs.unreported(name)
         ids = {job.response.id for job in unreported}
@@ -261,14 +262,14 @@ class _Follower:
             if hook == "job_finished" and subject not in ids:
                 self._reset_tries(hook, subject)
         for job in unreported:
-            # The job may have been retried while the plugin handled others.
+            # The job may have been retried while the plugin was handling other jobs.
             if job in await jobs.unreported(name) and await self._notify(
                 job.response.id, "job_finished", job=job.response
             ):
                 await jobs.record_reported(name, job)
 
     async def _check_conditions(self, conditions: Conditions) -> None:
-        """Notify the plugin of each condition that changed since its last notification."""
+        """Notify the plugin of each condition that changed since the last call."""
         plugin = self.plugin.name
         known = await asyncio.to_thread(self._ledger.conditions, plugin)
         for name, condition in (await asyncio.to_thread(conditions.now)).items():
@@ -280,13 +281,13 @@ class _Follower:
                 await asyncio.to_thread(self._ledger.record_condition, plugin, name, value)
 
     async def _check_posts(self, shortcodes: Sequence[str], ours: object) -> None:
-        """Notify the plugin of the posts' current states, unless it already knows them."""
+        """Notify the plugin of each post that was stored or removed since the last call."""
         entries = await asyncio.to_thread(self._ledger.entries, self.plugin.name, shortcodes)
         stored, new = [], set()
         for shortcode, version in (await self._library.versions_of(shortcodes)).items():
             entry = entries.get(shortcode)
             if isinstance(version, OSError):
-                # Whether the post is stored is unknown.
+                # The disk could not be read, so it is unknown whether the post is stored.
                 self._handle_failure(shortcode, "post_stored", version)
             elif version is None:
                 await self._report_removed(shortcode, entry)
@@ -312,10 +313,10 @@ class _Follower:
     async def _report_stored(
         self, posts: Sequence[tuple[str, int]], new: Set[str], ours: object
     ) -> None:
-        """Notify the plugin of *posts* and their versions; the *new* ones are unknown to it."""
+        """Notify the plugin of *posts*, each with its version. It never received the *new* ones."""
         to_call = []
         for shortcode, version in posts:
-            # A failed call for the removal of an earlier version no longer matters.
+            # A failed call for the removal of an earlier version need not be retried.
             self._reset_tries("post_removed", shortcode)
             if "post_stored" not in self.plugin.hooks:
                 self._unwritten[shortcode] = version, _Ended(succeeded=True)
@@ -351,14 +352,16 @@ class _Follower:
         # The disk may be unavailable. Calls that were made before the error still count.
         except Exception as error:  # noqa: BLE001
             fault = error
-        # Keep all outcomes before writing any, because a failed write must not repeat a call.
+        # Keep all outcomes in memory before writing any of them, so that no call is repeated if a
+        # write fails.
         for called in run.called:
             self._handle_call(called)
         for called in run.called:
             if called.shortcode in self._unwritten:
                 await self._write(called.shortcode)
             elif not called.made and called.shortcode in new:
-                # The entry says "begun", but the plugin must not be notified of the removal.
+                # The plugin was not called for this post, so it must not be notified of its
+                # removal. The entry "begun" would cause that.
                 await asyncio.to_thread(self._ledger.forget, self.plugin.name, called.shortcode)
         if fault is not None:
             raise fault
@@ -374,13 +377,13 @@ class _Follower:
         else:
             self._count_success("post_stored")
             ended = _Ended(succeeded=True, additions=called.result)
-        if called.noted:
+        if called.recorded:
             self._reset_tries("post_stored", shortcode)
         elif ended is not None:
             self._unwritten[shortcode] = called.version, ended
 
     async def _write(self, shortcode: str) -> None:
-        # If the disk refuses writes, only the write is retried, not the call.
+        # If the disk cannot be written, only the write is retried, not the call.
         version, ended = self._unwritten[shortcode]
         if await self._library.version(shortcode) == version:
             outcome = await self._add(shortcode, version, ended)
@@ -389,12 +392,12 @@ class _Follower:
                 name = self.plugin.name
                 await asyncio.to_thread(self._ledger.record, name, (shortcode, version, outcome))
         else:
-            # The files that the plugin was called for are gone.
+            # The post was replaced or removed during the call.
             self.mark_changed(shortcode)
         del self._unwritten[shortcode]
 
     async def _add(self, shortcode: str, version: int, ended: _Ended) -> Outcome | None:
-        """Add the plugin's additions to the post; return None if the call must be retried."""
+        """Add the plugin's additions to the post; return None if the call will be retried."""
         if ended.additions is not None:
             try:
                 await self._library.add(shortcode, self.plugin.name, ended.additions, version)
@@ -403,7 +406,7 @@ class _Follower:
         return "done" if ended.succeeded else "failed"
 
     async def _notify(self, subject: str, hook: str, **arguments: Any) -> _Ended | None:
-        """Call the *hook* if the plugin implements it; return None if it must be retried later."""
+        """Call the *hook* if the plugin implements it; return None if it will be retried later."""
         impl = self.plugin.hooks.get(hook)
         if impl is None:
             return _Ended(succeeded=True)
@@ -450,5 +453,5 @@ class _Follower:
 
 
 def _is_default(condition: LoginState | Condition) -> bool:
-    """Return whether *condition* is the default, which a new plugin need not be notified of."""
+    """Return whether *condition* is the default. A new plugin need not be notified of it."""
     return not condition.holds if isinstance(condition, Condition) else condition.state == "none"

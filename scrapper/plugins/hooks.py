@@ -5,8 +5,8 @@ implementation may omit arguments that it does not need. ``docs/plugins.md`` has
 
 The ``register_`` hooks and :func:`configure` are called once, at startup, and block it. The other
 hooks may be coroutines or plain functions. Each call runs in its own thread, where a coroutine gets
-its own event loop. A call may take up to ``PLUGIN_TIMEOUT_SECONDS``. A failed call is retried up to
-twice. After a crash, the call for an event may be repeated.
+its own event loop. A call may take up to ``PLUGIN_TIMEOUT_SECONDS``. A failed call is retried at
+most twice. After a crash, the call for an event may be repeated.
 """
 
 import argparse
@@ -53,8 +53,8 @@ _hook = pluggy.HookspecMarker(PROJECT)
 def configure(settings: Settings) -> None:
     """Check at startup that the plugin can work.
 
-    Each process that uses the plugin calls this before its other hooks. *settings* contains no
-    keys, cookies or passwords, here and below.
+    Each process that uses the plugin calls this hook before the plugin's other hooks. *settings*
+    contains no keys, cookies or passwords. The same applies to the *settings* of the other hooks.
 
     Raises:
         SettingsError: the plugin cannot work; the process exits with the message.
@@ -63,14 +63,14 @@ def configure(settings: Settings) -> None:
 
 @_hook
 def register_middlewares(settings: Settings) -> Iterable[Middleware]:  # type: ignore[empty-body]
-    """Return middlewares, outermost first. They run inside all others."""
+    """Return middlewares, outermost first. They run after all others, closest to the handler."""
 
 
 @_hook
 def register_routes(app: web.Application) -> Iterable[web.RouteDef]:  # type: ignore[empty-body]
     """Return routes, such as ``web.get("/hello", hello)``. They require the API key.
 
-    A path that already exists is an error.
+    If a path already exists, the service does not start.
     """
 
 
@@ -78,9 +78,10 @@ def register_routes(app: web.Application) -> Iterable[web.RouteDef]:  # type: ig
 def register_sources(settings: Settings) -> Iterable[Source]:  # type: ignore[empty-body]
     """Return additional sources of posts, which are tried after the built-in ones.
 
-    A source runs in a thread. It must return Instagram's media object or raise
-    :class:`~scrapper.instagram.verdict.Refused` before ``context.transport.deadline``, in seconds
-    of the monotonic clock. It should send its requests through *context*, which limits their rate.
+    A source runs in a thread. It must return Instagram's media object, or raise
+    :class:`~scrapper.instagram.verdict.Refused`, before ``context.transport.deadline`` (a time of
+    the monotonic clock, in seconds). It should send its requests through *context*, which limits
+    their rate.
     """
 
 
@@ -103,7 +104,7 @@ def post_stored(post: Post, folder: Path) -> Additions | None:
 
 @_hook
 def post_removed(shortcode: str) -> None:
-    """Handle the removal of a post, whether by a client, by a sweep or by hand.
+    """Handle the removal of a post, whether a client, a sweep or the operator removed it.
 
     If the plugin implements :func:`post_stored`, that hook was called for the post earlier, but
     the call may have failed.
@@ -112,7 +113,7 @@ def post_removed(shortcode: str) -> None:
 
 @_hook
 def job_finished(job: JobResponse) -> None:
-    """Handle a finished *job*: all of its posts have an outcome."""
+    """Handle a *job* that has finished, which means that all of its posts have an outcome."""
 
 
 @_hook
@@ -129,5 +130,5 @@ def condition_changed(condition: Condition) -> None:
     """Handle a condition that began or ended.
 
     :data:`~scrapper.plugins.conditions.ConditionName` lists the conditions. The plugin is not
-    notified of a condition that ended before it could be called.
+    notified of a condition that ended before the plugin could be called.
     """

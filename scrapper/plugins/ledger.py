@@ -84,15 +84,14 @@ class Ledger:
     def begin(self, plugins: Iterable[str], posts: Mapping[str, int]) -> bool:
         """Record new *plugins* and the stored *posts*, a mapping of shortcodes to versions.
 
-        The plugins skip these posts unless an earlier ledger was lost. Return whether they skip
-        them.
+        Return whether the plugins skip these posts. They do, unless an earlier ledger was lost.
         """
         with self._file.changing() as database:
             [(lost,)] = database.execute("SELECT count(*) FROM lost")
             for plugin in plugins:
                 insert = "INSERT OR IGNORE INTO plugins (name) VALUES (?)"
                 if not database.execute(insert, (plugin,)).rowcount:
-                    # Another process was faster. The plugin must get the posts stored since then.
+                    # Another process has added the plugin. It must get the posts stored since then.
                     continue
                 if lost:
                     _insert_begun(database, plugin, posts)
@@ -102,7 +101,7 @@ class Ledger:
         return not lost
 
     def begin_again(self, plugin: str, posts: Iterable[str]) -> None:
-        """Make *plugin* get each of *posts* that has no entry, even if it knows the post."""
+        """Make *plugin* get each of *posts* that has no entry, even if it got the post before."""
         with self._file.changing() as database:
             _insert_begun(database, plugin, posts)
 
@@ -124,7 +123,7 @@ class Ledger:
             return {shortcode: (version, outcome) for shortcode, version, outcome in rows}
 
     def record(self, plugin: str, *posts: tuple[str, int, Outcome]) -> None:
-        """Record the version of each of *posts* that *plugin* was notified of, and the outcome."""
+        """Record *posts* that *plugin* was notified of: shortcode, version and outcome of each."""
         with self._file.changing() as database:
             database.executemany(
                 "INSERT OR REPLACE INTO posts VALUES (?, ?, ?, ?)",
@@ -139,14 +138,14 @@ class Ledger:
             )
 
     def record_condition(self, plugin: str, name: str, value: str) -> None:
-        """Record that *plugin* was notified of a *value* of the condition called *name*."""
+        """Record that *plugin* was notified that the condition *name* has this *value*, as JSON."""
         with self._file.changing() as database:
             database.execute(
                 "INSERT OR REPLACE INTO conditions VALUES (?, ?, ?)", (plugin, name, value)
             )
 
     def forget(self, plugin: str, shortcode: str) -> None:
-        """Remove the entry of a post of which *plugin* need not be notified any more."""
+        """Remove the entry of a post that *plugin* need not be notified of any more."""
         with self._file.changing() as database:
             database.execute(
                 "DELETE FROM posts WHERE plugin = ? AND shortcode = ?", (plugin, shortcode)
@@ -171,7 +170,7 @@ class Ledger:
             return self._file.openings, row[0] if row else 0
 
     def outcomes(self, plugin: str) -> Counter[str]:
-        """Return the number of posts for each outcome."""
+        """Return how many posts of *plugin* have each outcome."""
         with self._file.using() as database:
             rows = database.execute(
                 "SELECT outcome, count(*) FROM posts WHERE plugin = ? GROUP BY outcome", (plugin,)
@@ -180,7 +179,8 @@ class Ledger:
 
 
 def _insert_begun(database: sqlite3.Connection, plugin: str, posts: Iterable[str]) -> None:
-    # The plugin may know the posts from a lost ledger, so it must also be notified of removals.
+    # The plugin may have received these posts before the ledger was lost. Because of the new
+    # entries, the plugin is also notified if a post is removed.
     _insert(database, plugin, dict.fromkeys(posts, NO_VERSION), "begun")
 
 

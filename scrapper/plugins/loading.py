@@ -61,15 +61,15 @@ class Plugin:
 
 
 class Plugins:
-    """The plugins in use. Its methods block, and are meant for startup.
+    """The plugins in use. The methods block, and are meant to be called at startup.
 
-    These are the modules in *named*, and the plugins installed under the entry point group
+    The plugins are the modules in *named*, and all plugins installed under the entry point group
     ``instagram_scrapper``. A plugin has the name of its module or of its entry point. For the
     service's own plugins, only the last part of the module's name is used.
 
     Raises:
-        SettingsError: a plugin cannot be loaded, has an unknown hook, or has the name of another
-            plugin.
+        SettingsError: a plugin cannot be loaded, has an unknown hook, or has the same name as
+            another plugin.
     """
 
     def __init__(self, named: Sequence[str]) -> None:
@@ -137,10 +137,11 @@ class Plugins:
     def sources(self, settings: Settings) -> Sequence[Source]:
         """Return the plugins' sources of posts.
 
-        A failure of a source counts as a refusal and affects nothing else.
+        If a source fails, that counts as a refusal by this source and affects nothing else.
 
         Raises:
-            SettingsError: a plugin failed, returned something else, or a name is taken.
+            SettingsError: a plugin failed or returned something else, or two sources have the same
+                name.
         """
         sources: list[Source] = []
         taken = {source.name for source in (*LOGGED_OUT, *WITH_SESSION)}
@@ -158,7 +159,7 @@ class Plugins:
         """Add the plugins' routes to *app*, and also under *prefix* if it is not empty.
 
         Raises:
-            SettingsError: a plugin failed, or a path is taken.
+            SettingsError: a plugin failed, or a path already exists.
         """
         for plugin, made in self._call("register_routes", app):
             for route in made:
@@ -213,7 +214,7 @@ class Plugins:
 
 
 def _guarded(source: Source) -> Source:
-    """Wrap *source* so that it can hang or raise anything without affecting the service."""
+    """Wrap *source* so that the service is not affected if it hangs or raises anything."""
     hanging = threading.BoundedSemaphore(_MAX_HANGING)
 
     def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """A plugin that sends notifications through Apprise: to ntfy, Gotify, Telegram, mail and more.
 
 To use it, install ``requirements/notify.txt``, and set ``PLUGINS=notify`` and ``NOTIFY_URLS``. The
-hooks put messages into an outbox. One process of the service sends them, in one thread per target,
-and retries those that failed. The log never contains a target's
-URL, which may contain secrets.
+hooks put messages into an outbox. One process of the service sends the messages, in one thread per
+target, and retries those that it could not send. The log never contains the URL of a target,
+because the URL may contain secrets.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ log = structlog.get_logger(__name__)
 
 EVENTS = ("job", "posts", "login", "disk", "instagram")
 """In this order: a job is done, posts of a job failed, the login needs attention, the disk is
-nearly full, and Instagram has refused every request for an hour because of a limit."""
+nearly full, and Instagram has rate-limited every request for an hour."""
 
 _NAME = "[A-Za-z0-9_-]{1,32}"
 _URL = "[A-Za-z][A-Za-z0-9+.-]*://"
@@ -61,15 +61,15 @@ _POLL_SECONDS = 1.0
 _CONDITIONS = {
     "disk_nearly_full": (
         Message("disk", "The disk is nearly full", "Remove posts, or free up space."),
-        "The disk has space again. It was nearly full.",
+        "The disk was nearly full, but has free space again.",
     ),
     "instagram_refuses": (
         Message(
             "instagram",
-            "Instagram has refused for an hour",
-            "It answered only with rate limits. Jobs wait; other requests are refused.",
+            "Instagram has rate-limited every request for an hour",
+            "Jobs are waiting. Other requests for posts are refused.",
         ),
-        "Instagram answers again. It had refused for more than an hour.",
+        "Instagram answers again. It had rate-limited every request for more than an hour.",
     ),
 }
 _LOGIN = {
@@ -81,7 +81,7 @@ _LOGIN_CHANGED = "The login needed attention, but its state has changed."
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """A destination of notifications. The *url* may contain secrets; logs show the *name*."""
+    """A destination of notifications. The *url* may contain secrets, so logs show the *name*."""
 
     name: str
     url: str
@@ -105,7 +105,7 @@ def _read_targets(text: str) -> list[_Target]:
             )
         targets.append(_Target(found[1] or str(number), found[2]))
     if len({target.name for target in targets}) < len(targets) or len(targets) > _MAX_TARGETS:
-        raise ValueError(f"give each of at most {_MAX_TARGETS} targets its own name")
+        raise ValueError(f"list at most {_MAX_TARGETS} targets, each with a different name")
     return targets
 
 
@@ -117,7 +117,8 @@ def _read_choices(text: str) -> dict[str, Sequence[str]]:
         events = found[2].split(",") if found else ()
         if found is None or (found[1] or "") in choices or not set(events) <= set(EVENTS):
             raise ValueError(
-                f"write events, or NAME=events, separated by spaces; events: {', '.join(EVENTS)}"
+                "write one list of events, or NAME=events for each target, separated by spaces; "
+                f"the events are {', '.join(EVENTS)}"
             )
         choices[found[1] or ""] = events
     return choices
@@ -158,7 +159,10 @@ class _NotifySettings(BaseSettings):
 
 
 class _Notifier:
-    """The hooks and the state that they share. Only one hook gets an application to keep it in."""
+    """The hooks, and the state that they share.
+
+    The state cannot be kept in the application, because only one of the hooks gets it.
+    """
 
     _targets: Sequence[_Target]
     _outbox: Outbox
@@ -166,10 +170,10 @@ class _Notifier:
 
     @hookimpl
     def configure(self, settings: Settings) -> None:
-        """Check that there are targets and that Apprise supports their URLs; send nothing.
+        """Check that there are targets and that Apprise supports their URLs, without sending.
 
         Raises:
-            SettingsError: there are no targets, or Apprise does not support one.
+            SettingsError: there are no targets, or Apprise does not support the URL of one.
         """
         try:
             self._targets = _NotifySettings().targets()
@@ -209,7 +213,7 @@ class _Notifier:
 
     @hookimpl
     def condition_changed(self, condition: Condition) -> None:
-        """Put a message into the outbox if *condition* began.
+        """Put a message into the outbox if the *condition* has begun.
 
         Raises:
             OSError, ScrapeError: the message cannot be stored.
@@ -221,7 +225,7 @@ class _Notifier:
 
     @hookimpl
     def register_routes(self, app: web.Application) -> Iterable[web.RouteDef]:
-        """Send the messages in the outbox while *app* runs. The plugin has no routes."""
+        """Send the messages in the outbox while *app* runs. The plugin adds no routes."""
         app.cleanup_ctx.append(self._sending)
         return ()
 
@@ -244,7 +248,7 @@ class _Notifier:
         await end(sending)
 
     async def _send_in_turn(self, ending: asyncio.Event) -> None:
-        """Send messages while this process holds the lock, which it releases when it ends."""
+        """Wait for the lock that only one process can hold, then send messages."""
         lock = await asyncio.to_thread(open_lock, self._lock)
         try:
             while not await asyncio.to_thread(try_lock, lock):
@@ -268,14 +272,14 @@ class _Notifier:
                     return
 
     def _send(self, target: _Target, message: Message) -> None:
-        """Send *message*, and record the outcome; blocking."""
+        """Send *message* and record the outcome. This blocks."""
         known = {"target": target.name, "kind": message.kind, "count": message.count}
         try:
             made = _apprise_for(target)
             sent = made and made.notify(
                 title=message.title,
                 body=message.text,
-                # The text may contain what clients sent, so it must not be markup.
+                # The text may contain what clients sent, so it must not be parsed as markup.
                 body_format="text",
                 notify_type="info" if message.kind == "job" else "warning",
             )
@@ -287,7 +291,7 @@ class _Notifier:
             pause = self._outbox.record_failed(target.name, message)
             log.warning("notification not sent", **known, cause=cause, next_try=pause)
         else:
-            # Immediately, because a crash before this would send the notification again.
+            # Record this at once: after a crash, the notification would be sent again.
             self._outbox.record_sent(target.name, message)
             log.info("notification sent", **known)
 
@@ -306,7 +310,7 @@ def _apprise_for(target: _Target) -> Any:
         from apprise import Apprise, AppriseAsset  # noqa: PLC0415 - only where the plugin is used
     except ImportError as error:
         raise SettingsError("install requirements/notify.txt") from error
-    # These loggers write URLs and tokens.
+    # These libraries log URLs and tokens.
     for name in ("apprise", "oauthlib", "requests_oauthlib"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     # Without this asset, notifications would load a picture from a third party's server.
@@ -318,7 +322,10 @@ def _apprise_for(target: _Target) -> Any:
 
 
 def _messages_of(job: JobResponse) -> Iterable[Message]:
-    """Yield messages about a finished *job*: its failures, and that it is done unless cancelled."""
+    """Yield the messages about a finished *job*.
+
+    One reports that the job is done, unless it was cancelled. Another lists failed posts, if any.
+    """
     failed = [post for post in job.posts if post.state == "failed"]
     if job.state == "done":
         stored = len(job.posts) - len(failed)

@@ -1,4 +1,7 @@
-"""Stores notifications to send: at most one an hour per kind and target, even after restarts."""
+"""Stores notifications until they are sent.
+
+Each target gets at most one notification of a kind per hour, even across restarts.
+"""
 
 import threading
 import time
@@ -56,7 +59,7 @@ class _Waiting:
     next_try: float = 0.0
 
     def is_due(self, now: float) -> bool:
-        # Times that are too far away come from a wrong clock, so they are ignored.
+        # Times too far in the future come from a clock that was wrong, so they are ignored.
         held_back = 0 <= now - self.sent_at < _INTERVAL_SECONDS
         backs_off = now < self.next_try <= now + _BACKOFF_SECONDS[-1]
         return self.count > 0 and not (held_back or backs_off)
@@ -64,7 +67,10 @@ class _Waiting:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """The waiting events by target and kind, and each source's last event and its process."""
+    """The waiting events by target and kind, and the last event of each source.
+
+    The process that added the last event is stored with it.
+    """
 
     waiting: Mapping[str, Mapping[str, _Waiting]] = field(default_factory=dict)
     last: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -75,12 +81,12 @@ class _State:
 
 
 class Outbox:
-    """The messages in the file at *path*, which processes share; blocking, and thread-safe.
+    """The messages in the file at *path*, which several processes may share.
 
-    For each target and kind, at most one message waits. It has the text of the last event and the
-    number of events. The message is due at once, or an hour after the previous one was sent. After
-    a failure, it is retried with a backoff of up to an hour. If the file cannot be written, the
-    state in memory is used.
+    The methods block, and are thread-safe. For each target and kind, at most one message waits. It
+    has the text of the last event and the number of events. The message is due at once, or an hour
+    after the previous one was sent. After a failure, it is retried with a backoff of up to an hour.
+    If the file cannot be written, the state in memory is used.
     """
 
     def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
@@ -92,10 +98,10 @@ class Outbox:
         self._loaded = self._state = _State()
 
     def add(self, source: str, event: str, messages: Iterable[tuple[str, Message]]) -> None:
-        """Add the *messages* of an *event* of *source*, each with its target.
+        """Add the *messages* about an *event* of *source*, each with its target.
 
-        A source has one event at a time. If the process is killed before the source learns that its
-        event was added, the next process gets the event again and ignores it.
+        A source adds one event at a time. If the process is killed before it has recorded that the
+        event was added, the next process adds the event again. This second time has no effect.
 
         Raises:
             OSError, ScrapeError: the messages cannot be stored.
@@ -118,7 +124,7 @@ class Outbox:
         self._change(change)
 
     def amend(self, kind: str, body: str) -> None:
-        """Replace the outdated text of all waiting messages of this *kind*.
+        """Replace the text of all waiting messages of this *kind*, because it is outdated.
 
         Raises:
             OSError, ScrapeError: the change cannot be stored.
@@ -156,7 +162,7 @@ class Outbox:
         self._change_one(target, message.kind, change)
 
     def record_failed(self, target: str, message: Message) -> float:
-        """Record that sending *message* failed; return the seconds until the next try."""
+        """Record that sending *message* failed; return the seconds until the next attempt."""
         pause = 0.0
 
         def change(waiting: _Waiting) -> _Waiting:
@@ -191,7 +197,7 @@ class Outbox:
             self._change(change)
         except (OSError, ScrapeError) as error:
             log.warning("notifications not stored", cause=repr(error))
-            # Otherwise the message would be sent repeatedly in the meantime.
+            # Keep the change in memory. Otherwise the message would be sent again and again.
             self._state = change(self._state)
 
     def _change(self, change: Callable[[_State], _State]) -> None:
@@ -202,7 +208,7 @@ class Outbox:
                 self._write(changed)
 
     def _reload(self) -> None:
-        """Reload the file if another process changed it. If the file is lost, write it again."""
+        """Reload the file if another process changed it. If the file is gone, write it again."""
         loaded = None
         with suppress(OSError):
             loaded = self._watched.content()
@@ -210,7 +216,7 @@ class Outbox:
             if self._state != _State():
                 with suppress(OSError, ScrapeError):
                     self._write(self._state)
-        # A state that could not be written is used until another process writes the file.
+        # A state in memory that could not be written is used until another process writes the file.
         elif loaded != self._loaded:
             self._loaded = self._state = loaded
 

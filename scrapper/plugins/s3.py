@@ -1,8 +1,8 @@
 """A plugin that copies stored posts to a bucket on S3 or a compatible server.
 
-To use it, install ``requirements/s3.txt``, and set ``PLUGINS=s3`` and ``S3_BUCKET``. The post's
-files and its manifest are copied to ``PREFIX/SHORTCODE/``. The copies stay when the service removes
-the post.
+To use it, install ``requirements/s3.txt``, and set ``PLUGINS=s3`` and ``S3_BUCKET``. The plugin
+copies the files and the manifest of each post to ``PREFIX/SHORTCODE/``. The copies stay when the
+service removes the post.
 """
 
 import logging
@@ -32,7 +32,7 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _PREFIX = re.compile(r"[A-Za-z0-9!_.*'()/-]{0,500}")
 _PART_BYTES = 16 * 1024 * 1024
 _VERSION = "version"
-# If the credentials do not allow listing the bucket, S3 answers 403 for missing objects.
+# If the credentials do not allow listing the bucket, S3 responds with 403 to missing objects.
 _NOT_FOUND = ("403", "404", "NoSuchKey", "NotFound")
 _SECONDS = 60
 
@@ -44,7 +44,7 @@ def _is_bucket(name: str) -> str:
 
 
 def _is_endpoint(url: HttpUrl) -> HttpUrl:
-    # The endpoint becomes part of addresses that every client sees.
+    # The endpoint becomes part of URLs that every client can see.
     if url.username or url.password or url.query or url.fragment:
         raise ValueError("write only the server's address: credentials have their own variables")
     return url
@@ -75,13 +75,13 @@ def _settings() -> S3Settings:
 
 @hookimpl
 def configure(settings: Settings) -> None:  # noqa: ARG001
-    """Check that the bucket is set and the client is installed; send nothing.
+    """Check that the bucket is set and boto3 is installed, without sending a request.
 
     Raises:
-        SettingsError: the bucket is not set, or the client is not installed.
+        SettingsError: the bucket is not set, or boto3 is not installed.
     """
     _client(_settings())
-    # Below INFO, these loggers write credentials.
+    # At the level DEBUG, these libraries log credentials.
     for name in ("boto3", "botocore", "s3transfer"):
         logging.getLogger(name).setLevel(logging.INFO)
 
@@ -130,7 +130,7 @@ def _client(settings: S3Settings) -> Any:
 
 
 def _copy(client: Any, bucket: str, key: str, path: Path, version: str) -> None:
-    """Upload the file to *key* unless the bucket already has this version."""
+    """Upload the file at *path* to *key*, unless the bucket already has this *version* of it."""
     from boto3.s3.transfer import TransferConfig  # noqa: PLC0415
 
     size = path.stat().st_size
@@ -153,9 +153,9 @@ def _copy(client: Any, bucket: str, key: str, path: Path, version: str) -> None:
 
 
 def _abort_unfinished(client: Any, bucket: str, key: str) -> None:
-    """Abort uploads of *key* that a crash left unfinished: their hidden parts cost money.
+    """Abort uploads of *key* that a crash left unfinished, because their hidden parts cost money.
 
-    The parts stay if the credentials do not allow listing or aborting uploads.
+    If the credentials do not allow listing or aborting uploads, the parts stay.
     """
     try:
         listed = client.list_multipart_uploads(Bucket=bucket, Prefix=key)
@@ -167,7 +167,7 @@ def _abort_unfinished(client: Any, bucket: str, key: str) -> None:
 
 
 def _address(client: Any, bucket: str, key: str) -> str:
-    """Return the object's unsigned address. The bucket's policy decides who can read it."""
+    """Return the unsigned URL of an object. The bucket's policy decides who can read the object."""
     endpoint = client.meta.endpoint_url
     scheme, _, host = endpoint.partition("://")
     if host.endswith("amazonaws.com"):

@@ -1,9 +1,9 @@
 """Calls a plugin for one stored post after another, in one thread.
 
-During downloads, the event loop and the global interpreter lock are busy. Even a fast plugin fell
-far behind when it had to wait for them between posts. The plugin's thread therefore does
+During downloads, the event loop and the global interpreter lock are busy. If a plugin had to wait
+for them between posts, even a fast one would fall far behind. The plugin's thread therefore does
 everything itself: it records in the ledger that the call begins, loads the post, makes the call,
-and records its success.
+and records that the call succeeded.
 """
 
 import time
@@ -33,27 +33,28 @@ class _UnreadablePost(Exception):
 class StoredCall:
     """A call of ``post_stored`` and its outcome, which is an *error* or a *result*.
 
-    If *noted* is true, the outcome is in the ledger. *made* is false if the post changed before the
-    call, or if the call was stopped.
+    If *recorded* is true, the outcome is in the ledger. *made* is false if the post changed before
+    the call, or if the call was stopped.
     """
 
     shortcode: str
     version: int
     result: Additions | None = None
     error: Exception | None = None
-    noted: bool = False
+    recorded: bool = False
     made: bool = True
 
     @property
     def succeeded(self) -> bool:
         """Whether the call succeeded and only needs to be recorded in the ledger."""
-        return self.made and not self.noted and self.error is None and self.result is None
+        return self.made and not self.recorded and self.error is None and self.result is None
 
 
 class StoredRun:
-    """The work of a :class:`~scrapper.plugins.calls.Call` for *posts*, with their versions.
+    """The work of a :class:`~scrapper.plugins.calls.Call` that covers several *posts*.
 
-    The run ends when *ours* becomes false, which means that another process has the turn.
+    *posts* are pairs of a shortcode and a version. The run ends when *ours* becomes false, which
+    means that another process has the turn.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class StoredRun:
 
     @property
     def remaining(self) -> Sequence[tuple[str, int]]:
-        """The posts that the plugin has not been called for yet."""
+        """The posts for which the plugin has not been called yet."""
         return self._posts[len(self.called) :]
 
     @property
@@ -101,7 +102,7 @@ class StoredRun:
         """
         while self.remaining and not call.stopped and self._ours:
             batch = self.remaining[: self.batch_size]
-            # Whatever the outcome of the call, the plugin must be notified of a later removal.
+            # Whatever the outcome of the calls, the plugin must be notified of a later removal.
             self._record([(shortcode, NO_VERSION, _BEGUN) for shortcode, _ in batch])
             began_at = time.monotonic()
             for shortcode, version in batch:
@@ -136,9 +137,9 @@ class StoredRun:
         return StoredCall(shortcode, version, result=result, made=not call.stopped)
 
     def _record(self, begun: Sequence[tuple[str, int, Outcome]]) -> None:
-        """Record the calls that begin, and those that succeeded and returned nothing."""
+        """Record the *begun* calls, and the calls that succeeded and returned nothing."""
         done = {
-            number: replace(called, noted=True)
+            number: replace(called, recorded=True)
             for number, called in enumerate(self.called)
             if called.succeeded and self._library.has_version(called.shortcode, called.version)
         }

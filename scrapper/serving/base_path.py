@@ -52,7 +52,7 @@ def check_base_path(path: str, routes: Iterable[str]) -> None:
     """
     first = path.split("/")[1:2]
     if path and any(route.split("/")[1:2] == first for route in routes):
-        raise SettingsError(f"BASE_PATH: the route /{first[0]} exists already: choose another path")
+        raise SettingsError(f"BASE_PATH: the route /{first[0]} already exists: choose another path")
 
 
 BASE_PATH = web.AppKey("base_path", BasePath)

@@ -1,1 +1,1 @@
-"""Compares the service with its alternatives, and with the least possible work, in one run."""
+"""Benchmarks, which compare the service with alternatives and with the minimum of work."""

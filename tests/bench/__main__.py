@@ -1,6 +1,7 @@
-"""``make bench`` prints the table, and replaces the one in ``tests/bench/RESULTS.md``.
+"""Prints the table of results, and replaces the one in ``tests/bench/RESULTS.md``.
 
-``python -m tests.bench NAME...`` measures only the named groups, and writes no file.
+``make bench`` runs this. ``python -m tests.bench NAME...`` measures only the named groups of rows,
+and writes no file.
 """
 
 import os
@@ -56,7 +57,7 @@ def main() -> int:
 def _rows(name: str) -> Iterator[Row]:
     try:
         yield from _ROWS[name]()
-    # An error must not waste the other groups: all groups together take 20 minutes.
+    # All groups together take 20 minutes, so an error must not waste the results of the others.
     except Exception:  # noqa: BLE001
         traceback.print_exc()
         yield Row(f"the group {name}", "an error", "no error", met=False)

@@ -16,7 +16,7 @@ from playwright.async_api import async_playwright
 
 from tests.bench.load import post_each
 from tests.bench.processes import InstagramProcess, cpu_seconds, memory_mb, service
-from tests.bench.rows import seconds_a_post
+from tests.bench.rows import seconds_per_post
 from tests.bench.table import (
     KEY,
     POSTS,
@@ -36,7 +36,7 @@ from tests.process import Service
 __all__ = ["ROWS"]
 
 _STREAMS = 1000
-_STREAMS_A_CLIENT = 20
+_STREAMS_PER_CLIENT = 20
 _FOLLOWED_SECONDS = 10
 _CDN_LATENCY = "0.05"
 _POSTS_OF_ONE_CLIENT = 50
@@ -66,7 +66,7 @@ def pages() -> Iterator[Row]:
             for what, seconds in searches.items():
                 shortcodes = [f"pagereel-{turn}-{number}" for number in range(POSTS // 4)]
                 how = ["without", what]
-                seconds.append(seconds_a_post(how, shortcodes, instagram.environment).cpu)
+                seconds.append(seconds_per_post(how, shortcodes, instagram.environment).cpu)
     yield ratio(
         "a new post from a page of 1 MB: CPU vs from the API",
         cpu["pagereel"],
@@ -109,7 +109,7 @@ def one_post() -> Iterator[Row]:
                 seconds = post_each(running.url, shortcodes=found, clients=1, key=KEY)
                 times["ours"].append(seconds / len(found))
             for what, how in hows.items():
-                times[what].append(seconds_a_post(how, found, instagram.environment).wall)
+                times[what].append(seconds_per_post(how, found, instagram.environment).wall)
     yield milliseconds("one new post, one client, no latency: time", times["ours"])
     yield ratio("… vs a plain loop", times["ours"], times["loop"])
     yield ratio(
@@ -141,7 +141,7 @@ def carousel() -> Iterator[Row]:
 
 
 def streams() -> Iterator[Row]:
-    """Measure 1,000 event streams during a job of 100 posts: of the job, and of all events."""
+    """Measure 1,000 event streams during a job of 100 posts: for this job, and for all events."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         instagram = stack.enter_context(InstagramProcess())
@@ -178,7 +178,7 @@ def _memory_after_pages(turns: int, *, malloc: bool = True) -> list[float]:
 
 
 def _memory_after_large_answers(*, malloc: bool = True) -> float:
-    """Return the resident memory after API answers with too many values, in MB."""
+    """Return the resident memory in MB after API answers that are refused as too large."""
     with (
         InstagramProcess() as instagram,
         scratch() as folder,
@@ -200,7 +200,7 @@ async def _follow(ours: Service, job_path: str, stream: str) -> float:
         async def follow(index: int) -> None:
             headers = {
                 "X-API-Key": KEY,
-                "X-Forwarded-For": f"192.0.2.{index // _STREAMS_A_CLIENT}",
+                "X-Forwarded-For": f"192.0.2.{index // _STREAMS_PER_CLIENT}",
             }
             url = ours.url + stream.format(job=job_path)
             async with session.get(url, headers=headers) as response:
@@ -237,7 +237,7 @@ def first_view() -> Iterator[Row]:
             sizes = asyncio.run(_loaded(ours.url))
     thumbnails = [size for url, size in sizes if "/thumbnail" in url]
     rest = sum(size for _, size in sizes) - sum(thumbnails)
-    # The stand-in's pictures are small, so each counts with the largest size of a thumbnail.
+    # The stand-in's pictures are small, so each thumbnail counts as if it had the maximum size.
     most = rest + len(thumbnails) * _THUMBNAIL_BYTES
     yield Row(
         f"first view of the page with 5,000 posts: {len(thumbnails)} thumbnails of 25 kB, and more",

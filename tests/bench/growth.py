@@ -1,4 +1,4 @@
-"""Rows about growth: more workers, more concurrent queries, and the cost of a job's post."""
+"""Rows about growth: more workers, more concurrent queries, and the cost of each queued post."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -33,9 +33,9 @@ __all__ = ["ROWS"]
 _FEW_THREADS = 2
 _SLOTS = (8, 16, 32)
 _STREAMING = "a peer that stores nothing"
-_POSTS_A_WORKER = 40
-_JOBS, _POSTS_A_JOB = 40, 25
-_QUEUED = _JOBS * _POSTS_A_JOB
+_POSTS_PER_WORKER = 40
+_JOBS, _POSTS_PER_JOB = 40, 25
+_QUEUED = _JOBS * _POSTS_PER_JOB
 _LONG_SECONDS = 600.0
 
 
@@ -108,9 +108,11 @@ def workers() -> Iterator[Row]:
                     # A worker's first query determines which source answers.
                     fleet.finish(fleet.submit(f"warm-{name}", 8 * number))
                     started = time.perf_counter()
-                    jobs = [fleet.submit(f"{name}-{one}", _POSTS_A_WORKER) for one in range(number)]
+                    jobs = [
+                        fleet.submit(f"{name}-{one}", _POSTS_PER_WORKER) for one in range(number)
+                    ]
                     fleet.finish(*jobs)
-                    found.append(number * _POSTS_A_WORKER / (time.perf_counter() - started))
+                    found.append(number * _POSTS_PER_WORKER / (time.perf_counter() - started))
     for number in (2, 4):
         ours = [rate / number for rate in rates[number]]
         yield ratio(
@@ -123,7 +125,7 @@ def queued_posts() -> Iterator[Row]:
     few: list[float] = []
     with _fleet() as fleet:
         started = time.perf_counter()
-        jobs = [fleet.submit(f"queued-{job}", _POSTS_A_JOB) for job in range(_JOBS)]
+        jobs = [fleet.submit(f"queued-{job}", _POSTS_PER_JOB) for job in range(_JOBS)]
         submitting = time.perf_counter() - started
         keys = [f"scrapper:job:{job.removeprefix('/jobs/')}" for job in jobs]
         memory = fleet.bytes_of(STREAM, *keys) / _JOBS
@@ -136,11 +138,11 @@ def queued_posts() -> Iterator[Row]:
             cpu = sum(cpu_seconds(worker.pid) for worker in running) / _QUEUED
             for turn in range(ROUNDS):
                 started = time.perf_counter()
-                fleet.finish(fleet.submit(f"few-{turn}", _POSTS_A_JOB))
-                few.append(_POSTS_A_JOB / (time.perf_counter() - started))
+                fleet.finish(fleet.submit(f"few-{turn}", _POSTS_PER_JOB))
+                few.append(_POSTS_PER_JOB / (time.perf_counter() - started))
             empty = 'queue_posts{state="waiting"} 0.0'
             wait_for(lambda: empty in fleet.replica.get("/metrics").text, seconds=_LONG_SECONDS)
-        a_post = {name: (done[name] - queued[name]) / _QUEUED for name in done}
+        per_post = {name: (done[name] - queued[name]) / _QUEUED for name in done}
         kept = fleet.bytes_of(*keys) / _JOBS
     yield ratio(
         "1,000 queued posts of 40 jobs, 4 workers: rate vs 25 posts of 1 job",
@@ -152,15 +154,16 @@ def queued_posts() -> Iterator[Row]:
     yield Row("… time to submit a job of 25 posts", f"{submitting / _JOBS * 1000:.1f} ms", "", None)
     yield Row("… memory of Redis per queued job of 25 posts", f"{memory / 1000:.1f} kB", "", None)
     yield Row("… memory of Redis per finished job of 25 posts", f"{kept / 1000:.1f} kB", "", None)
-    yield Row("… commands of Redis per post", f"{a_post['commands']:.0f}", "", None)
-    yield Row("… CPU of Redis per post", f"{a_post['seconds'] * 1e6:.0f} µs", "", None)
-    yield Row("… bytes to and from Redis per post", f"{a_post['bytes'] / 1000:.1f} kB", "", None)
+    yield Row("… commands of Redis per post", f"{per_post['commands']:.0f}", "", None)
+    yield Row("… CPU of Redis per post", f"{per_post['seconds'] * 1e6:.0f} µs", "", None)
+    yield Row("… bytes to and from Redis per post", f"{per_post['bytes'] / 1000:.1f} kB", "", None)
 
 
 def queries() -> Iterator[Row]:
-    """Measure new posts with ever more concurrent queries, and with a peer that stores nothing.
+    """Measure new posts with more and more concurrent queries, and with a peer that stores nothing.
 
-    A process's first query runs alone to determine which source answers, so it is sent in advance.
+    A process's first query runs alone to determine which source answers. Each process therefore
+    downloads some posts before it is measured.
     """
     rates: dict[str, list[float]] = {}
     p99: dict[str, list[float]] = {}

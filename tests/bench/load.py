@@ -29,9 +29,9 @@ class Wrk(NamedTuple):
 def wrk(
     url: str, *, connections: int, seconds: int, body: str = "", key: str = "", numbers: int = 0
 ) -> Wrk:
-    """Repeat one request for some *seconds*: a POST with *body*, or a GET without one.
+    """Repeat one request for *seconds*: a POST if there is a *body*, or else a GET.
 
-    With *numbers*, ``%d`` in *body* is replaced by a random number below it in each request.
+    If *numbers* is set, each request replaces ``%d`` in *body* with a random number below it.
 
     Raises:
         RuntimeError: some responses were errors.
@@ -91,10 +91,10 @@ def post_each(*bases: str, shortcodes: Iterable[str], clients: int, key: str = "
 def post_at_once(
     base: str, shortcode: str, *, clients: int, key: str = "", requests: int = 0
 ) -> float:
-    """Request one post with *clients* clients at once, with ab; return the slowest one's seconds.
+    """Make *clients* clients request one post at once, with ab; return the seconds of the slowest.
 
-    Each client sends one request. With *requests*, the clients send this many in all, over
-    persistent connections.
+    Each client sends one request. If *requests* is set, the clients send this many requests in
+    total, over persistent connections.
 
     Raises:
         RuntimeError: some responses were errors.
@@ -108,7 +108,7 @@ def post_at_once(
         command += [f"{base}/scrape"]
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     slowest = re.search(r"^Total:.*\s(\d+)$", text, re.MULTILINE)
-    # ab counts a response of another length as failed, such as one with "cached": false.
+    # ab counts a response of a different length as failed, such as one with "cached": false.
     errors = re.search(r"Non-2xx responses:\s+(\d+)", text)
     if errors or not slowest:
         raise RuntimeError(text)

@@ -1,6 +1,6 @@
 """Measures the parts that serve a stored post, each with and without its optimisation.
 
-All run in one process. Over sockets, noise would hide savings of a few microseconds.
+All of them run in one process. Over sockets, noise would hide savings of a few microseconds.
 """
 
 import io
@@ -125,11 +125,14 @@ PARTS: dict[str, Callable[[dict[str, Any], Path], tuple[Work, Work]]] = {
     "cached URLs": _urls,
     "cached addresses": _addresses,
 }
-"""Functions of a post's manifest and the media root that return the pair (with, without)."""
+"""Functions that take a post's manifest and the media root.
+
+Each returns a pair: the work with the optimisation, and the same work without it.
+"""
 
 
 def seconds_of(pair: tuple[Work, Work], rounds: int) -> Iterator[tuple[float, float]]:
-    """Yield for each round the CPU seconds of one call with the optimisation, and without it."""
+    """For each round, yield the CPU seconds of a call with the optimisation, and without it."""
     for _ in range(rounds):
         times = []
         for work in pair:

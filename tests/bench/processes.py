@@ -138,12 +138,12 @@ def cpu_seconds(pid: int) -> float:
 
 
 def memory_mb(pid: int) -> float:
-    """Return the resident memory of a process, in MB of a million bytes."""
+    """Return the resident memory of a process, in millions of bytes."""
     return float(psutil.Process(pid).memory_info().rss) / 1e6
 
 
 def shared_memory_mb(pid: int) -> float:
-    """Return the proportional set size (PSS) of a process and its children, in MB."""
+    """Return the proportional set size (PSS) of a process and its children, in million bytes."""
     parent = psutil.Process(pid)
     processes = (parent, *parent.children(recursive=True))
     return sum(float(process.memory_full_info().pss) for process in processes) / 1e6

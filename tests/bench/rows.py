@@ -1,7 +1,7 @@
 """The rows of the table: what is measured, what it is compared with, and the goal.
 
-A ratio compares only figures from the same run. Both sides are measured in turn (A B A B). The
-ratio is that of the two medians; its range is that of the single rounds.
+A ratio compares only figures from the same run. Both sides are measured in turn (A B A B). A ratio
+is the ratio of the two medians. Its range shows the lowest and highest ratios of single rounds.
 """
 
 import json
@@ -58,12 +58,12 @@ from tests.bench.without import (
 from tests.process import Service, wait_for
 from tests.redis_server import RedisServer
 
-__all__ = ["ROWS", "Seconds", "seconds_a_post", "settle"]
+__all__ = ["ROWS", "Seconds", "seconds_per_post", "settle"]
 
 _BIG_BYTES = 100_000_000
 _FEW_THREADS = 2
 _MANY = 50_000
-# By then 200 simultaneous requests have been accepted, and the downloads have begun.
+# After this time, 200 simultaneous requests have been accepted, and the downloads have begun.
 _BURST_SECONDS = 2.0
 _VARIANTS: dict[str, dict[str, str]] = {
     "all": {},
@@ -186,9 +186,10 @@ def parts() -> Iterator[Row]:
 
 
 def new_posts() -> Iterator[Row]:
-    """Compare 200 different reels, with 64 clients and 200 ms latency, with Flask.
+    """Compare the service with Flask: 200 different reels, 64 clients, and a latency of 200 ms.
 
-    Also measure them with one slot for a query and its downloads, instead of separate limits.
+    Also measure the service with one slot for a query and its downloads, instead of separate
+    limits.
     """
     rates: dict[str, list[float]] = {what: [] for what in ("", LIMITS, "one", "four")}
     cpu, connections, queries = [], [], []
@@ -198,17 +199,17 @@ def new_posts() -> Iterator[Row]:
             with scratch() as folder, service(folder, environment) as running:
                 instagram.counters("reset")
                 before = cpu_seconds(running.pid)
-                rates[""].append(_new_posts_a_second(running.url, POSTS, turn))
+                rates[""].append(_new_posts_per_second(running.url, POSTS, turn))
                 cpu.append((cpu_seconds(running.pid) - before) / POSTS)
                 counted = instagram.counters()
                 connections.append(counted["connections"])
                 queries.append(counted["peak_queries"])
             with scratch() as folder, service(folder, environment, without=LIMITS) as running:
-                rates[LIMITS].append(_new_posts_a_second(running.url, POSTS // 2, turn))
+                rates[LIMITS].append(_new_posts_per_second(running.url, POSTS // 2, turn))
             # The slower peers get fewer posts, because only the rate counts.
             for peer, workers, posts in (("one", 1, 20), ("four", 4, 60)):
                 with scratch() as folder, flask(folder, environment, workers) as (url, _):
-                    rates[peer].append(_new_posts_a_second(url, posts, turn))
+                    rates[peer].append(_new_posts_per_second(url, posts, turn))
     yield ratio("new posts: rate vs Flask with 1 worker", rates[""], rates["one"], least=6)
     yield ratio("new posts: rate vs Flask with 4 workers", rates[""], rates["four"], least=1.5)
     yield ratio(f"… with {LIMITS} disabled: rate vs the full service", rates[LIMITS], rates[""])
@@ -234,7 +235,7 @@ def fetches() -> Iterator[Row]:
             for what, seconds in cpu.items():
                 how = simpler.get(what, ["without", what])
                 found = codes(POSTS // 4, turn)
-                seconds.append(seconds_a_post(how, found, instagram.environment).cpu)
+                seconds.append(seconds_per_post(how, found, instagram.environment).cpu)
     full = cpu.pop("nothing")
     for what, seconds in cpu.items():
         if what in simpler:
@@ -244,7 +245,7 @@ def fetches() -> Iterator[Row]:
 
 
 def one_post_for_all() -> Iterator[Row]:
-    """Compare a new post that 1,000 clients request at once with one that one client requests."""
+    """Compare a new post that 1,000 clients request at once with one for a single client."""
     slowest: list[float] = []
     alone: list[float] = []
     stored: list[float] = []
@@ -278,9 +279,9 @@ def one_post_for_all() -> Iterator[Row]:
 def health() -> Iterator[Row]:
     """Compare /health while all threads work and 200 posts wait with /health of an idle service.
 
-    Measured with a CDN that sends 1 MB/s, as over a network; at the speed of loopback, where the
-    threads and the stand-in use both cores; and with pages of 1 MB. A bare server, measured right
-    after, shows how much of the delay is due to the machine.
+    There are three cases: a CDN that sends 1 MB/s, as over a network; a CDN at the speed of
+    loopback, where the threads and the stand-in use both cores; and pages of 1 MB. A bare server,
+    measured right after the service, shows how much of the delay is due to the machine.
     """
     cases = {
         "busy at 1 MB/s per download": "slow",
@@ -310,7 +311,7 @@ def health() -> Iterator[Row]:
     yield milliseconds("/health p99 when idle", idle)
 
 
-def _new_posts_a_second(url: str, posts: int, turn: int) -> float:
+def _new_posts_per_second(url: str, posts: int, turn: int) -> float:
     return posts / post_each(url, shortcodes=codes(posts, turn), clients=64, key=KEY)
 
 
@@ -319,7 +320,7 @@ def _health_p99(url: str) -> float:
 
 
 def imports() -> Iterator[Row]:
-    """Measure the memory that each import of the service takes, and that of omitted imports."""
+    """Measure the memory that each import takes, and the memory that omitted imports save."""
     names = tuple(_IMPORTS)
     before = 0.0
     for name, now in zip(names, _memory_after(*names, left_out=_LEFT_OUT), strict=True):
@@ -372,7 +373,7 @@ def memory() -> Iterator[Row]:
 
 
 def start() -> Iterator[Row]:
-    """Compare the time from the command to the first /health with the imports alone."""
+    """Compare the time from the command to the first /health with that of the imports alone."""
     ours: list[float] = []
     libraries: list[float] = []
     with tempfile.TemporaryDirectory() as name, InstagramProcess() as instagram:
@@ -414,7 +415,7 @@ def media() -> Iterator[Row]:
 
 
 def replicas() -> Iterator[Row]:
-    """Measure new posts by 1, 2 and 4 replicas with one Redis, and its cost for a stored post.
+    """Measure new posts by 1, 2 and 4 replicas, and what Redis costs for a stored post.
 
     Each replica has few threads, which makes Instagram's latency the limit, not the cores.
     """
@@ -481,12 +482,12 @@ def many_posts() -> Iterator[Row]:
             settle(running[what])
         for _ in range(ROUNDS):
             for what, times in listings.items():
-                times.append(_seconds_a_listing(running[what]))
+                times.append(_seconds_per_listing(running[what]))
         running["many"].kill()
         for without, times in one.items():
             with service(folder / "many", seldom, without=without) as listing:
                 settle(listing)
-                times += [_seconds_a_listing(listing, clients=1) for _ in range(ROUNDS)]
+                times += [_seconds_per_listing(listing, clients=1) for _ in range(ROUNDS)]
         # One sweep per second, so that several happen during each run of wrk.
         often = {**instagram.environment, "MEDIA_CLEANUP_INTERVAL_SECONDS": "1"}
         with service(folder / "many", often) as sweeping:
@@ -520,7 +521,7 @@ def settle(running: Service) -> None:
     wait_for(lambda: swept in running.get("/metrics").text)
 
 
-def _seconds_a_listing(running: Service, *, clients: int = 16) -> float:
+def _seconds_per_listing(running: Service, *, clients: int = 16) -> float:
     """Return the time per listing, as the inverse of the rate with *clients* clients."""
     url = f"{running.url}/posts?limit=12"
     return 1 / wrk(url, connections=clients, seconds=2, key=KEY).rate
@@ -567,7 +568,7 @@ _IMPORTS = {
     "scrapper.commands.serve": "the service's own modules",
 }
 """The imports of an idle service in order, each with its purpose."""
-# It was 1.16 when the goal was set; the rest is for noise.
+# The ratio was 1.16 when the goal was set. The rest allows for noise.
 _IDLE_TO_FLASK = 1.18
 _LIBRARIES = "aiohttp.web, instaloader, structlog, aiofiles.os, pydantic_settings, orjson"
 
@@ -579,8 +580,8 @@ class Seconds(NamedTuple):
     wall: float
 
 
-def seconds_a_post(how: list[str], shortcodes: list[str], environment: dict[str, str]) -> Seconds:
-    """Return the seconds that a module of the benchmark takes per post, without its start."""
+def seconds_per_post(how: list[str], shortcodes: list[str], environment: dict[str, str]) -> Seconds:
+    """Return the seconds that a module of the benchmark takes per post, not counting startup."""
     module, *options = how
     with scratch() as folder:
         command = [sys.executable, "-m", f"tests.bench.{module}", *options]
@@ -619,7 +620,7 @@ def _without(modules: Sequence[str]) -> str:
 
 @contextmanager
 def _sampling(pid: int) -> Iterator[list[float]]:
-    """Yield a list that gets the process's memory every 20 ms during the block."""
+    """Yield a list. During the block, the process's memory in MB is appended every 20 ms."""
     samples: list[float] = [memory_mb(pid)]
     stop = threading.Event()
 

@@ -19,7 +19,7 @@ __all__ = ["ROWS"]
 
 _SIZES = (100, 1_000, 10_000, 50_000)
 _CLIENTS = (1, 64, 1_000, 4_000)
-_JOBS, _POSTS_A_JOB = (1, 5, 25), 20
+_JOBS, _POSTS_PER_JOB = (1, 5, 25), 20
 _TURNS = 10
 _RESPONSES = 4_000
 _EVENTS = 1_000
@@ -39,9 +39,9 @@ def post_stored(post):
 
 
 def posts() -> Iterator[Row]:
-    """Measure a listing after a new post, a mark, and a stored post with ever more posts stored.
+    """Measure a listing after a new post, a mark, and a stored post, for growing numbers of posts.
 
-    Figures are CPU times of the service. The stored posts are chosen at random.
+    The figures are CPU times of the service. The stored posts are chosen at random.
     """
     listings: dict[int, list[float]] = {}
     marks: dict[int, list[float]] = {}
@@ -139,7 +139,7 @@ def jobs() -> Iterator[Row]:
             for number, found in times.items():
                 names = [f"{turn}-{number}-{job}" for job in range(number)]
                 used = _cpu(ours, partial(_run_jobs, names=names))
-                found.append(used / (number * _POSTS_A_JOB))
+                found.append(used / (number * _POSTS_PER_JOB))
     for number in _JOBS[1:]:
         goal = 1.2 if number == _JOBS[-1] else None
         what = f"posts of {number} concurrent jobs: CPU of each vs 1 job"
@@ -149,7 +149,7 @@ def jobs() -> Iterator[Row]:
 def plugins() -> Iterator[Row]:
     """Measure how well a plugin keeps up with posts that are stored at full speed.
 
-    The calls of one plugin take no time, those of another take some.
+    The calls of one plugin take no time. Those of another plugin take some time.
     """
     seconds, meanwhile, *_ = _follow(0)
     yield Row(
@@ -203,7 +203,7 @@ def _cpu(ours: Service, work: Callable[[Service], object]) -> float:
 def _run_jobs(ours: Service, names: list[str]) -> None:
     made = []
     for name in names:
-        urls = [url_of(f"reel-{name}-{number}") for number in range(_POSTS_A_JOB)]
+        urls = [url_of(f"reel-{name}-{number}") for number in range(_POSTS_PER_JOB)]
         made.append(ours.post("/jobs", {"urls": urls}).headers["Location"])
     finish(ours, *made)
 
@@ -217,7 +217,7 @@ def _cpu_per_response(ours: Service, shortcode: str, *, numbers: int = 0) -> flo
 
 
 def _cpu_with_clients(clients: int, ours: Service) -> float:
-    """Return the CPU seconds of a response with *clients* connections of at least four requests."""
+    """Return the CPU seconds of a response if *clients* connections send four requests or more."""
     number = max(_RESPONSES, 4 * clients)
     ask = partial(post_at_once, shortcode="reel-seed", clients=clients, key=KEY, requests=number)
     return _cpu(ours, lambda it: ask(it.url)) / number

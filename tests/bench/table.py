@@ -38,7 +38,7 @@ KEY = "key"
 POSTS = 200
 REEL_BYTES = 2_000_000
 LATENCY = "0.2"
-"""Seconds until each answer of the stand-in's API."""
+"""How many seconds the stand-in's API waits before each answer."""
 _POLL_SECONDS = 0.1
 
 
@@ -84,7 +84,7 @@ def codes(posts: int, turn: int) -> list[str]:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """Yield a folder for one run. Deleting it frees memory pages, which the next run reuses."""
+    """Yield a folder for one run. Its removal frees memory pages, which the next run reuses."""
     with tempfile.TemporaryDirectory() as name:
         yield Path(name)
 
@@ -95,7 +95,7 @@ def fill(ours: Service, shortcodes: list[str]) -> None:
 
 
 def finish(ours: Service, *jobs: str) -> None:
-    """Wait until the *jobs* are done, polling rarely; each post must be stored."""
+    """Wait until the *jobs* are done. Polls are rare, and each post must be stored."""
     for job in jobs:
         while (shown := ours.get(job).json())["state"] == "running":
             time.sleep(_POLL_SECONDS)

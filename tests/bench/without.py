@@ -1,7 +1,7 @@
-"""Runs the service with one of its optimisations disabled, to measure what it is worth.
+"""Runs the service with one of its optimisations disabled, to measure how much it saves.
 
 ``python -m tests.bench.without NAME`` runs the service. If arguments for
-:mod:`tests.bench.peers.fetch` follow the name, only the fetch is run.
+:mod:`tests.bench.peers.fetch` follow the name, the command runs only the fetch.
 """
 
 import asyncio
@@ -98,7 +98,7 @@ def _kept_session() -> None:
 
 
 def _separate_limits() -> None:
-    # A post keeps its slot until its files are downloaded.
+    # With a single limit, a post keeps its slot until its files are downloaded.
     def fetch(self: Instagram, *post: Any, query_gate: QueryGate) -> Post:
         with query_gate():
             return original(self, *post)
@@ -156,7 +156,7 @@ READS = "batched reads of posts"
 COLLECTIONS = "rare garbage collections"
 SCRIPTS = "batched scripts"
 SCRIPT_SEARCH = "the byte search for the script"
-# This matters only if Instagram is reached through a proxy, as the stand-in is.
+# This matters only if Instagram is reached through an HTTP proxy, as the stand-in is.
 NO_DELAY = "TCP_NODELAY"
 CATALOGUE = "the catalogue"
 LIMITS = "separate limits for queries and downloads"

@@ -1,4 +1,7 @@
-"""All tests of a process share one browser, and so one event loop; each test has its own pages."""
+"""Fixtures that open the page in a browser.
+
+All tests in a process share one browser, and therefore one event loop. Each test has its own pages.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -21,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser(chromium: str) -> AsyncIterator[Browser]:
-    """A browser that resolves the name of an evil site to this machine."""
+    """A browser that resolves the host name of an evil site to this machine."""
     arguments = (
         f"--host-resolver-rules=MAP {EVIL} 127.0.0.1",
         # Not every browser has these protections, so the service must not depend on them.
@@ -35,7 +38,7 @@ async def browser(chromium: str) -> AsyncIterator[Browser]:
 async def new_page(browser: Browser) -> AsyncIterator[NewPage]:
     """A function that opens a page in a new context, with the given options of Playwright.
 
-    The page shows no animations, so no test sees a colour or a position in the middle of one.
+    Animations are disabled, so that no test sees a colour or a position in the middle of one.
     """
     async with AsyncExitStack() as contexts:
 

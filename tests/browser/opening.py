@@ -1,4 +1,4 @@
-"""Helpers to open the page in a real browser, Debian's Chromium, and to use it."""
+"""Helpers that open and use the page in a real browser, Debian's Chromium."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -83,7 +83,7 @@ def browsing(new_page: NewPage) -> Browse:
 
 
 async def get_posts(page: Page, *links: str) -> None:
-    """Send *links* with the field."""
+    """Enter *links* in the field, and send them."""
     field = page.get_by_label("Links", exact=True)
     await field.fill("\n".join(links))
     await field.press("Enter")
@@ -96,7 +96,7 @@ async def paste(page: Page, text: str) -> None:
 
 
 async def stop_clock(page: Page) -> None:
-    """Stop the page's clock until the test advances it, so that a slow click costs no time."""
+    """Stop the page's clock until the test advances it, so that slow clicks do not matter."""
     await page.clock.install()
     await page.clock.pause_at(await page.evaluate("Date.now() / 1000 + 10"))
 

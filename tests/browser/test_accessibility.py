@@ -1,4 +1,4 @@
-"""The page and the docs pass axe, in all states, light and dark, down to 320 pixels."""
+"""The page and the docs pass axe's checks in all states, light and dark, at 1280 and 320 pixels."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ async def check(page: Page) -> None:
 
 
 async def check_layout(page: Page) -> None:
-    """Check the page, that nothing overflows, and that it follows the colour scheme."""
+    """Check that the page passes axe, does not overflow, and follows the colour scheme."""
     await check(page)
     overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert await page.evaluate(overflow) == 0

@@ -9,7 +9,7 @@ from tests.conftest import Client, StartService
 from tests.instagram import StandIn
 
 
-async def test_the_docs_show_every_operation_without_other_hosts(
+async def test_the_docs_show_every_operation_without_external_requests(
     start_service: StartService, new_page: NewPage
 ) -> None:
     client = await start_service(API_KEY="s3cret", RATE_LIMIT_MAX_REQUESTS="1")

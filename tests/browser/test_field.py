@@ -106,7 +106,7 @@ async def test_the_switch_keeps_new_posts_and_is_remembered(
 async def test_more_than_100_links_become_several_jobs(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
-    # The last link waits for four seconds, in which a slow browser shows that it does.
+    # The last link waits for four seconds. Even a slow browser shows this state in that time.
     client = await start_service(RATE_LIMIT_MAX_REQUESTS="20", RATE_LIMIT_WINDOW_SECONDS="80")
     async with browse(client) as page:
         await get_posts(page, *NO_POSTS)

@@ -27,7 +27,7 @@ async def test_only_a_few_of_many_tiles_are_in_the_document(
             await page.evaluate(f"scrollTo(0, {end})")
             most = max(most, await tiles(page).count())
         assert 20 < most < 80
-        # Each tile has two tab stops, and the next tile is added in time.
+        # Each tile has two tab stops. The next tile must be added before the focus reaches it.
         await page.evaluate("scrollTo(0, 0)")
         await page.locator("[aria-posinset='28']").get_by_role("link").focus()
         for _ in range(26):

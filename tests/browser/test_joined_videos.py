@@ -1,4 +1,4 @@
-"""A real browser plays videos joined from a manifest's parts, with synchronous sound."""
+"""A real browser plays videos that were joined from a manifest's parts, with the sound in sync."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from tests.conftest import StartService
 from tests.instagram.dash import CODE, SOUNDS, VIDEOS, Cdn, Stream
 
 _PARTS = [Stream("video", height=1920), Stream("sound", "mp4a.40.2")]
-# Measures brightness and loudness in the middle of each second.
-# At the event `seeked` a browser may show the previous frame, or none, so check the frame's time.
+# Measures brightness and loudness in the middle of each second. At the event `seeked`, a browser
+# may still show the previous frame, or none, so this checks the frame's time.
 _WATCH = """async url => {
     const video = document.createElement("video");
     const shown = () => {

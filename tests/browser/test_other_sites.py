@@ -17,7 +17,7 @@ from tests.instagram import StandIn
 
 URL = "https://www.instagram.com/reel/reel-{}/"
 
-# Elements that load a URL without a visit. {0} is the URL.
+# Elements that load a URL without navigating to it. {0} is the URL.
 LOADS = {
     "img": "<img src='{0}'>",
     "srcset": "<img srcset='{0} 1x'>",
@@ -96,7 +96,7 @@ async def store_reel(client: Client) -> None:
         assert response.status == 200
 
 
-async def test_a_page_of_another_site_starts_no_download(
+async def test_a_page_of_another_site_cannot_start_downloads(
     instagram: StandIn, start_service: StartService, evil_page: Page
 ) -> None:
     client = await start_service()
@@ -126,7 +126,7 @@ async def test_dns_rebinding_gives_no_access(
 ) -> None:
     client = await start_service()
     await store_reel(client)
-    # The browser takes this for the site's own origin, so it allows everything.
+    # To the browser, this is the evil site's own origin, so the browser allows everything.
     rebound = f"http://{EVIL}:{client.port}"
     page = "<!doctype html><title>Evil</title>"
     await evil_page.route(
@@ -143,7 +143,7 @@ async def test_dns_rebinding_gives_no_access(
     ):
         assert await evil_page.evaluate(script, [path, method]) == 421
     assert "reel-mine/post.json" in stored_files(media_root)
-    # The same page is answered under the machine's own address.
+    # Under the machine's own address, the same page gets responses.
     answer = await evil_page.goto(str(client.make_url("/posts")))
     assert answer
     assert answer.status == 200
@@ -165,7 +165,7 @@ def download_url(client: Client, name: str, form: str = "") -> str:
 
 
 @pytest.mark.parametrize("evil_page", ["same-site", "cross-site"], indirect=True)
-async def test_no_load_by_another_site_starts_a_download(
+async def test_other_sites_cannot_start_downloads_without_navigating(
     instagram: StandIn, start_service: StartService, evil_page: Page
 ) -> None:
     client = await start_service(MIDDLEWARES=MIDDLEWARES)
@@ -182,13 +182,13 @@ async def test_no_load_by_another_site_starts_a_download(
     for name, script in SCRIPTS.items():
         await evil_page.evaluate(f"() => {{ {script.format(download_url(client, name))} }}")
     await until(lambda: {*LOADS, *SCRIPTS} <= {name for name, _ in SEEN})
-    # A route without POST refuses it with 405.
+    # A route that does not accept POST responds with 405.
     assert {status for _, status in SEEN} <= {403, 405}, SEEN
     assert instagram.requests() == 0
 
 
 @pytest.mark.parametrize("evil_page", ["same-site", "cross-site"], indirect=True)
-async def test_a_visit_from_another_site_starts_a_download(
+async def test_navigating_from_another_site_starts_a_download(
     instagram: StandIn, start_service: StartService, evil_page: Page
 ) -> None:
     client = await start_service(MIDDLEWARES=MIDDLEWARES)

@@ -102,7 +102,7 @@ async def test_without_a_key_the_page_explains_how_to_set_one(
         await expect(card.get_by_role("button")).to_have_count(0)
 
 
-async def test_a_server_without_a_key_is_asked_for_its_login_once(
+async def test_the_page_requests_the_login_of_a_keyless_server_once(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -150,7 +150,7 @@ async def test_the_page_opens_without_its_server(
         urls = await page.evaluate(kept)
         assert str(proxy.make_url("/saved/page.js")) in urls
         assert set(urls) <= {str(proxy.make_url(f"/saved{path}")) for path in PAGE_FILES}
-        # Another program now has the address.
+        # Now another program serves this address.
         answers["with"] = "404"
         await page.goto(str(proxy.make_url("/saved/")))
         registered = "navigator.serviceWorker.getRegistration().then(Boolean)"

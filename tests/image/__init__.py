@@ -1,1 +1,1 @@
-"""The image: built by the engine of this machine, and used as people use it."""
+"""Builds the image with this machine's container engine, and tests it as people use it."""

@@ -1,8 +1,9 @@
-"""``make arm``: the service runs on each ARM processor of the image, emulated by qemu.
+"""Tests the service on each ARM processor that the image supports, emulated by qemu.
 
-Needs root, debootstrap and qemu-user-static, but neither a container engine nor binfmt: the tests
-unpack a Debian for the processor and enter it by chroot, where qemu runs Python, called by its
-path. The packages are the locked wheels, as in the image.
+``make arm`` runs these tests. They need root, debootstrap and qemu-user-static, but neither a
+container engine nor binfmt. They unpack a Debian system for the processor, and enter it with
+chroot. There, qemu is called by its path, and runs Python. The packages are the locked wheels, as
+in the image.
 """
 
 import json
@@ -41,8 +42,8 @@ exec env --ignore-environment "$@"
 class Processor(NamedTuple):
     """The names of a processor in Debian, in wheel tags and in qemu.
 
-    *model* is that of a Raspberry Pi: without it, qemu emulates the features of all models, and
-    signed pointers alone make Python five times slower.
+    *model* is the processor model of a Raspberry Pi. Without it, qemu emulates the features of all
+    models, and signed pointers alone make Python five times slower.
     """
 
     debian: str
@@ -66,7 +67,7 @@ def processor(request: pytest.FixtureRequest) -> Processor:
 
 @pytest.fixture(scope="module")
 def root(processor: Processor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder with Debian for the *processor*, the service, its packages and qemu."""
+    """A folder with Debian for the *processor*, the service, its packages and qemu."""
     folder = tmp_path_factory.mktemp(processor.debian)
     folder.chmod(0o755)
     unpack_debian(folder, processor.debian)
@@ -85,14 +86,14 @@ def root(processor: Processor, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture
 def url(root: Path, processor: Processor, instagram: StandIn) -> Iterator[str]:
-    """The URL of the running service, which must end with code 0."""
+    """The URL of the running service, which must exit with code 0."""
     environment = {
         **instagram.environment,
         "REQUESTS_CA_BUNDLE": f"/mnt/{instagram.ca_bundle.name}",
         "HOST": "127.0.0.1",
         "MEDIA_ROOT": "/data/instaloader",
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-        # With a port chosen here, another program could take it before the service listens.
+        # If a port were chosen here, another program could take it before the service listens.
         "PORT": "0",
         "PYTHONPATH": "/app",
         "SCRAPE_TIMEOUT_SECONDS": "300",
@@ -111,14 +112,14 @@ def url(root: Path, processor: Processor, instagram: StandIn) -> Iterator[str]:
         text=True,
     ) as process:
         assert process.stdout
-        # This ends a hanging service, and so the reading of its log.
+        # Kill the service if it hangs. Otherwise reading its log would never end.
         too_late = threading.Timer(PATIENCE_SECONDS, process.kill)
         too_late.start()
         try:
             events = map(json.loads, process.stdout)
             ports = (event["port"] for event in events if event["event"] == "listening")
             port = next(ports, None)
-            assert port is not None, "it did not start"
+            assert port is not None, "the service did not start"
             yield f"http://127.0.0.1:{port}"
             process.send_signal(signal.SIGTERM)
             process.stdout.read()
@@ -128,7 +129,7 @@ def url(root: Path, processor: Processor, instagram: StandIn) -> Iterator[str]:
             process.kill()
 
 
-def test_the_service_scrapes_does_a_job_and_searches(
+def test_scraping_jobs_and_searching_work(
     url: str, processor: Processor, instagram: StandIn
 ) -> None:
     with requests.Session() as session:

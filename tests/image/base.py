@@ -1,8 +1,9 @@
 """A stand-in for the Dockerfile's base image, made from Debian's packages.
 
-It is a minimal Debian 13 by debootstrap with Debian's Python 3.13, under the name in ``FROM``.
-Debian's pip installs under ``local/lib/python3.13/dist-packages`` of a prefix, and the Dockerfile
-copies the prefix to ``/usr/local``, so a ``.pth`` file adds that folder to Python's path.
+It is a minimal Debian 13, made by debootstrap, with Debian's Python 3.13. It is stored under the
+name in ``FROM``. Below a prefix, Debian's pip installs packages in
+``local/lib/python3.13/dist-packages``. The Dockerfile copies the prefix to ``/usr/local``, so a
+``.pth`` file adds the resulting folder to Python's path.
 """
 
 import re
@@ -25,7 +26,7 @@ _PREFIX = "/usr/local/local/lib/python3.13/dist-packages"
 
 
 def make_base() -> None:
-    """Make the stand-in from Debian's mirror, and store it as :data:`BASE`; needs root.
+    """Make the stand-in from Debian's mirror, and store it as :data:`BASE`. This needs root.
 
     Raises:
         subprocess.CalledProcessError: a step failed.
@@ -39,8 +40,8 @@ def make_base() -> None:
         (root / "usr/lib/python3/dist-packages/prefix.pth").write_text(f"{_PREFIX}\n")
         for package in root.glob("var/cache/apt/archives/*.deb"):
             package.unlink()
-        # The real base image has none of these either. Each layer and each container copies all
-        # files of the image.
+        # The real base image has none of these folders either. Each layer and each container copies
+        # all files of the image, so fewer files save time.
         for folder in ("share/doc", "share/info", "share/locale", "share/man"):
             shutil.rmtree(root / "usr" / folder)
         shutil.rmtree(root / "var/lib/apt/lists")

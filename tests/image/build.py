@@ -25,8 +25,8 @@ def main() -> int:
     """Build the image that the command line names; return the builder's exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.image.build")
     parser.add_argument("image", help="the image's name")
-    parser.add_argument("--target", default="slim", help="slim, or full: with ffmpeg")
-    parser.add_argument("--platform", help="such as linux/arm64; the machine's own if not given")
+    parser.add_argument("--target", default="slim", help="slim, or full (with ffmpeg)")
+    parser.add_argument("--platform", help="such as linux/arm64; default: this machine's platform")
     options = parser.parse_args()
     more = ["--build-arg", f"VERSION={__version__}", "--target", options.target]
     if options.platform:

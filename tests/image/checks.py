@@ -1,7 +1,7 @@
-"""``make smoke``: start the image, send it requests and jobs, and stop it, as a user would.
+"""Tests that start the image, send it requests and jobs, and stop it, as a user would.
 
-The environment variable ``IMAGE`` names the image. Runs with whichever container engine is
-installed; with buildah, run it as root.
+``make smoke`` runs these tests. The environment variable ``IMAGE`` is the image's name. The tests
+use whichever container engine is installed. With buildah, run them as root.
 """
 
 import os
@@ -29,7 +29,7 @@ Start = Callable[..., Container]
 _OWN_USER, _OTHER_USER = "10001:10001", "1234:1234"
 _PLUGINS = ("python", "-m", "scrapper", "plugins")
 _URL = "https://www.instagram.com/reel/reel-smoke/"
-# Fails if a start or a health check would compile a module.
+# Fails if the service or its health check would have to compile a module.
 _COMPILED = """
 import http.client, os, sys, scrapper.commands.serve
 for module in list(sys.modules.values()):
@@ -89,7 +89,7 @@ def start(image: Image, instagram: StandIn, tmp_path: Path) -> Iterator[Start]:
     ("user", "umask", "modes"),
     [(_OWN_USER, "", {"755", "644"}), (_OTHER_USER, "027", {"750", "640"})],
 )
-def test_the_image_starts_answers_scrapes_and_ends(
+def test_the_image_starts_answers_scrapes_and_stops(
     *,
     start: Start,
     image: Image,
@@ -118,7 +118,7 @@ def test_the_image_starts_answers_scrapes_and_ends(
     assert [file.content] == instagram.bytes_of("reel-smoke")
     for path in ("/", "/docs", "/docs/swagger-ui.js", "/openapi.json", "/metrics", "/ready"):
         assert session.get(url + path, timeout=120).status_code == 200, path
-    assert container.run(["python", "-c", "open('/app/x', 'w')"]) != 0, "the root can be written"
+    assert container.run(["python", "-c", "open('/app/x', 'w')"]) != 0, "the root is writable"
     assert container.stop() == 0
     folder = tmp_path / "data/instaloader/reel-smoke"
     stored = [path.stat() for path in (folder, *folder.iterdir())]
@@ -199,14 +199,14 @@ def test_a_plugin_can_be_added_as_documented(
 def full_image(image: Image) -> Iterator[Image]:
     """The image with ffmpeg and the packages of the plugins."""
     if os.environ.get("PLATFORM", "linux/amd64") != "linux/amd64":
-        pytest.skip("tried out on one platform alone: ffmpeg takes minutes to install elsewhere")
+        pytest.skip("runs on only one platform: on others, installing ffmpeg takes minutes")
     root = Path(__file__).resolve().parents[2]
     assert build(f"{image.name}-full", root, ["--target", "full"]) == 0
     with closing(Image(f"{image.name}-full")) as built:
         yield built
 
 
-def test_full_image_joins_videos_makes_sounds_and_copies(
+def test_best_quality_and_plugins_work_in_the_full_image(
     full_image: Image,
     start: Start,
     instagram: StandIn,

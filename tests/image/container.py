@@ -1,9 +1,9 @@
-"""A running container of an image, under Docker, Podman, or a chroot of buildah's.
+"""Runs containers of an image with Docker, Podman or buildah.
 
-Each container runs as documented: not as root, with only ``/data`` and ``/tmp`` writable, without
-new privileges, and on the host's network, where the stand-in for Instagram listens. buildah cannot
-make the root read-only, so its container is mounted, bound read-only in its own mount namespace,
-and entered by chroot.
+Each container runs as documented: not as root, with only ``/data`` and ``/tmp`` writable, and
+without new privileges. It uses the host's network, where the stand-in for Instagram listens.
+buildah cannot make the root read-only. Its container is therefore mounted, bound read-only in a
+separate mount namespace, and entered with chroot.
 """
 
 import json
@@ -36,7 +36,7 @@ exec setpriv --no-new-privs chroot --userspec="$USERSPEC" --groups= "$ROOT" \\
 
 
 class Container(Protocol):
-    """A program in a container; the folder of certificates is mounted at ``/mnt``."""
+    """A program in a container. The folder of certificates is mounted at ``/mnt``."""
 
     def run(self, command: Sequence[str]) -> int:
         """Run another *command* in the container; return its exit code."""
@@ -89,9 +89,9 @@ class Image:
         environment: Mapping[str, str],
         user: str = "",
     ) -> Container:
-        """Start the image's program with *arguments*; the folder *media* is its ``/data``.
+        """Start the image's program with *arguments*. The folder *media* is its ``/data``.
 
-        *user* is ``UID:GID``, by default the image's own.
+        *user* is ``UID:GID``. By default, it is the image's own user.
         """
         kind = _Mounted if self.engine == "buildah" else _Engine
         return kind(
@@ -164,7 +164,7 @@ class _Engine:
 
 
 class _Mounted:
-    """A container of buildah, entered by chroot."""
+    """A container of buildah, entered with chroot."""
 
     def __init__(
         self,

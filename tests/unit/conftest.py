@@ -1,4 +1,4 @@
-"""Unit tests open no socket and start no process, so any number of them can run at a time."""
+"""Unit tests open no socket and start no process, so any number of them can run in parallel."""
 
 import socket
 import subprocess
@@ -9,10 +9,10 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def neither_sockets_nor_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail where a test connects or binds a socket, or starts a process."""
+    """Make a test fail if it connects or binds a socket, or starts a process."""
 
     def refuse(*_arguments: Any, **_options: Any) -> NoReturn:
-        pytest.fail("a unit test uses neither sockets nor processes")
+        pytest.fail("a unit test must use neither sockets nor processes")
 
     for name in ("bind", "connect", "connect_ex"):
         monkeypatch.setattr(socket.socket, name, refuse)

@@ -1,4 +1,4 @@
-"""The benchmark's variants of the service."""
+"""The variants of the service that the benchmarks compare."""
 
 from collections.abc import Iterator
 from unittest import mock

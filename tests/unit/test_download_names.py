@@ -1,4 +1,4 @@
-"""The filenames of downloads and archives."""
+"""The file names of downloads and archives."""
 
 import unicodedata
 from dataclasses import replace

@@ -84,7 +84,7 @@ def test_each_error_has_its_status_and_code(
     assert error().retry_after is None
 
 
-def test_every_error_with_a_response_has_a_row() -> None:
+def test_every_error_with_a_response_is_tested() -> None:
     assert set(RESPONSES) == {error for error, _, _ in CODES}
 
 
@@ -99,7 +99,7 @@ def test_every_error_with_a_response_has_a_row() -> None:
         (CoolingDown, RateLimited),
     ],
 )
-def test_a_special_error_is_caught_with_its_base(error: type, base: type) -> None:
+def test_a_specific_error_is_caught_with_its_base_class(error: type, base: type) -> None:
     assert issubclass(error, base)
 
 
@@ -117,7 +117,9 @@ def test_a_special_error_is_caught_with_its_base(error: type, base: type) -> Non
         (TooManyJobs, "jobs"),
     ],
 )
-def test_errors_of_one_code_differ_in_their_message(error: type[ScrapeError], word: str) -> None:
+def test_errors_with_the_same_code_have_different_messages(
+    error: type[ScrapeError], word: str
+) -> None:
     assert word in response_to(error())[2]
 
 

@@ -46,7 +46,7 @@ SHORTCODES = st.text(string.ascii_letters + string.digits + "_-", min_size=5, ma
         "https://www.instagram.com/SOME.USER/reel/SHORTCODE/",
     ],
 )
-def test_post_url_gives_its_shortcode(url: str) -> None:
+def test_shortcode_of_a_post_url_is_found(url: str) -> None:
     assert read_link(url, max_length=512) == "SHORTCODE"
 
 
@@ -135,7 +135,7 @@ def test_whitespace_and_invisible_characters_around_a_url_are_ignored(around: st
         ("?img_index=" + "9" * 400, None),
     ],
 )
-def test_img_index_gives_the_item_number(query: str, item: int | None) -> None:
+def test_img_index_is_the_item_number(query: str, item: int | None) -> None:
     assert item_in(f"https://www.instagram.com/p/SHORTCODE/{query}") == item
 
 
@@ -167,7 +167,7 @@ def test_every_form_of_url_preserves_the_shortcode(
 
 
 @given(st.text() | st.text().map("https://www.instagram.com/".__add__))
-def test_arbitrary_text_never_gives_a_malformed_link(text: str) -> None:
+def test_arbitrary_text_never_yields_a_malformed_link(text: str) -> None:
     with suppress(InvalidURL, UnsupportedLink):
         link = read_link(text, max_length=512)
         assert isinstance(link, ShareLink) or is_shortcode(link)
@@ -201,7 +201,7 @@ def test_share_link_is_not_read_as_a_post(url: str, path: str) -> None:
         "%73/aGlnaGxpZ2h0OjE3OTAw?story_media_id=3456789012345678901",
     ],
 )
-def test_story_link_gives_the_shortcode_of_its_media_id(path: str) -> None:
+def test_story_link_yields_the_shortcode_of_its_media_id(path: str) -> None:
     url = f"https://www.instagram.com/{path}"
     assert read_link(url, max_length=512) == "C_4-0q4Vmw1"
     assert Shortcode("C_4-0q4Vmw1").media_id == 3456789012345678901
@@ -214,7 +214,7 @@ def test_story_number_has_at_most_twenty_digits() -> None:
 
 
 @pytest.mark.parametrize("path", ["stories/p", "s/p", "stories/reel", "stories.fan/p", "p"])
-def test_post_link_does_not_name_a_story(path: str) -> None:
+def test_post_link_is_not_read_as_a_story(path: str) -> None:
     url = f"https://www.instagram.com/{path}/SHORTCODE/?story_media_id=3456789012345678901"
     assert read_link(url, max_length=512) == "SHORTCODE"
     # A shortcode may consist of digits alone.

@@ -1,4 +1,4 @@
-"""The settings, as the environment sets them."""
+"""Reading the settings from the environment."""
 
 from ipaddress import ip_network
 from pathlib import Path
@@ -211,9 +211,7 @@ def test_a_key_and_a_key_file_together_are_refused(
         load_settings()
 
 
-def test_an_empty_key_file_does_not_open_the_service(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_empty_key_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("\n")
     monkeypatch.setenv("API_KEY_FILE", str(tmp_path / "key"))
     with pytest.raises(SettingsError, match="is empty"):

@@ -243,7 +243,7 @@ def test_jobs_survive_any_change_to_their_file(
     change(tmp_path / "jobs.sqlite3")
     after = engine.add()
     engine.store.write(Record(before, {0: before.posts[0]}))
-    # The file, as a killed process would leave it.
+    # A killed process would leave the file in this state.
     assert reopened(tmp_path / "jobs.sqlite3") == ({before.id, after.id}, engine.deliveries)
     engine.store.close()
 
@@ -258,7 +258,7 @@ def test_jobs_are_written_again_on_close(engine: Engine, tmp_path: Path, how: st
 
 @pytest.mark.parametrize("how", ["an older copy", "zeros in the middle"])
 @pytest.mark.parametrize("is_checked", [True, False])
-def test_jobs_survive_foreign_writes_to_their_file(
+def test_jobs_survive_writes_of_other_programs(
     engine: Engine, tmp_path: Path, how: str, is_checked: bool
 ) -> None:
     path = tmp_path / "jobs.sqlite3"
@@ -270,7 +270,7 @@ def test_jobs_survive_foreign_writes_to_their_file(
         zeros(path)
     if is_checked:
         engine.store.verify()
-        # The file, as a killed process would leave it.
+        # A killed process would leave the file in this state.
         assert reopened(path)[0] == {first.id, second.id}
     engine.store.close()
     assert reopened(path)[0] == {first.id, second.id}

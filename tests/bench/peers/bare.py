@@ -1,4 +1,4 @@
-"""The minimum for HTTP: a bare aiohttp handler that returns a file's bytes, or the file.
+"""The minimum for HTTP: a bare aiohttp server that sends a file, from memory or from the disk.
 
 ``python -m tests.bench.peers.bare PORT FILE``
 """

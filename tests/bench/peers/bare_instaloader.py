@@ -1,7 +1,7 @@
 """The minimum for a download with Instaloader, over persistent connections.
 
 ``python -m tests.bench.peers.bare_instaloader FOLDER SHORTCODE...`` prints the CPU seconds and the
-wall-clock seconds that it took, without the start.
+wall-clock seconds that the downloads took, not counting startup.
 """
 
 import shutil

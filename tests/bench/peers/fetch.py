@@ -1,7 +1,7 @@
 """The service's fetch without the server, as one of its threads runs it.
 
 ``python -m tests.bench.peers.fetch FOLDER SHORTCODE...`` prints the CPU seconds and the wall-clock
-seconds that it took, without the start.
+seconds that the downloads took, not counting startup.
 """
 
 import time
@@ -13,7 +13,7 @@ from scrapper.library.store import Library
 from scrapper.settings import load_settings
 from tests.bench.peers.loop import measured
 
-_SECONDS_A_POST = 60
+_SECONDS_PER_POST = 60
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def _fetch(root: Path, shortcodes: list[str]) -> None:
     for shortcode in shortcodes:
         folder = library.stage(shortcode)
         url = f"https://www.instagram.com/reel/{shortcode}/"
-        fetch = Fetch(shortcode, url, time.monotonic() + _SECONDS_A_POST)
+        fetch = Fetch(shortcode, url, time.monotonic() + _SECONDS_PER_POST)
         library.publish(folder, instagram.fetch(fetch, folder))
 
 

@@ -1,7 +1,7 @@
-"""The minimum for a download: the same requests in sequence, over persistent connections.
+"""The minimum for a download: the service's requests, in sequence, over persistent connections.
 
 ``python -m tests.bench.peers.loop FOLDER SHORTCODE...`` prints the CPU seconds and the wall-clock
-seconds that it took, without the start.
+seconds that the downloads took, not counting startup.
 """
 
 import json
@@ -26,7 +26,7 @@ def main() -> None:
 def measured(download: Callable[[Path, list[str]], None]) -> None:
     """Run *download* with the folder and the shortcodes from the command line.
 
-    Prints the CPU seconds and the wall-clock seconds that it took.
+    Print the CPU seconds and the wall-clock seconds that *download* took.
     """
     cpu, wall = time.process_time(), time.perf_counter()
     download(Path(sys.argv[1]), sys.argv[2:])

@@ -1,7 +1,7 @@
 """A downloader that stores nothing: it looks up a post, and streams its video to the client.
 
-``python -m tests.bench.peers.streaming PORT`` limits neither queries nor downloads, and checks
-nothing.
+``python -m tests.bench.peers.streaming PORT`` serves it. It limits neither queries nor downloads,
+and checks nothing.
 """
 
 import json

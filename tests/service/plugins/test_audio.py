@@ -1,4 +1,4 @@
-"""The plugin audio, with real ffmpeg."""
+"""The plugin ``audio``, with the real ffmpeg."""
 
 import asyncio
 import json
@@ -39,8 +39,8 @@ async def scrape(client: Client, shortcode: str) -> Any:
     return await response.json()
 
 
-async def post_with_sound(client: Client, shortcode: str) -> Any:
-    """Wait for the post's sound; return the post."""
+async def post_with_audio(client: Client, shortcode: str) -> Any:
+    """Wait until the post has an audio file; return the post."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             post = await (await client.get(f"/posts/{shortcode}")).json()
@@ -58,12 +58,12 @@ def codecs(content: bytes, path: Path) -> list[str]:
 
 
 @both_modes
-async def test_a_stored_video_gets_its_sound_as_a_file(
+async def test_the_audio_of_a_stored_video_becomes_a_file(
     start_service: StartService, tmp_path: Path, media_root: Path
 ) -> None:
     client = await start_service(**PLUGIN)
     await scrape(client, "reel-1")
-    post = await post_with_sound(client, "reel-1")
+    post = await post_with_audio(client, "reel-1")
     video, sound = post["media"]
     assert video["type"] == "video"
     assert sound["path"] == str(media_root / "reel-1/reel-1.m4a")
@@ -82,7 +82,7 @@ async def test_a_stored_video_gets_its_sound_as_a_file(
 
 
 @both_modes
-async def test_one_request_downloads_a_post_and_its_sound(
+async def test_one_request_downloads_a_post_and_its_audio(
     start_service: StartService, tmp_path: Path
 ) -> None:
     client = await start_service(**PLUGIN)
@@ -117,7 +117,7 @@ async def test_a_video_in_other_codecs_gets_a_playable_copy(
     assert codecs(content, tmp_path / "copy") == ["h264", "aac"]
     again = await client.get("/download/vp9-1?h264=1")
     assert await again.read() == content
-    post = await post_with_sound(client, "vp9-1")
+    post = await post_with_audio(client, "vp9-1")
     assert "/media/vp9-1/vp9-1_h264.mp4" in [item["url"] for item in post["media"]]
     assert post["video"].endswith("/vp9-1.mp4")
 
@@ -132,18 +132,18 @@ async def test_a_video_that_plays_anywhere_is_not_copied(
 
 
 @pytest.mark.parametrize("shortcode", ["mute-1", "photo-1"])
-async def test_an_item_without_sound_is_reported(
+async def test_an_item_without_audio_is_reported(
     start_service: StartService, shortcode: str
 ) -> None:
     client = await start_service(**PLUGIN)
     await scrape(client, shortcode)
     response = await client.get(f"/download/{shortcode}?audio=1")
     assert response.status == 404
-    assert (await response.json())["error"] == "The item has no sound"
+    assert (await response.json())["error"] == "The item has no audio"
 
 
 @pytest.mark.parametrize("query", ["audio=1", "h264=1"])
-async def test_without_the_plugin_the_error_names_it(
+async def test_without_the_plugin_the_error_names_the_plugin(
     start_service: StartService, query: str
 ) -> None:
     client = await start_service()
@@ -162,7 +162,7 @@ async def test_pages_of_other_sites_cannot_cause_conversions(start_service: Star
         assert response.status == status, query
 
 
-async def test_a_conversion_costs_a_token_like_a_download(start_service: StartService) -> None:
+async def test_a_conversion_counts_towards_the_rate_limit(start_service: StartService) -> None:
     client = await start_service(**PLUGIN, RATE_LIMIT_MAX_REQUESTS="2")
     await scrape(client, "reel-5")
     statuses = [(await client.get("/download/reel-5?audio=1")).status for _ in range(2)]
@@ -224,7 +224,7 @@ async def test_one_request_downloads_pictures_and_their_song(
     assert response.status == 200, await response.text()
     assert await response.read() == content_of("sound.m4a")
     assert "song-1.m4a" in response.headers["Content-Disposition"]
-    post = await post_with_sound(client, "song-1")
+    post = await post_with_audio(client, "song-1")
     assert post["details"]["music"] == {"title": "A song", "artist": "Band", "url": SONG}
     *pictures, sound = post["media"]
     assert {picture["type"] for picture in pictures} == {"image"}
@@ -293,7 +293,7 @@ async def test_a_slow_song_does_not_delay_videos(
     client = await start_service(**PLUGIN, SCRAPE_TIMEOUT_SECONDS="5", PLUGIN_TIMEOUT_SECONDS="60")
     await scrape(client, "song-1")
     waiting = asyncio.create_task(client.get("/download/song-1?audio=1"))
-    # The picture, the song for the plugin's hook, and the song for the client.
+    # The three requests are for the picture, the song for the hook, and the song for the client.
     await until(lambda: instagram.requests("media", "song-1") >= 3)
     reel = {"url": "https://www.instagram.com/reel/reel-1/", "audio": "1"}
     assert (await client.get("/download", params=reel)).status == 200
@@ -361,7 +361,7 @@ async def test_a_video_without_a_cover_gets_a_small_picture(
     instagram.set_scenario("bare", Scenario("", change=without_cover))
     client = await start_service(**PLUGIN)
     await scrape(client, "bare-one")
-    await post_with_sound(client, "bare-one")
+    await post_with_audio(client, "bare-one")
     content = await small_picture(client, "bare-one")
     assert max(await asyncio.to_thread(size_of, content, tmp_path / "small.jpg")) <= 320
 

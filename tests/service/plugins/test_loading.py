@@ -1,4 +1,4 @@
-"""Routes, middlewares and sources of plugins in the service."""
+"""The routes, middlewares and sources that plugins add to the service."""
 
 import asyncio
 import threading
@@ -19,7 +19,7 @@ from tests.unit.plugins.test_loading import module
 pytestmark = pytest.mark.blocks
 
 
-async def test_a_plugin_s_routes_and_middlewares_need_the_key(
+async def test_plugin_routes_and_middlewares_need_the_key(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def hello(request: web.Request) -> web.Response:
@@ -52,7 +52,7 @@ async def test_a_route_that_starts_like_the_base_path_is_refused(
         return web.Response()
 
     name = module(monkeypatch, "mine", register_routes=lambda: [web.get("/hello/{name}", hello)])
-    with pytest.raises(SettingsError, match="BASE_PATH: the route /hello exists already"):
+    with pytest.raises(SettingsError, match="BASE_PATH: the route /hello already exists"):
         await start_service(PLUGINS=name, BASE_PATH="/hello/you")
 
 
@@ -67,7 +67,7 @@ async def test_a_route_that_already_exists_is_refused(
         await start_service(PLUGINS=name)
 
 
-async def test_a_plugin_s_source_comes_last_and_may_fail(
+async def test_plugin_sources_come_last_and_may_fail(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch, instagram: StandIn
 ) -> None:
     asked: list[str] = []

@@ -1,4 +1,4 @@
-"""The login's state and conditions: when they change, and which changes plugins get."""
+"""Which changes of the login's state and of the conditions plugins are notified of."""
 
 import json
 import sqlite3
@@ -70,7 +70,7 @@ async def test_each_change_is_one_event_across_restarts(
         ("login", NONE, ("none",)),
     ]
     for name, value, event in changes:
-        # The change happens while no process runs.
+        # The change happens while no process is running.
         setattr(harness.conditions, name, value)
         expected.append(event)
         for _ in range(2):
@@ -91,7 +91,7 @@ async def test_a_new_plugin_gets_no_default_conditions(
         await until(lambda: recorder.events == [("disk_nearly_full", "True")])
 
 
-async def test_a_change_is_tried_three_times(
+async def test_a_failing_call_is_tried_three_times(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -103,7 +103,7 @@ async def test_a_change_is_tried_three_times(
         await until(lambda: recorder.events[3:] == [("expired",)])
 
 
-async def test_a_change_that_is_undone_is_not_retried(
+async def test_a_call_for_an_undone_change_is_not_retried(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -119,7 +119,7 @@ async def test_a_change_that_is_undone_is_not_retried(
 
 
 @pytest.mark.parametrize(("min_free", "max_media"), [("100", "1024"), ("0", "1")])
-def test_the_disk_is_nearly_full_without_room_for_one_file(
+def test_a_disk_without_room_for_one_file_is_nearly_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, min_free: str, max_media: str
 ) -> None:
     monkeypatch.setenv("MEDIA_ROOT", str(tmp_path))

@@ -1,4 +1,4 @@
-"""Plugins are notified of every post and job, in order, with up to three tries."""
+"""Plugins are notified of every post and job, in order, with up to three attempts."""
 
 import asyncio
 import shutil
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.blocks
 
 
 class Recorder:
-    """Records the events that plugins got, in order. The next ``fail`` calls fail."""
+    """Records the events that plugins get, in order. The next ``fail`` calls fail."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, ...]] = []
@@ -46,7 +46,7 @@ class Recorder:
         self.events.append(event)
         if self.fail:
             self.fail -= 1
-            raise OSError("the other side is unavailable")
+            raise OSError("the server is unavailable")
 
 
 def module(**functions: Callable[..., Any]) -> ModuleType:
@@ -73,7 +73,7 @@ def recording(recorder: Recorder, name: str = "one") -> ModuleType:
 
 
 class Harness:
-    """A library, a ledger and followers; each :meth:`running` stands for one process."""
+    """A library, a ledger and followers. Each use of :meth:`running` acts as one process."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -192,7 +192,7 @@ async def test_after_a_crash_posts_are_reported_in_order(
     recorder = Recorder()
     async with harness.running(monkeypatch, one=recording(recorder)):
         pass
-    # Stored by a process that was killed before it notified the plugin.
+    # A process stored these posts and was killed before it notified the plugin.
     names = ["zzzzz", "mmmmm", "aaaaa"]
     for name in names:
         store(harness.library, name)
@@ -422,7 +422,7 @@ async def test_invalid_additions_fail_and_delay_nothing(
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()])
-async def test_a_hook_that_tries_to_exit_only_fails(
+async def test_a_hook_cannot_end_the_process(
     harness: Harness, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     def end() -> None:
@@ -472,7 +472,7 @@ async def test_a_post_removed_during_its_hook_is_reported_as_removed(
         await until(lambda: seen == ["stored", "removed"])
 
 
-async def test_many_posts_are_reported_in_order_and_once_each(
+async def test_many_posts_are_each_reported_once_and_in_order(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -493,7 +493,7 @@ async def test_one_failure_does_not_affect_other_posts(
     def post_stored(post: Post) -> None:
         seen.append(post.shortcode)
         if post.shortcode == "post005":
-            raise OSError("the other side is unavailable")
+            raise OSError("the server is unavailable")
 
     names = [f"post{number:03d}" for number in range(20)]
     async with harness.running(monkeypatch, one=module(post_stored=post_stored)):
@@ -602,7 +602,8 @@ async def test_a_post_removed_before_its_hook_causes_no_event(
 
 def test_two_processes_that_start_together_lose_nothing(tmp_path: Path) -> None:
     one, other = (Ledger(tmp_path / "plugins.sqlite3") for _ in range(2))
-    # The plugin is new to both. A post is stored between their listings of the library.
+    # The plugin is new to both processes. A post is stored after the first has listed the library
+    # and before the second has.
     assert one.unknown(["mine"]) == other.unknown(["mine"]) == {"mine"}
     one.begin(["mine"], {"aaaaa": 1})
     other.begin(["mine"], {"aaaaa": 1, "bbbbb": 2})
@@ -657,7 +658,7 @@ async def test_removals_survive_the_loss_of_the_ledger(
         if moment != "before" and len(removed) == 1:
             harness.ledger_path.unlink()
             if "failure" in moment:
-                raise OSError("the other side is unavailable")
+                raise OSError("the server is unavailable")
 
     if moment == "fault":
         refuse_to_forget_once(monkeypatch)

@@ -1,4 +1,4 @@
-"""SourceResult plugins and what they register; errors are reported at startup."""
+"""Finding plugins and what they register. Errors are reported at startup."""
 
 import argparse
 import sys

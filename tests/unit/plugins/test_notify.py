@@ -88,26 +88,26 @@ def test_events_go_to_the_configured_targets(
 
 
 @pytest.mark.parametrize(
-    ("urls", "events", "complaint"),
+    ("urls", "events", "message"),
     [
         ("", "", "NOTIFY_URLS: number 1 is not an Apprise URL"),
         (SECRET, "", "NOTIFY_URLS: number 1 is not an Apprise URL"),
         (f"ntfy://{SECRET} {SECRET}", "", "NOTIFY_URLS: number 1 is not an Apprise URL"),
         (f"nowhere://{SECRET}", "", "NOTIFY_URLS: Apprise cannot use the URL of 1"),
-        (f"a=json://host a=json://{SECRET}", "", "NOTIFY_URLS: give each"),
-        (f"json://{SECRET} " * 21, "", "NOTIFY_URLS: give each of at most 20"),
-        (f"json://{SECRET}", "weather", "NOTIFY_EVENTS: write events"),
-        (f"json://{SECRET}", "job login", "NOTIFY_EVENTS: write events"),
+        (f"a=json://host a=json://{SECRET}", "", "NOTIFY_URLS: list at most"),
+        (f"json://{SECRET} " * 21, "", "NOTIFY_URLS: list at most 20 targets"),
+        (f"json://{SECRET}", "weather", "NOTIFY_EVENTS: write one list"),
+        (f"json://{SECRET}", "job login", "NOTIFY_EVENTS: write one list"),
         (f"json://{SECRET}", "phone=job", "NOTIFY_EVENTS: NOTIFY_URLS has no target called phone"),
     ],
 )
-def test_wrong_settings_are_refused_without_quoting_the_url(
-    monkeypatch: pytest.MonkeyPatch, urls: str, events: str, complaint: str
+def test_errors_in_settings_do_not_quote_the_url(
+    monkeypatch: pytest.MonkeyPatch, urls: str, events: str, message: str
 ) -> None:
-    with pytest.raises(SettingsError) as refused:
+    with pytest.raises(SettingsError) as raised:
         configure(monkeypatch, urls, events)
-    assert str(refused.value).startswith(complaint)
-    assert SECRET not in str(refused.value)
+    assert str(raised.value).startswith(message)
+    assert SECRET not in str(raised.value)
 
 
 @pytest.mark.parametrize(

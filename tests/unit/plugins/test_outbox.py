@@ -1,4 +1,4 @@
-"""At most one notification per hour and kind; none is lost or sent twice."""
+"""At most one notification of each kind is sent per hour. None is lost or sent twice."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def send(outbox: Outbox, target: str = "phone") -> list[str]:
     return [message.text for message in due]
 
 
-def test_the_first_event_is_sent_at_once_others_hourly(outbox: Outbox, clock: Clock) -> None:
+def test_the_first_event_is_sent_at_once_and_others_hourly(outbox: Outbox, clock: Clock) -> None:
     add(outbox, 1)
     assert send(outbox) == ["number 1"]
     for number in (2, 3, 4):
@@ -115,7 +115,7 @@ def test_an_event_that_a_crash_repeats_counts_once(
     assert message.count == 2
 
 
-def test_a_notification_reports_that_the_trouble_is_over(outbox: Outbox, clock: Clock) -> None:
+def test_a_notification_reports_that_the_problem_is_over(outbox: Outbox, clock: Clock) -> None:
     outbox.amend("job", "over")
     assert outbox.due("phone") == []
     add(outbox, 1)
@@ -124,7 +124,7 @@ def test_a_notification_reports_that_the_trouble_is_over(outbox: Outbox, clock: 
 
 
 @pytest.mark.parametrize("jump", [-30 * 24 * HOUR, 30 * 24 * HOUR])
-def test_a_wrong_clock_delays_nothing_for_long(outbox: Outbox, clock: Clock, jump: float) -> None:
+def test_a_wrong_clock_causes_no_long_delay(outbox: Outbox, clock: Clock, jump: float) -> None:
     add(outbox, 1)
     send(outbox)
     add(outbox, 2)
