@@ -3,8 +3,8 @@
 FROM python:3.13-slim AS build
 WORKDIR /build
 COPY requirements/base.txt requirements/docs.txt requirements/redis.txt ./
-# Only locked wheels, so nothing is compiled on any architecture. The lock files are complete, and
-# --no-deps keeps pip from requiring the packages that requirements/overrides.txt leaves out.
+# Install only locked wheels, so that nothing is compiled on any architecture. The lock files are
+# complete, and --no-deps keeps pip from requiring the packages that requirements/overrides.txt leaves out.
 #
 # The last step removes files that a running service does not need: tests, C sources, type stubs,
 # source maps, and all of Swagger UI except the two files that /docs uses.
@@ -17,15 +17,15 @@ RUN python -m pip install --no-cache-dir --no-deps --only-binary=:all: --require
     \) -exec rm -r {} +
 COPY scrapper /app/scrapper
 COPY middlewares /app/middlewares
-# The root file system is read-only at run time, so bytecode is compiled now. A new volume takes its
-# owner and mode from the folder, so the container may run as any user.
+# The root file system is read-only at run time, so bytecode is compiled now. A new volume gets its
+# owner and mode from the folder /data, so the container may run as any user.
 RUN python -m compileall -q /app \
     && install --directory --owner=10001 --group=10001 --mode=0777 /data /data/instaloader
 
 FROM python:3.13-slim AS slim
 ARG VERSION=unknown
 LABEL org.opencontainers.image.title="instagram-scrapper" \
-    org.opencontainers.image.description="One Instagram post, by URL, as a file" \
+    org.opencontainers.image.description="Downloads Instagram posts by URL" \
     org.opencontainers.image.licenses="MIT" \
     org.opencontainers.image.version="${VERSION}"
 # Saves memory: see docs/deploy.md.
@@ -54,7 +54,7 @@ HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 CMD ["pyt
 # Docker has no option for the umask.
 ENTRYPOINT ["sh", "-c", "umask \"${UMASK:-022}\" && exec python -m scrapper \"$@\"", "sh"]
 
-# One package of the plugin notify has no wheel for arm/v7, so the plugin is left out there.
+# The plugin notify is left out on arm/v7, because one of its packages has no wheel there.
 FROM build AS plugins
 ARG TARGETARCH
 COPY requirements/notify.txt requirements/s3.txt ./

@@ -1,7 +1,7 @@
 """Check that every locked requirement has a wheel for each architecture of the image.
 
-``python requirements/check_wheels.py`` exits with 0 if so, else with 1, and pip's errors name the
-missing wheels.
+``python requirements/check_wheels.py`` exits with code 0 if so, or else with code 1, and pip's
+errors name the missing wheels.
 """
 
 import subprocess
@@ -16,7 +16,7 @@ ARCHITECTURES = {
     "linux/arm64": "aarch64",
     "linux/arm/v7": "armv7l",
 }
-"""The image's platforms, and the name of each in the tags of wheels."""
+"""The image's platforms, and the name of each platform in wheel tags."""
 
 _LOCKS = ("base.txt", "redis.txt", "docs.txt", "s3.txt")
 _PYTHON = "3.13"
