@@ -17,8 +17,8 @@ RUN python -m pip install --no-cache-dir --no-deps --only-binary=:all: --require
     \) -exec rm -r {} +
 COPY scrapper /app/scrapper
 COPY middlewares /app/middlewares
-# The root file system is read-only at run time, so bytecode is compiled now. A new volume gets its
-# owner and mode from the folder /data, so the container may run as any user.
+# The root file system is read-only at run time, so bytecode is compiled now. A new volume gets the
+# owner and mode of /data, so the container may run as any user.
 RUN python -m compileall -q /app \
     && install --directory --owner=10001 --group=10001 --mode=0777 /data /data/instaloader
 
@@ -38,7 +38,7 @@ COPY --from=build /app /app
 COPY --from=build /data /data
 COPY LICENSE /app/
 WORKDIR /app
-# The base image has no bytecode of the standard library, so each start and each health check would compile it.
+# The base image has no bytecode of the standard library. Each start and each health check would compile it.
 RUN PYTHONDONTWRITEBYTECODE='' python -c "import http.client, scrapper.commands.serve, scrapper.commands.worker"
 USER 10001:10001
 VOLUME ["/data"]
@@ -54,7 +54,7 @@ HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 CMD ["pyt
 # Docker has no option for the umask.
 ENTRYPOINT ["sh", "-c", "umask \"${UMASK:-022}\" && exec python -m scrapper \"$@\"", "sh"]
 
-# The plugin notify is left out on arm/v7, because one of its packages has no wheel there.
+# One package of the plugin notify has no wheel for arm/v7, so the image for arm/v7 omits the plugin.
 FROM build AS plugins
 ARG TARGETARCH
 COPY requirements/notify.txt requirements/s3.txt ./

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 IMAGE ?= instagram-scrapper
 SERVICE := $(VENV)/base.txt $(VENV)/docs.txt $(if $(REDIS_URL),$(VENV)/redis.txt)
 IMAGE_PYTHON = $(shell sed -n 's/^FROM python:\([0-9.]*\).*/\1/p' Dockerfile | head -1)
-# With eatmydata, tests do not wait for the disk. No test can observe whether a file was synced.
+# With eatmydata, tests do not wait for the disk. No test depends on whether a file was really synced.
 EATMYDATA := $(shell command -v eatmydata || :)
 # Finds the first of the Python versions $(1) that is installed on the PATH or in pyenv, or else $(PYTHON).
 find = $(or $(shell for python in $(foreach it,$(1),python$(it) ~/.pyenv/versions/$(it).*/bin/python); do \
@@ -52,11 +52,11 @@ lint: style
 	        && promtool test rules deploy/prometheus/alerts.test.yml; \
 	else echo "Alert rules not checked: on Debian, apt install prometheus" >&2; fi
 
-# Serves the page and the API with a stand-in for Instagram, until Ctrl-C. With CHECK=1, it checks them and exits.
+# Serves the page and the API with a stand-in for Instagram, until Ctrl-C. With CHECK=1, it exits by itself.
 demo: $(VENV)/dev.txt
 	@$(BIN)/python -m tests.demo $(if $(CHECK),--check)
 
-# Uses the image's Python version if that is installed. Takes about 20 minutes, and needs wrk, ab, redis-server
+# Uses the image's Python version, if that is installed. Takes about 20 minutes. Needs wrk, ab, redis-server
 # and chromium. To measure only some groups of rows: make bench ONLY="posts clients"
 bench:
 	@$(MAKE) --silent VENV=.venv-bench PYTHON=$(call find,$(IMAGE_PYTHON)) .venv-bench/bench.txt
@@ -79,8 +79,8 @@ image:
 smoke: $(VENV)/dev.txt $(filter image,$(MAKECMDGOALS))
 	@IMAGE=$(IMAGE) $(BIN)/python -m pytest tests/image/checks.py
 
-# Runs the service on the image's ARM architectures, emulated by qemu, without a container engine. Needs root
-# on Debian, debootstrap and qemu-user-static.
+# Runs the service on emulated processors of Raspberry Pis, without a container engine. Needs root on Debian,
+# debootstrap and qemu-user-static.
 arm: $(VENV)/dev.txt
 	@$(BIN)/python -m pytest tests/image/arm.py
 

@@ -1,7 +1,7 @@
 """Check that every locked requirement has a wheel for each architecture of the image.
 
-``python requirements/check_wheels.py`` exits with code 0 if so, or else with code 1, and pip's
-errors name the missing wheels.
+``python requirements/check_wheels.py`` exits with code 0 if so, and with code 1 otherwise. In that
+case, pip's errors name the missing wheels.
 """
 
 import subprocess
@@ -20,8 +20,8 @@ ARCHITECTURES = {
 
 _LOCKS = ("base.txt", "redis.txt", "docs.txt", "s3.txt")
 _PYTHON = "3.13"
-# pip accepts only the given tags, not older ones. These are all tags that the image's base,
-# Debian 13 with glibc 2.41, can load.
+# pip accepts only the given tags, not older ones. The image's base, Debian 13 with glibc 2.41, can
+# load wheels with any of these tags.
 _TAGS = (
     "manylinux1",
     "manylinux2010",
