@@ -3,8 +3,8 @@
 FROM python:3.13-slim AS build
 WORKDIR /build
 COPY requirements/base.txt requirements/docs.txt requirements/redis.txt ./
-# Only locked wheels, so nothing is compiled on any architecture. The lock files are complete, and
-# --no-deps keeps pip from requiring the packages that requirements/overrides.txt leaves out.
+# Install only locked wheels, so that nothing is compiled on any architecture. The lock files are
+# complete, and --no-deps keeps pip from requiring the packages that requirements/overrides.txt leaves out.
 #
 # The last step removes files that a running service does not need: tests, C sources, type stubs,
 # source maps, and all of Swagger UI except the two files that /docs uses.

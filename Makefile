@@ -7,10 +7,10 @@ SERVICE := $(VENV)/base.txt $(VENV)/docs.txt $(if $(REDIS_URL),$(VENV)/redis.txt
 IMAGE_PYTHON = $(shell sed -n 's/^FROM python:\([0-9.]*\).*/\1/p' Dockerfile | head -1)
 # With eatmydata, tests do not wait for the disk. No test depends on whether a file was really synced.
 EATMYDATA := $(shell command -v eatmydata || :)
-# The first of the Python versions $(1) that is installed, on the PATH or in pyenv; else $(PYTHON).
+# Finds the first of the Python versions $(1) that is installed on the PATH or in pyenv, or else $(PYTHON).
 find = $(or $(shell for python in $(foreach it,$(1),python$(it) ~/.pyenv/versions/$(it).*/bin/python); do \
     "$$python" -c "" 2>/dev/null && echo "$$python" && break; done),$(PYTHON))
-# Saves memory: see docs/deploy.md.
+# These save memory: see docs/deploy.md.
 run worker: export MALLOC_ARENA_MAX ?= 2
 run worker: export MALLOC_MMAP_THRESHOLD_ ?= 1048576
 
@@ -23,7 +23,7 @@ run: $(SERVICE)
 worker: $(VENV)/base.txt $(VENV)/redis.txt
 	@exec $(BIN)/python -m scrapper worker
 
-# Run this for each change: format, style, types and unit tests, in less than half a minute.
+# Run this for each change. It checks format, style and types, and runs the unit tests, in under 30 seconds.
 check: style unit
 
 unit: $(VENV)/dev.txt
@@ -37,7 +37,7 @@ style: $(VENV)/lint.txt
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 
-# Tests spend half of their time waiting, so two run per core.
+# Tests spend half of their time waiting, so two of them run per core.
 test: $(VENV)/dev.txt
 	@workers=$$($(BIN)/python -c "import os; print(2 * os.cpu_count())"); \
 	    $(EATMYDATA) $(BIN)/python -m pytest --numprocesses $$workers --dist worksteal
@@ -66,7 +66,7 @@ bench:
 soak: $(VENV)/dev.txt
 	@$(BIN)/python -m tests.soak
 
-# Builds dist/*.whl, with the locked tools.
+# Builds dist/*.whl and dist/*.tar.gz with locked build tools.
 package: $(VENV)/dev.txt
 	@$(BIN)/uv build --quiet --build-constraints requirements/build.txt --require-hashes
 
@@ -97,9 +97,9 @@ format: $(VENV)/lint.txt
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
-# Locks the newest versions that fit requirements/*.in.
+# Locks the newest versions that requirements/*.in allow.
 lock: UPGRADE = --upgrade
-# Locks the newest Instaloader only, and prints its version if it changed.
+# Locks only the newest Instaloader, and prints its version if it changed.
 update-instaloader: UPGRADE = --upgrade-package instaloader
 
 lock update-instaloader: $(VENV)/dev.txt

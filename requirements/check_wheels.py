@@ -16,7 +16,7 @@ ARCHITECTURES = {
     "linux/arm64": "aarch64",
     "linux/arm/v7": "armv7l",
 }
-"""The image's platforms, and the name of each in the tags of wheels."""
+"""The image's platforms, and the name of each platform in wheel tags."""
 
 _LOCKS = ("base.txt", "redis.txt", "docs.txt", "s3.txt")
 _PYTHON = "3.13"

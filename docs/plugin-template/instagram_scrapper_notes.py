@@ -1,4 +1,4 @@
-"""Writes a note in Markdown for each stored post into the folder ``NOTES_FOLDER``."""
+"""Writes a Markdown note for each stored post to the folder ``NOTES_FOLDER``."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from scrapper.plugins import hookimpl
 @hookimpl
 def configure() -> None:
     if not Path(os.environ.get("NOTES_FOLDER", "")).is_absolute():
-        raise SettingsError("NOTES_FOLDER: set it to the path of a folder")
+        raise SettingsError("NOTES_FOLDER: set it to the absolute path of a folder")
 
 
 @hookimpl

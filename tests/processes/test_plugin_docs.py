@@ -80,4 +80,4 @@ def test_a_misconfigured_plugin_is_reported_at_startup(
         check=False,
     )
     assert done.returncode == 2
-    assert "plugin memos: NOTES_FOLDER: set it to the path of a folder" in done.stderr
+    assert "plugin memos: NOTES_FOLDER: set it to the absolute path of a folder" in done.stderr
