@@ -1,4 +1,4 @@
-"""Runs the posts of jobs; one table decides what happens to each."""
+"""Runs the posts of jobs. One table decides what happens to each post."""
 
 import asyncio
 import math
@@ -72,10 +72,11 @@ class Case:
 
 
 class Decision(NamedTuple):
-    """The decision about a post, and the ``post`` as it will be stored.
+    """What to do with a post, and the ``post`` as it will be stored.
 
-    A post is skipped, run, added to the backlog ("wait"), left to another process, or ended. No
-    post leaves the backlog for ``hold`` seconds. If ``is_fault``, the error is logged as a bug.
+    The ``action`` is to skip the post, run it, add it to the backlog ("wait"), leave it to another
+    process, or end it. After a limit, no post leaves the backlog for ``hold`` seconds. If
+    ``is_fault``, the error is logged as a bug.
     """
 
     action: Literal["skip", "run", "wait", "leave", "end"]
@@ -134,11 +135,11 @@ ROWS: Sequence[Row] = (
     ),
     Row("a fault", lambda _: True, lambda case: _failed(case, is_fault=True)),
 )
-"""The first row that applies decides."""
+"""The table. The first row that applies to a case makes the decision."""
 
 
 def decide(case: Case) -> Decision:
-    """Return the decision of the first of :data:`ROWS` that applies to *case*."""
+    """Return the decision of the first row of :data:`ROWS` that applies to *case*."""
     return next(row.decide(case) for row in ROWS if row.applies(case))
 
 

@@ -14,7 +14,7 @@ _SHORTEST_PAUSE = 0.05
 
 
 class Place(NamedTuple):
-    """A post's place in the queue, ordered by the age of its job, then by position in the job."""
+    """A post's place in the queue: older jobs come first, then lower positions in the job."""
 
     created_at: float
     job_id: str
@@ -22,7 +22,7 @@ class Place(NamedTuple):
 
 
 class BacklogPace:
-    """The ``seconds`` between two posts that leave the backlog, at most *spacing*."""
+    """The pause of ``seconds``, at most *spacing*, after each post that leaves the backlog."""
 
     def __init__(self, spacing: float) -> None:
         self._spacing = self.seconds = spacing
@@ -57,7 +57,7 @@ class Backlog:
     def join(self, place: Place, hold: float = 0.0) -> float:
         """Add a post, and return the earliest Unix time at which it may leave.
 
-        If *hold* is 0, the post waits behind others. Otherwise it hit a limit, which holds the
+        If *hold* is 0, the post waits behind others. Otherwise, it hit a limit, which holds the
         backlog for *hold* seconds.
         """
         self.hold(hold)
@@ -66,7 +66,7 @@ class Backlog:
         return max(time.time(), self.held_until)
 
     def hold(self, seconds: float) -> None:
-        """Hold the backlog because of a limit: no post leaves it for *seconds*."""
+        """Let no post leave the backlog for *seconds*, because of a limit."""
         if seconds:
             self._pace.slow_down()
             self._held_until = max(self._held_until, time.monotonic() + seconds)
@@ -81,7 +81,7 @@ class Backlog:
             del self._places[index]
 
     def record_success(self) -> None:
-        """Record that a post from the backlog hit no limit, which shortens the pause."""
+        """Shorten the pause between posts, because one of them hit no limit."""
         if not self.held_until:
             self._pace.speed_up()
 
@@ -137,5 +137,5 @@ class Patience:
         return self._seconds - (time.monotonic() - self._since[place])
 
     def forget(self, place: Place) -> None:
-        """Drop the post, which no longer waits."""
+        """Forget a post that no longer waits."""
         self._since.pop(place, None)
