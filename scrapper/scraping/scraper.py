@@ -238,7 +238,7 @@ class Scraper:
                 return scraped
 
     def _postpone_refresh(self, error: Exception, shortcode: str) -> None:
-        """Postpone the next attempt until the cause of *error* may be gone, and log the stale post."""
+        """Postpone the next attempt until the *error* may be over, and log the stale post."""
         is_expected = isinstance(error, ScrapeError | OSError)
         log.warning(
             "stale post returned",

@@ -38,7 +38,7 @@ class Slots:
             slot.end()
 
     def enter(self) -> threading.Event:
-        """Join the queue and return a place in it: an event that is set when the place has a slot."""
+        """Join the queue, and return a place in it: an event that is set once it gets a slot."""
         place = threading.Event()
         with self._lock:
             self._queue.append(place)
