@@ -78,7 +78,7 @@ class Jobs:
         raise JobRunning
 
     async def cancel(self, job: Job) -> bool:
-        """Cancel the job's posts that have not started. Return False if the job is gone.
+        """Cancel the job's queued and waiting posts. Return False if the job is gone.
 
         Raises the same errors as :meth:`.JobStore.change`.
         """

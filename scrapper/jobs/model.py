@@ -85,7 +85,7 @@ class JobPost:
 
     @property
     def can_be_cancelled(self) -> bool:
-        """Whether the post has no outcome and is not running."""
+        """Whether the post is queued or waiting."""
         return self.state in ("queued", "waiting")
 
     def started(self) -> "JobPost":
@@ -101,7 +101,7 @@ class JobPost:
     def failed(
         self, status: int, code: str, error: str, retry_after: int | None = None
     ) -> "JobPost":
-        """Return a copy of the post, marked as failed. It is not retried automatically."""
+        """Return a copy of the post, marked as failed. Only a client can have it retried."""
         return replace(
             self,
             state="failed",
@@ -198,7 +198,7 @@ class Job:
     ``keep``, sweeps skip the job's posts. ``preference`` is the requested quality and size.
     ``webhook`` is the URL to which the job is sent when it ends, and ``webhook_outcome`` is the
     result of that delivery. A ``forgotten`` job is hidden from clients. The store numbers the job's
-    changes; numbers of different epochs cannot be compared.
+    changes; only numbers of the same ``epoch`` can be compared.
     """
 
     id: str
@@ -220,7 +220,7 @@ class Job:
     def state(self) -> JobState:
         """``running`` until all posts have an outcome.
 
-        Then ``cancelled`` if any post was cancelled, or else ``done``, even if posts failed.
+        After that, ``cancelled`` if any post was cancelled, or else ``done``, even if some failed.
         """
         if any(post.unfinished for post in self.posts):
             return "running"

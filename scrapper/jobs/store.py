@@ -71,7 +71,7 @@ class JobStore(Protocol):
         """
 
     async def newest(self, number: int, after: Cursor | None, wanted: JobFilter) -> Sequence[Job]:
-        """Return up to *number* jobs that match *wanted*, newest first, from the cursor *after*."""
+        """Return up to *number* jobs past the cursor *after* that match *wanted*, newest first."""
 
     async def forget(self, job: Job) -> bool:
         """Hide *job* from all clients. Return False if the job is gone or unfinished.

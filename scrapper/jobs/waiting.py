@@ -14,7 +14,7 @@ _SHORTEST_PAUSE = 0.05
 
 
 class Place(NamedTuple):
-    """A post's place in the queue: older jobs come first, then lower positions in the job."""
+    """A post's place in the queue. Older jobs come first, and the posts of a job are in order."""
 
     created_at: float
     job_id: str
@@ -22,7 +22,7 @@ class Place(NamedTuple):
 
 
 class BacklogPace:
-    """The pause of ``seconds``, at most *spacing*, after each post that leaves the backlog."""
+    """The pause after each post that leaves the backlog: ``seconds``, at most *spacing*."""
 
     def __init__(self, spacing: float) -> None:
         self._spacing = self.seconds = spacing
@@ -107,8 +107,9 @@ class Backlog:
 class Patience:
     """The time that each post may wait because of limits: *seconds* in total.
 
-    Waiting in this process is measured by the monotonic clock. Waiting in an earlier process, or
-    another one, counts only if *clock_is_trusted* returns True. That function may block.
+    Time spent waiting in this process is measured by the monotonic clock. Time spent waiting in an
+    earlier process, or in another one, counts only if *clock_is_trusted* returns True. That
+    function may block.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class Patience:
             waited = 0.0
             if waiting_since is not None and await asyncio.to_thread(self._clock_is_trusted):
                 waited = max(0.0, time.time() - waiting_since)
-            # Drop posts that are still here after their patience ran out: they were cancelled.
+            # Posts that are still here after their patience ran out were cancelled, so drop them.
             latest = time.monotonic() - self._seconds
             for old in list(takewhile(lambda it: self._since[it] < latest, self._since)):
                 del self._since[old]

@@ -199,8 +199,8 @@ class Receivers:
 
 
 def pause_after(failures: int) -> float:
-    """Return the seconds to wait after a failure that follows *failures* consecutive others."""
-    # The exponent is bounded because 3**1000 is too large for a float. 3**8 seconds exceed an hour.
+    """Return the seconds to wait after another failure that follows *failures* in a row."""
+    # The exponent is bounded because 3**1000 is too large for a float. 3**8 s exceed an hour.
     return min(_FIRST_PAUSE * _GROWTH ** min(failures, 8), _LONGEST_PAUSE)
 
 

@@ -81,7 +81,7 @@ def blocking_client(url: str) -> redis.Redis:
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Translate Redis errors in the block into one that has a response for clients.
+    """Translate Redis errors in the block into the service's own error.
 
     Raises:
         JobsUnreachable: Redis does not answer, or refuses a command.

@@ -1,4 +1,4 @@
-"""Shares the documents of the web app's queries among replicas, whichever of them finds one."""
+"""Shares the documents of the web app's queries among replicas."""
 
 import json
 import threading

@@ -65,8 +65,8 @@ class Fleet:
         """Return the pace of a login state.
 
         All replicas share the limit that any of them learns. With a session, they also share the
-        count of requests, because they use the same account. Without one, each replica counts its
-        own requests, because each may have its own IP address.
+        count of requests, because they use the same account. Without a session, each replica
+        counts its own requests, because each may have its own IP address.
         """
         counts = RedisWindow(self._blocking, login_state) if login_state == "session" else None
         memory = RedisPaceMemory(self._blocking, login_state)

@@ -37,7 +37,7 @@ class TurnQueue:
 
 
 class Peers:
-    """The coordination of turns, exclusive tasks, and cool-downs between processes."""
+    """Coordinates turns, exclusive tasks and cool-downs. This class is for a single process."""
 
     shared = False
     """Whether there may be other processes."""

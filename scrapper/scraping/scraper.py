@@ -398,7 +398,7 @@ class Scraper:
 
     @contextmanager
     def _querying(self, slot: Slot, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-        """Hold the *slot* for the duration of the block; for threads.
+        """Hold the *slot* for the duration of the block. Call this in a thread.
 
         Raises:
             CoolingDown: a cool-down has begun.

@@ -250,8 +250,8 @@ class MemoryStore:
         """Hold the lock for a client that changes jobs.
 
         Raises:
-            Busy: a client ahead of this one got this error. It took seconds, so this client does
-                not even try.
+            Busy: a client ahead of this one got this error after seconds of waiting, so this client
+                does not try.
         """
         queued_at = time.monotonic()
         async with self._changing:
@@ -285,7 +285,7 @@ class MemoryStore:
                     self._enqueue(job.place(index))
                 elif post.state == "waiting":
                     self._backlog.join(job.place(index))
-                    # The post of the last limit has the latest time.
+                    # The latest of these times is the end of the last hold.
                     hold = max(hold, post.seconds_to_wait(longest_wait))
         self._backlog.hold(hold)
 

@@ -55,7 +55,7 @@ local function record_change(count, changes, job, id, owner)
     redis.call("ZADD", changes, redis.call("INCR", count), id .. " " .. owner)
 end
 """
-"""A Lua function that records a change of a job, for use in scripts."""
+"""A Lua function for use in scripts. It records that a job changed."""
 
 _RECORD_CHANGE = (
     RECORD_CHANGE
@@ -136,9 +136,9 @@ for index = 2, #ARGV do
 end
 return requeued
 """
-"""Queues the posts again that Redis lost: those in neither the queue nor the backlog.
+"""Requeues the posts that Redis lost: those that are in neither the queue nor the backlog.
 
-Unless the job is ``stuck``, posts are queued again only if the queue is empty.
+Unless the job is ``stuck``, posts are requeued only if the queue is empty.
 """
 
 _FORGET_END = """
@@ -311,7 +311,7 @@ class RedisStore:
         return True
 
     async def _queue_lost_posts(self, job: Job) -> None:
-        """Queue the posts again that Redis may have lost in a crash."""
+        """Requeue the posts that Redis may have lost in a crash."""
         stuck = b"stuck" if self._is_stuck(job) else b""
         arguments = [stuck, *self._messages(job)]
         if await self._requeue(keys=[STREAM, BACKLOG], args=arguments):
@@ -412,11 +412,12 @@ class RedisStore:
             job_key(job_id), [_CREATED.decode(), _LEFT.decode()]
         )
         if created is not None and left == b"0":
-            # The extra time is no longer needed because the webhook has been recorded by now.
+            # Restore the usual expiry. All plugins have been notified of the job, and its webhook
+            # has been recorded by now.
             await self._redis.pexpireat(job_key(job_id), self._expiry(float(created)))
 
     async def read(self, job_id: str) -> Job | None:
-        """Return the job as stored, even if it is forgotten; None if it is gone.
+        """Return the job as stored, even if it is forgotten, or None if it is gone.
 
         Raises:
             redis.exceptions.RedisError: Redis does not answer.

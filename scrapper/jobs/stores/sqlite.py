@@ -100,7 +100,7 @@ _CHECK_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """The contents of a job file; ``jobs`` are oldest first.
+    """The contents of a job file. ``jobs`` are sorted by age, oldest first.
 
     ``ends`` lists the ends that have not been reported yet, each as the plugin, the job's ID and
     the number of the end. ``deliveries`` maps each delivery to the Unix time at which it is due.
@@ -347,13 +347,13 @@ class SqliteStore(MemoryStore):
         wall, now = time.time(), time.monotonic()
         is_trusted = bool(deliveries) and await asyncio.to_thread(self._clock_is_trusted)
         for delivery, due_at in deliveries.items():
-            # A time more than a day ahead comes from a wrong clock.
+            # A time more than a day ahead was set by a wrong clock.
             wait = due_at - wall if is_trusted and wall < due_at < wall + _DAY else 0.0
             age = max(0.0, wall - delivery.noted_at) if is_trusted and delivery.noted_at else 0.0
             self._deliveries[delivery.id] = WaitingDelivery(delivery, now - age, now + wait)
 
     async def _watch(self) -> None:
-        """Recreate a lost file, even if no job changes."""
+        """Check the file regularly, and recreate it if it was lost."""
         while True:
             await asyncio.sleep(_CHECK_SECONDS)
             try:
@@ -370,7 +370,7 @@ class SqliteStore(MemoryStore):
             try:
                 change(*arguments)
             except Busy:
-                # A damaged file was just recreated; retry once.
+                # The file was damaged and has just been recreated, so retry once.
                 change(*arguments)
 
         async with self._writing:
