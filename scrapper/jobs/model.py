@@ -174,7 +174,9 @@ class JobResponse:
     state: JobState
     created_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
     posts: list[JobPost]
-    keep: Annotated[bool, Field(description="Whether the job's posts are kept")]
+    keep: Annotated[
+        bool, Field(description="Whether the job's posts are exempt from removal by age")
+    ]
     webhook_state: Annotated[
         WebhookState,
         Field(description="`none`: the job has no webhook; `given_up`: it was not delivered"),

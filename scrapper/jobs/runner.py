@@ -38,15 +38,15 @@ _PROGRESS_SECONDS = 0.3
 class Case:
     """The facts that determine what happens next to a post.
 
-    Before an attempt, ``others_wait`` is true if posts wait in the backlog, and ``at_hand`` if this
-    post needs no query. After an attempt, either ``size`` is the number of bytes stored, or
-    ``error`` is the reason why nothing was stored. ``patience_left`` is in seconds. ``stopping`` is
-    true if this process is shutting down.
+    Before an attempt, ``others_wait`` is true if posts wait in the backlog, and ``needs_no_query``
+    is true if this post is stored already. After an attempt, either ``size`` is the number of bytes
+    stored, or ``error`` is the reason why nothing was stored. ``patience_left`` is in seconds.
+    ``stopping`` is true if this process is shutting down.
     """
 
     post: JobPost
     others_wait: bool = False
-    at_hand: bool = False
+    needs_no_query: bool = False
     size: int | None = None
     error: Exception | None = None
     patience_left: float = 0.0
@@ -115,7 +115,7 @@ ROWS: Sequence[Row] = (
     ),
     Row(
         "behind others in the backlog",
-        lambda case: case.error is None and case.others_wait and not case.at_hand,
+        lambda case: case.error is None and case.others_wait and not case.needs_no_query,
         lambda case: Decision("wait", case.post),
     ),
     Row(
@@ -179,8 +179,8 @@ class Runner:
                 return True
             job, post = found
             others_wait = post.state == "queued" and await self._store.has_waiting()
-            at_hand = others_wait and await self._needs_no_query(post, job.preference)
-            decision = decide(Case(post, others_wait, at_hand))
+            needs_no_query = others_wait and await self._needs_no_query(post, job.preference)
+            decision = decide(Case(post, others_wait, needs_no_query))
             if decision.action == "run":
                 running = post.started()
                 if not await self._store.save_post(job_id, index, running):

@@ -108,7 +108,7 @@ async def test_waiting_processes_get_the_error_of_a_post(
 
 
 @pytest.mark.parametrize("error", [DeadlineExceeded(), OSError("disk")])
-async def test_a_local_error_only_releases_the_turn(
+async def test_a_local_error_frees_the_turn_for_others(
     peers: list[RedisPeers], error: Exception
 ) -> None:
     one, other = peers

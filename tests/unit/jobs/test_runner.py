@@ -75,7 +75,11 @@ CASES: list[tuple[str, Case, Callable[[Decision], None]]] = [
     ("cancelled behind others", Case(QUEUED.cancelled(), others_wait=True), only("skip")),
     ("queued", Case(QUEUED), only("run")),
     ("behind others", Case(QUEUED, others_wait=True), only("wait")),
-    ("at hand", Case(QUEUED, others_wait=True, at_hand=True), only("run")),
+    (
+        "behind others, but needs no query",
+        Case(QUEUED, others_wait=True, needs_no_query=True),
+        only("run"),
+    ),
     ("from the backlog", Case(WAITING), only("run")),
     ("stored", Case(RUNNING, size=7), stored),
     ("stored in a process that is stopping", Case(RUNNING, size=7, stopping=True), stored),
@@ -184,7 +188,7 @@ class ScriptedScraper:
 
     def __init__(self) -> None:
         self.answers: dict[str, list[Any]] = {}
-        self.at_hand: set[str] = set()
+        self.stored: set[str] = set()
         self.scraped: list[str] = []
         self.lookups: list[str] = []
         self.lookup_fails = False
@@ -200,7 +204,7 @@ class ScriptedScraper:
         self.lookups.append(shortcode)
         if self.lookup_fails:
             raise MediaFolderGone
-        return shortcode in self.at_hand
+        return shortcode in self.stored
 
     async def shortcode_of(self, link: Any) -> str:
         return link if isinstance(link, str) else "opened"
@@ -335,14 +339,14 @@ async def test_a_post_from_the_backlog_runs_at_once() -> None:
         (WAITING, None, 1, []),
         (WAITING, PostNotFound(), 1, []),
         (WAITING, RateLimited(retry_after=PATIENCE * 2), 0, [PATIENCE * 2]),
-        (replace(QUEUED, shortcode="at-hand"), None, 0, []),
+        (replace(QUEUED, shortcode="stored"), None, 0, []),
     ],
 )
 async def test_the_backlog_learns_of_successes_and_limits(
     post: JobPost, error: Exception | None, successes: int, holds: list[float]
 ) -> None:
     store, script, runner, job = with_backlog(post)
-    script.answers, script.at_hand = {"shortcode": [error]}, {"at-hand"}
+    script.answers, script.stored = {"shortcode": [error]}, {"stored"}
     await store.add(job)
     await runner.run(job.id, 0)
     assert (store.successes, store.holds) == (successes, holds)
@@ -424,13 +428,13 @@ async def test_the_patience_of_a_finished_post_is_forgotten() -> None:
     assert (patience.asked, patience.forgotten) == ([job.place(0)], [job.place(1)])
 
 
-async def test_a_post_behind_others_runs_only_if_at_hand() -> None:
-    store, script, runner, job = with_backlog(QUEUED, replace(QUEUED, shortcode="at-hand"))
-    script.at_hand = {"at-hand"}
+async def test_a_post_behind_others_runs_if_it_needs_no_query() -> None:
+    store, script, runner, job = with_backlog(QUEUED, replace(QUEUED, shortcode="stored"))
+    script.stored = {"stored"}
     await store.add(job)
     for index in (0, 1):
         assert await runner.run(job.id, index)
-    assert script.scraped == ["at-hand"]
+    assert script.scraped == ["stored"]
     assert job.posts[0].state == "waiting"
 
 
@@ -459,7 +463,7 @@ async def test_a_post_behind_others_runs_if_it_cannot_be_looked_up() -> None:
 
 async def test_a_limited_post_runs_again_before_those_behind_it(harness: Harness) -> None:
     harness.scraper.answers = {"reel-0": [RateLimited(retry_after=0.0)]}
-    harness.scraper.at_hand = {"reel-2"}
+    harness.scraper.stored = {"reel-2"}
     job = batch(3)
     await harness.jobs.submit(job)
     await until(lambda: job.posts[2].state == "done")

@@ -80,7 +80,7 @@ class Scrapes:
     async def start(self, *shortcodes: str) -> None:
         for shortcode in shortcodes:
             self._tasks.append(asyncio.create_task(self.scraper.scrape(shortcode, "")))
-            # A post queues just before its fetch begins.
+            # A post joins the queue just before its fetch begins.
             await until(partial(contains, self.source.begun, shortcode))
 
     async def outcomes(self) -> list[type[BaseException]]:
