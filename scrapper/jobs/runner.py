@@ -39,9 +39,9 @@ class Case:
     """The facts that determine what happens next to a post.
 
     Before an attempt, ``others_wait`` is true if posts wait in the backlog, and ``needs_no_query``
-    is true if this post is stored already. After an attempt, either ``size`` is the number of bytes
-    stored, or ``error`` is the reason why nothing was stored. ``patience_left`` is in seconds.
-    ``stopping`` is true if this process is shutting down.
+    is true if Instagram need not be queried for this post. After an attempt, either ``size`` is the
+    number of bytes stored, or ``error`` is the reason why nothing was stored. ``patience_left`` is
+    in seconds. ``stopping`` is true if this process is shutting down.
     """
 
     post: JobPost
