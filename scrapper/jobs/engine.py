@@ -66,7 +66,9 @@ class Jobs:
     async def forget(self, job: Job) -> bool:
         """Hide a finished *job* from all clients. Return False if the job is gone.
 
-        Raises the same errors as :meth:`.JobStore.forget`, and:
+        Also raises the errors of :meth:`.JobStore.forget`.
+
+        Raises:
             JobRunning: the job is not finished.
         """
         if await self._store.forget(job):
@@ -76,7 +78,7 @@ class Jobs:
         raise JobRunning
 
     async def cancel(self, job: Job) -> bool:
-        """Cancel the job's posts that have not started. Return False if the job is gone.
+        """Cancel the job's queued and waiting posts. Return False if the job is gone.
 
         Raises the same errors as :meth:`.JobStore.change`.
         """
@@ -89,8 +91,8 @@ class Jobs:
     async def retry(self, job: Job) -> bool:
         """Queue the job's failed and cancelled posts again. Return False if the job is gone.
 
-        Raises the same errors as :meth:`.JobStore.change` and, if the job is finished, as
-        :meth:`.JobStore.check_room`.
+        Raises the same errors as :meth:`.JobStore.change`. If the job is finished, also raises
+        those of :meth:`.JobStore.check_room`.
         """
 
         def retry_post(post: JobPost) -> JobPost | None:
@@ -101,7 +103,7 @@ class Jobs:
         return await self._store.change(job, retry_post, queue=True)
 
     async def follow(self, job: Job, pause: Callable[[], float]) -> AsyncIterator[Job]:
-        """Yield *job* now and after each change, until it ends, is gone, or the process stops.
+        """Yield *job* now and after each change, until it ends or is gone, or the process stops.
 
         The store is polled every ``pause()`` seconds.
         """
@@ -129,8 +131,8 @@ async def running(store: MemoryStore, runner: Runner, concurrency: int) -> Async
             place = await store.next_place()
             try:
                 await runner.run(place.job_id, place.position)
-            # An error in one post must not stop the worker.
             except Exception:
+                # An error in one post must not stop the worker.
                 log.exception("post of a job abandoned", job=place.job_id, index=place.position)
 
     await store.open()

@@ -1,4 +1,4 @@
-"""A job: a batch of posts that one client requested, and the progress of each."""
+"""Jobs: batches of posts that a client requested, and the progress of each post."""
 
 import math
 import secrets
@@ -42,9 +42,10 @@ _EPOCH = secrets.token_hex(4)
 class JobPost:
     """One URL of a job.
 
-    Once there is an outcome, ``status``, ``code``, ``error`` and ``retry_after`` (seconds) are what
-    ``POST /scrape`` would return. ``bytes_total`` is None until the CDN sends it. A post that hit a
-    limit is ``waiting``. Times are in RFC 3339 format.
+    Once the post has an outcome, ``status``, ``code``, ``error`` and ``retry_after`` (seconds) are
+    those that ``POST /scrape`` would have returned. ``bytes_total`` is None until the CDN sends it.
+    A post is ``waiting`` if it hit a limit, or is behind others in the backlog. Times are in RFC
+    3339 format.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -57,7 +58,7 @@ class JobPost:
     status: Annotated[int | None, Field(description="The status that /scrape would return")] = None
     error: str | None = None
     retry_after: Annotated[int | None, Field(description="Seconds")] = None
-    code: Annotated[str | None, Field(description="What went wrong, for programs")] = None
+    code: Annotated[str | None, Field(description="The error, as a machine-readable code")] = None
     next_try_at: Annotated[
         str | None,
         Field(
@@ -84,15 +85,15 @@ class JobPost:
 
     @property
     def can_be_cancelled(self) -> bool:
-        """Whether the post has not started."""
+        """Whether the post is queued or waiting."""
         return self.state in ("queued", "waiting")
 
     def started(self) -> "JobPost":
-        """Return the post as running."""
+        """Return a copy of the post, marked as running."""
         return replace(self, state="running", next_try_at=None)
 
     def done(self, size: int) -> "JobPost":
-        """Return the post as done, with *size* bytes stored."""
+        """Return a copy of the post, marked as done with *size* bytes stored."""
         return replace(
             self, state="done", next_try_at=None, status=200, bytes_done=size, bytes_total=size
         )
@@ -100,7 +101,7 @@ class JobPost:
     def failed(
         self, status: int, code: str, error: str, retry_after: int | None = None
     ) -> "JobPost":
-        """Return the post as failed; it is not retried automatically."""
+        """Return a copy of the post, marked as failed. Only a client can have it retried."""
         return replace(
             self,
             state="failed",
@@ -112,10 +113,10 @@ class JobPost:
         )
 
     def waiting(self, until: float, *, limited: bool) -> "JobPost":
-        """Return the post as waiting until *until*, a Unix time, or later.
+        """Return a copy of the post, marked as waiting until *until*, a Unix time, or later.
 
-        A post's patience starts when the post itself is *limited*, not when it joins the backlog
-        behind others.
+        A post's patience begins to run out when the post itself is *limited*, not when it joins the
+        backlog behind others.
         """
         since = self.waiting_since
         if limited:
@@ -127,27 +128,30 @@ class JobPost:
         )
 
     def cancelled(self) -> "JobPost":
-        """Return the post as cancelled."""
+        """Return a copy of the post, marked as cancelled."""
         return replace(self, state="cancelled", next_try_at=None)
 
     def interrupted(self) -> "JobPost":
-        """Return the post as queued for another process, after an interrupted attempt."""
+        """Return a copy of the post, queued again after an interrupted attempt."""
         return replace(self, state="queued", bytes_done=0, bytes_total=None)
 
     def retried(self) -> "JobPost":
-        """Return the post as queued, without the outcome of earlier attempts."""
+        """Return a copy of the post, queued again without its earlier outcome."""
         return JobPost(self.url, self.shortcode)
 
     def delayed(self, until: float) -> "JobPost":
-        """Return the post. If it is waiting, its next try is at *until*, a Unix time, or later."""
+        """Return the post, with its next try moved to *until*, a Unix time, if that is later.
+
+        A post that is not waiting is returned unchanged.
+        """
         if self.next_try_at is None or unix_time(self.next_try_at) >= until:
             return self
         return replace(self, next_try_at=moment(math.ceil(until)))
 
     def seconds_to_wait(self, longest: float) -> float:
-        """Return the seconds until the next try.
+        """Return the seconds until the next try, or 0 if they are more than *longest*.
 
-        If that is more than *longest*, a clock was wrong, and the result is 0.
+        A longer wait means that the clock was wrong when the time of the next try was set.
         """
         left = unix_time(self.next_try_at) - time.time() if self.next_try_at else 0.0
         return max(0.0, left) if left <= longest else 0.0
@@ -170,10 +174,12 @@ class JobResponse:
     state: JobState
     created_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
     posts: list[JobPost]
-    keep: Annotated[bool, Field(description="Whether the job's posts are kept")]
+    keep: Annotated[
+        bool, Field(description="Whether the job's posts are exempt from removal by age")
+    ]
     webhook_state: Annotated[
         WebhookState,
-        Field(description="`none` without a webhook; `given_up`: its receiver did not accept it"),
+        Field(description="`none`: the job has no webhook; `given_up`: it was not delivered"),
     ]
 
 
@@ -188,13 +194,13 @@ class JobEvent(JobPost):
 
 @dataclass(slots=True)
 class Job:
-    """A batch of posts; ``created_at`` is a Unix time, ``client`` the address that submitted it.
+    """A batch of posts. ``created_at`` is a Unix time, and ``client`` is the client's IP address.
 
     ``owner`` is the name of the API key that submitted the job, or None if keys have no names. With
-    ``keep``, sweeps skip the job's posts. ``preference`` is the quality and size requested.
+    ``keep``, sweeps skip the job's posts. ``preference`` is the requested quality and size.
     ``webhook`` is the URL to which the job is sent when it ends, and ``webhook_outcome`` is the
     result of that delivery. A ``forgotten`` job is hidden from clients. The store numbers the job's
-    changes within an ``epoch``.
+    changes; only numbers of the same ``epoch`` can be compared.
     """
 
     id: str
@@ -214,9 +220,9 @@ class Job:
 
     @property
     def state(self) -> JobState:
-        """``running`` until all posts have an outcome, then ``cancelled`` if any is, else ``done``.
+        """``running`` until all posts have an outcome.
 
-        A job with failed posts is also ``done``.
+        After that, ``cancelled`` if any post was cancelled, or else ``done``, even if some failed.
         """
         if any(post.unfinished for post in self.posts):
             return "running"
@@ -225,7 +231,7 @@ class Job:
 
     @property
     def cursor(self) -> Cursor:
-        """The job's position among all jobs, newest first."""
+        """The job's position in the list of all jobs, newest first."""
         return Cursor(self.created_at, self.id)
 
     def place(self, index: int) -> Place:
@@ -271,7 +277,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Selects jobs by ``owner`` and by ``state``; None matches all."""
+    """Selects jobs by ``owner`` and by ``state``; None matches any."""
 
     owner: str | None = None
     state: JobState | None = None
@@ -304,7 +310,7 @@ def new_job(
     owner: str | None = None,
     preference: Preference = _ANY,
 ) -> Job:
-    """Return a job for *urls*, submitted by *client*; posts with unusable links fail at once."""
+    """Return a job for *urls*, submitted by *client*. Posts with unusable links fail at once."""
     posts = [_post(url, max_url_length) for url in urls]
     return Job(
         uuid.uuid4().hex,

@@ -1,4 +1,4 @@
-"""Runs the posts of jobs; one table decides what happens to each."""
+"""Runs the posts of jobs. One table decides what happens to each post."""
 
 import asyncio
 import math
@@ -38,15 +38,15 @@ _PROGRESS_SECONDS = 0.3
 class Case:
     """The facts that determine what happens next to a post.
 
-    Before an attempt, ``others_wait`` is true if posts wait in the backlog, and ``at_hand`` if this
-    post needs no query. After an attempt, either ``size`` is the number of bytes stored, or
-    ``error`` is the reason why nothing was stored. ``patience_left`` is in seconds. ``stopping`` is
-    true if this process is shutting down.
+    Before an attempt, ``others_wait`` is true if posts wait in the backlog, and ``needs_no_query``
+    is true if Instagram need not be queried for this post. After an attempt, either ``size`` is the
+    number of bytes stored, or ``error`` is the reason why nothing was stored. ``patience_left`` is
+    in seconds. ``stopping`` is true if this process is shutting down.
     """
 
     post: JobPost
     others_wait: bool = False
-    at_hand: bool = False
+    needs_no_query: bool = False
     size: int | None = None
     error: Exception | None = None
     patience_left: float = 0.0
@@ -72,10 +72,11 @@ class Case:
 
 
 class Decision(NamedTuple):
-    """The decision about a post, and the ``post`` as it will be stored.
+    """What to do with a post, and the ``post`` as it will be stored.
 
-    A post is skipped, run, added to the backlog ("wait"), left to another process, or ended. No
-    post leaves the backlog for ``hold`` seconds. If ``is_fault``, the error is logged as a bug.
+    The ``action`` is to skip the post, run it, add it to the backlog ("wait"), leave it to another
+    process, or end it. After a limit, no post leaves the backlog for ``hold`` seconds. If
+    ``is_fault``, the error is logged as a bug.
     """
 
     action: Literal["skip", "run", "wait", "leave", "end"]
@@ -114,7 +115,7 @@ ROWS: Sequence[Row] = (
     ),
     Row(
         "behind others in the backlog",
-        lambda case: case.error is None and case.others_wait and not case.at_hand,
+        lambda case: case.error is None and case.others_wait and not case.needs_no_query,
         lambda case: Decision("wait", case.post),
     ),
     Row(
@@ -134,11 +135,11 @@ ROWS: Sequence[Row] = (
     ),
     Row("a fault", lambda _: True, lambda case: _failed(case, is_fault=True)),
 )
-"""The first row that applies decides."""
+"""The table. The first row that applies to a case makes the decision."""
 
 
 def decide(case: Case) -> Decision:
-    """Return the decision of the first of :data:`ROWS` that applies to *case*."""
+    """Return the decision of the first row of :data:`ROWS` that applies to *case*."""
     return next(row.decide(case) for row in ROWS if row.applies(case))
 
 
@@ -178,8 +179,8 @@ class Runner:
                 return True
             job, post = found
             others_wait = post.state == "queued" and await self._store.has_waiting()
-            at_hand = others_wait and await self._needs_no_query(post, job.preference)
-            decision = decide(Case(post, others_wait, at_hand))
+            needs_no_query = others_wait and await self._needs_no_query(post, job.preference)
+            decision = decide(Case(post, others_wait, needs_no_query))
             if decision.action == "run":
                 running = post.started()
                 if not await self._store.save_post(job_id, index, running):

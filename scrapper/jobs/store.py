@@ -29,7 +29,7 @@ Client = TypeVar("Client")
 
 
 class JobChanges(NamedTuple):
-    """The IDs and owners of jobs that changed or were removed, and the last change's ``number``."""
+    """The IDs and owners of changed and removed jobs, and the ``number`` of the last change."""
 
     number: int
     jobs: Sequence[tuple[str, str | None]]
@@ -38,9 +38,9 @@ class JobChanges(NamedTuple):
 class JobStore(Protocol):
     """Stores jobs, the queue of their posts, and the backlog of waiting posts.
 
-    The first eight methods serve clients, and raise :class:`~scrapper.errors.JobsUnreachable` if
-    the store is unreachable. The others serve the runner, and return only once the store has
-    answered, however long that takes.
+    The first eight methods serve clients. Except for :meth:`refresh`, they raise
+    :class:`~scrapper.errors.JobsUnreachable` if the store is unreachable. The others serve the
+    runner, and return only once the store has answered, however long that takes.
     """
 
     async def add(self, job: Job) -> None:
@@ -48,7 +48,7 @@ class JobStore(Protocol):
 
         Raises:
             JobsFull: ``MAX_JOBS`` jobs are stored, and none of them is finished.
-            TooManyJobs: the client's share of unfinished jobs is used up.
+            TooManyJobs: the client has used up its share of unfinished jobs.
             DiskFull, DiskReadOnly, MediaFolderGone: the job cannot be stored.
         """
 
@@ -56,10 +56,13 @@ class JobStore(Protocol):
         """Return the current state of the job, or None if it is unknown or expired."""
 
     async def refresh(self, job: Job) -> bool:
-        """Update *job* in place, if the store can be read. Return False if the job is gone."""
+        """Update *job* in place. Return False if the job is gone.
+
+        If the store is unreachable, leave *job* unchanged and return True.
+        """
 
     async def change(self, job: Job, how: Change, *, queue: bool = False) -> bool:
-        """Apply *how* to the posts of *job*, and update it. Return False if the job is gone.
+        """Apply *how* to each post of *job*, and update *job*. Return False if it is gone.
 
         With *queue*, the changed posts are queued.
 
@@ -68,7 +71,7 @@ class JobStore(Protocol):
         """
 
     async def newest(self, number: int, after: Cursor | None, wanted: JobFilter) -> Sequence[Job]:
-        """Return the first *number* jobs past *after* that match *wanted*, newest first."""
+        """Return up to *number* jobs past the cursor *after* that match *wanted*, newest first."""
 
     async def forget(self, job: Job) -> bool:
         """Hide *job* from all clients. Return False if the job is gone or unfinished.
@@ -99,22 +102,22 @@ class JobStore(Protocol):
         """
 
     async def save_post(self, job_id: str, index: int, post: JobPost) -> bool:
-        """Store the new state of a post. Return False if the post has ended already, or is gone."""
+        """Store the new state of a post. Return False if it already has an outcome or is gone."""
 
     async def wait(self, job: Job, index: int, post: JobPost, hold: float = 0.0) -> None:
         """Add a post to the backlog.
 
-        If *hold* is 0, the post waits behind others. Otherwise it hit a limit of *hold* seconds.
+        If *hold* is 0, the post waits behind others. Otherwise, it hit a limit of *hold* seconds.
         """
 
     async def hold(self, seconds: float) -> None:
-        """Hold the backlog because of a limit: no post leaves it for *seconds*."""
+        """Let no post leave the backlog for *seconds*, because of a limit."""
 
     async def has_waiting(self) -> bool:
         """Return whether any post waits in the backlog."""
 
     def record_success(self) -> None:
-        """Record that a post from the backlog hit no limit, which shortens the backlog's pause."""
+        """Shorten the pause between posts of the backlog, because one of them hit no limit."""
 
     async def skip(self) -> None:
         """Let the next post leave the backlog at once, because the last one was cancelled."""
@@ -122,7 +125,7 @@ class JobStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FinishedJob:
-    """A finished job; ``end`` distinguishes this end from those after a retry."""
+    """A finished job. It may end again after a retry; ``end`` identifies this end."""
 
     response: JobResponse
     end: object
@@ -146,7 +149,7 @@ def check_room(unfinished: Sequence[Client], client: Client, max_jobs: int) -> N
 
     Raises:
         JobsFull: *max_jobs* jobs are unfinished.
-        TooManyJobs: the client's share is used up.
+        TooManyJobs: the client has used up its share.
     """
     if len(unfinished) >= max_jobs:
         raise JobsFull(retry_after=FULL_RETRY_SECONDS)
@@ -157,10 +160,10 @@ def check_room(unfinished: Sequence[Client], client: Client, max_jobs: int) -> N
 def jobs_to_drop(
     kept: int, finished: Sequence[str], unreported: Collection[str], max_jobs: int
 ) -> Sequence[str]:
-    """Return the jobs to drop from *finished*, oldest first, to make room for a new one.
+    """Return the finished jobs to drop to make room for a new job.
 
-    *kept* is the number of stored jobs. Jobs whose end is *unreported* are not dropped, unless
-    there are at least *max_jobs* of them.
+    *kept* is the number of stored jobs, and *finished* lists the finished ones, oldest first. Jobs
+    whose end is *unreported* are not dropped, unless there are at least *max_jobs* of them.
     """
     if len(unreported) < max_jobs:
         finished = [job_id for job_id in finished if job_id not in unreported]

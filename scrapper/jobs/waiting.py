@@ -14,7 +14,7 @@ _SHORTEST_PAUSE = 0.05
 
 
 class Place(NamedTuple):
-    """A post's place in the queue, ordered by the age of its job, then by position in the job."""
+    """A post's place in the queue. Older jobs come first, and the posts of a job are in order."""
 
     created_at: float
     job_id: str
@@ -22,7 +22,7 @@ class Place(NamedTuple):
 
 
 class BacklogPace:
-    """The ``seconds`` between two posts that leave the backlog, at most *spacing*."""
+    """The pause after each post that leaves the backlog: ``seconds``, at most *spacing*."""
 
     def __init__(self, spacing: float) -> None:
         self._spacing = self.seconds = spacing
@@ -57,7 +57,7 @@ class Backlog:
     def join(self, place: Place, hold: float = 0.0) -> float:
         """Add a post, and return the earliest Unix time at which it may leave.
 
-        If *hold* is 0, the post waits behind others. Otherwise it hit a limit, which holds the
+        If *hold* is 0, the post waits behind others. Otherwise, it hit a limit, which holds the
         backlog for *hold* seconds.
         """
         self.hold(hold)
@@ -66,7 +66,7 @@ class Backlog:
         return max(time.time(), self.held_until)
 
     def hold(self, seconds: float) -> None:
-        """Hold the backlog because of a limit: no post leaves it for *seconds*."""
+        """Let no post leave the backlog for *seconds*, because of a limit."""
         if seconds:
             self._pace.slow_down()
             self._held_until = max(self._held_until, time.monotonic() + seconds)
@@ -81,7 +81,7 @@ class Backlog:
             del self._places[index]
 
     def record_success(self) -> None:
-        """Record that a post from the backlog hit no limit, which shortens the pause."""
+        """Shorten the pause between posts, because one of them hit no limit."""
         if not self.held_until:
             self._pace.speed_up()
 
@@ -107,8 +107,9 @@ class Backlog:
 class Patience:
     """The time that each post may wait because of limits: *seconds* in total.
 
-    Waiting in this process is measured by the monotonic clock. Waiting in an earlier process, or
-    another one, counts only if *clock_is_trusted* returns True. That function may block.
+    Time spent waiting in this process is measured by the monotonic clock. Time spent waiting in an
+    earlier process, or in another one, counts only if *clock_is_trusted* returns True. That
+    function may block.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class Patience:
             waited = 0.0
             if waiting_since is not None and await asyncio.to_thread(self._clock_is_trusted):
                 waited = max(0.0, time.time() - waiting_since)
-            # Drop posts that are still here after their patience ran out: they were cancelled.
+            # Posts that are still here after their patience ran out were cancelled, so drop them.
             latest = time.monotonic() - self._seconds
             for old in list(takewhile(lambda it: self._since[it] < latest, self._since)):
                 del self._since[old]
@@ -137,5 +138,5 @@ class Patience:
         return self._seconds - (time.monotonic() - self._since[place])
 
     def forget(self, place: Place) -> None:
-        """Drop the post, which no longer waits."""
+        """Forget a post that no longer waits."""
         self._since.pop(place, None)

@@ -55,10 +55,10 @@ LEASE_SECONDS = 60
 
 _CONCURRENCY = 8
 _MAX_WAITING = 1000
-# One receiver gets at most a quarter of each.
+# One receiver may have at most a quarter of the deliveries under way, and of those waiting.
 _CONCURRENCY_PER_RECEIVER = _CONCURRENCY // 4
 _MAX_WAITING_PER_RECEIVER = _MAX_WAITING // 4
-_MAX_ATTEMPTS = 30  # With the pauses below, these attempts take a day.
+_MAX_ATTEMPTS = 30  # With the pauses below, 30 attempts take about a day.
 _DAY = 24 * 60 * 60
 
 _FIRST_PAUSE = 1.0
@@ -113,11 +113,11 @@ class Deliveries(Protocol):
     """The stored deliveries."""
 
     async def waiting(self) -> Sequence[Waiting]:
-        """Return all deliveries; a delivery that was taken is not due."""
+        """Return all deliveries. A delivery that was taken is not due until its lease ends."""
         ...
 
     async def take(self, id_: str) -> Delivery | None:
-        """Take a due delivery, for :data:`LEASE_SECONDS`. Return None if it is gone or taken."""
+        """Lease a due delivery for :data:`LEASE_SECONDS`. Return None if it is gone or taken."""
         ...
 
     async def finish(self, id_: str, outcome: Outcome) -> None:
@@ -132,10 +132,11 @@ class Deliveries(Protocol):
 class Receivers:
     """Decides which delivery is sent next, and which are given up. A receiver is a host.
 
-    One receiver gets at most a quarter of the slots, and only one while it is failing. After
-    each consecutive failure, the pause before its next delivery grows, up to an hour. At most a
-    quarter of the waiting deliveries may be for one receiver; beyond that, its oldest are given up.
-    While a receiver is failing, its deliveries older than a day are also given up.
+    At most eight deliveries are under way at once: at most two to one receiver, and only one while
+    that receiver is failing. The pause before its next delivery grows with each consecutive
+    failure, up to an hour. At most 250 deliveries may wait for one receiver, and 1,000 in all.
+    Beyond that, the oldest deliveries of the receiver with the most are given up. While a receiver
+    is failing, its deliveries older than a day are also given up.
     """
 
     def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -145,9 +146,9 @@ class Receivers:
         self._resumes: dict[str, float] = {}
 
     def next(self, waiting: Iterable[Waiting]) -> Waiting | None:
-        """Return the delivery to send now, if any.
+        """Return the oldest due delivery to the receiver with the fewest deliveries under way.
 
-        It is the oldest one for the receiver with the fewest deliveries under way.
+        Return None if no delivery may be sent now.
         """
         busy = Counter(self._under_way.values())
         if busy.total() >= _CONCURRENCY:
@@ -198,8 +199,8 @@ class Receivers:
 
 
 def pause_after(failures: int) -> float:
-    """Return the seconds to wait after a failure preceded by *failures* consecutive others."""
-    # 3**8 seconds are more than an hour, and 3**1000 is too large for a float.
+    """Return the seconds to wait after another failure that follows *failures* in a row."""
+    # The exponent is bounded because 3**1000 is too large for a float. 3**8 s exceed an hour.
     return min(_FIRST_PAUSE * _GROWTH ** min(failures, 8), _LONGEST_PAUSE)
 
 
@@ -301,8 +302,8 @@ class _Sender:
         try:
             waiting = list(await self._deliveries.waiting())
             for one, cause in self._receivers.to_give_up(waiting):
-                known = {"webhook": one.id, "job": one.job, "receiver": one.receiver}
-                log.error("webhook given up", cause=cause, **known)
+                fields = {"webhook": one.id, "job": one.job, "receiver": one.receiver}
+                log.error("webhook given up", cause=cause, **fields)
                 self._metrics.webhooks.labels("given_up").inc()
                 await self._deliveries.finish(one.id, "given_up")
                 waiting.remove(one)
@@ -312,8 +313,8 @@ class _Sender:
                 if delivery is not None:
                     self._receivers.begin(next_one)
                     taken.append(delivery)
-        # The store may be unreachable for a while. An entry for each poll would flood the log.
         except Exception as error:  # noqa: BLE001
+            # The store may be unreachable for a while. An entry for each poll would flood the log.
             if self._store_unreachable.is_due():
                 log.warning("webhook deliveries not read", cause=repr(error))
         else:
@@ -331,7 +332,7 @@ class _Sender:
         self._metrics.webhooks.labels(result.outcome).inc()
         try:
             if result.outcome == "failed":
-                # Deliveries that failed together must not all be retried together.
+                # Deliveries that failed at the same time must not all be retried at the same time.
                 pause = pause_after(delivery.attempts) * random.uniform(1.0, 1.2)  # noqa: S311
                 await self._deliveries.postpone(delivery.id, pause)
             else:
@@ -342,8 +343,8 @@ class _Sender:
 
     async def _send(self, session: ClientSession, delivery: Delivery) -> "_Result":
         cause, receiver_failed = "", False
-        # The path of the URL may be a secret.
-        known = {"webhook": delivery.id, "job": delivery.job, "receiver": delivery.receiver}
+        # Only the host of the URL is logged, because its path may be a secret.
+        fields = {"webhook": delivery.id, "job": delivery.job, "receiver": delivery.receiver}
         gone = not self._hosts.allow(delivery.url)
         if not gone:
             now = datetime.now(UTC)
@@ -360,19 +361,19 @@ class _Sender:
                     delivery.url, data=delivery.body, headers=headers, allow_redirects=False
                 ) as response:
                     if response.ok and response.status < 300:  # noqa: PLR2004
-                        log.info("webhook delivered", **known)
+                        log.info("webhook delivered", **fields)
                         return _Result("delivered", receiver_failed=False)
                     cause, gone = f"status {response.status}", response.status == _GONE
-                    # Other statuses concern this URL alone.
+                    # Other error statuses concern only this URL, not all URLs of the host.
                     receiver_failed = (
                         response.status >= 500 or response.status == _TOO_MANY_REQUESTS  # noqa: PLR2004
                     )
             except (ClientError, OSError, ValueError) as error:
                 cause, receiver_failed = type(error).__name__, True
         if gone or delivery.attempts + 1 >= _MAX_ATTEMPTS:
-            log.error("webhook given up", cause=cause or "host not allowed", **known)
+            log.error("webhook given up", cause=cause or "host not allowed", **fields)
             return _Result("given_up", receiver_failed=receiver_failed)
-        log.warning("webhook not delivered", cause=cause, attempts=delivery.attempts + 1, **known)
+        log.warning("webhook not delivered", cause=cause, attempts=delivery.attempts + 1, **fields)
         return _Result("failed", receiver_failed=receiver_failed)
 
 
@@ -409,7 +410,7 @@ class _Resolver(AbstractResolver):
         addresses = dict.fromkeys((kind, str(address[0])) for kind, _, _, _, address in found)
         allowed = [it for it in addresses if self._hosts.allow_address(it[1])]
         if not allowed:
-            raise ClientConnectionError("the name resolves to no allowed address")
+            raise ClientConnectionError("the name does not resolve to an allowed address")
         return [
             ResolveResult(
                 hostname=host, host=address, port=port, family=kind, proto=0, flags=AI_NUMERICHOST

@@ -48,7 +48,7 @@ _RETRY_AFTER_SECONDS = 5.0
 _POOL_TIMEOUT_SECONDS = 2.0
 """How long to wait for a connection if all are in use."""
 _MAX_CONNECTIONS = 32
-# Shared, because redis-py otherwise reads its version from the disk for each connection.
+# Shared, because redis-py would otherwise read its own version from disk for each connection.
 _DRIVER = DriverInfo()
 _REFUSAL_LOG_SECONDS = 60.0
 
@@ -60,7 +60,7 @@ def connection_options() -> dict[str, Any]:
     return {
         "socket_timeout": _TIMEOUT_SECONDS,
         "socket_connect_timeout": _TIMEOUT_SECONDS,
-        # Redis may have closed a pooled connection, which is noticed only when it is used.
+        # Redis may have closed a pooled connection, which redis-py notices only when using it.
         "retry": Retry(NoBackoff(), 1, (RedisConnectionError,)),
         "protocol": 2,
         "driver_info": _DRIVER,
@@ -81,7 +81,7 @@ def blocking_client(url: str) -> redis.Redis:
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Translate Redis errors in the block into an error that clients understand.
+    """Translate Redis errors in the block into the service's own error.
 
     Raises:
         JobsUnreachable: Redis does not answer, or refuses a command.
@@ -93,7 +93,7 @@ def translated_errors() -> Iterator[None]:
 
 
 async def until_redis_answers(ask: Callable[[], Awaitable[Result]]) -> Result:
-    """Call *ask* until Redis answers, and return the result."""
+    """Call *ask* every second until Redis answers, and return the result."""
     while True:
         try:
             return await ask()
@@ -104,10 +104,10 @@ async def until_redis_answers(ask: Callable[[], Awaitable[Result]]) -> Result:
 class SharedRedis(Redis):
     """A client whose calls fail fast while Redis is down.
 
-    If no reply comes within a second, calls during the next second fail at once with
-    :class:`redis.exceptions.ConnectionError`; the next call after that is a probe. The client logs
+    If no reply arrives within a second, calls during the next second fail at once with
+    :class:`redis.exceptions.ConnectionError`. The first call after that is a probe. The client logs
     once that Redis is down, and once that it is back. If Redis refuses a command, for example
-    because it is full, the client logs that at most once a minute.
+    because its memory is full, the client logs the error at most once a minute.
     """
 
     _up: Gauge
@@ -136,7 +136,7 @@ class SharedRedis(Redis):
 
     @contextmanager
     def fail_fast(self) -> Iterator[None]:
-        """Make the pipeline in the block fail fast as well, and log its errors.
+        """Make calls in the block fail fast and log their errors, for use with pipelines.
 
         Raises:
             redis.exceptions.ConnectionError: Redis did not answer a moment ago.

@@ -1,4 +1,4 @@
-"""Shares the documents of the web app's queries that any replica finds with all replicas."""
+"""Shares the documents of the web app's queries among replicas."""
 
 import json
 import threading
@@ -24,10 +24,10 @@ _POLL_SECONDS = 5.0
 
 
 class RedisDocuments:
-    """A :class:`~scrapper.instagram.documents.DocumentMemory` in a Redis hash; blocking.
+    """A :class:`~scrapper.instagram.documents.DocumentMemory` in a Redis hash.
 
-    Redis is read at most every five seconds. While Redis does not answer, each process uses the
-    documents that it already knows.
+    The methods block. Redis is read at most every five seconds. While Redis does not answer, each
+    process uses the documents that it already has.
     """
 
     def __init__(self, redis: Redis) -> None:

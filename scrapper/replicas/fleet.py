@@ -23,7 +23,7 @@ __all__ = ["Fleet", "GatheredScripts"]
 
 
 class Fleet:
-    """The parts that use the Redis of *settings*. Use them only between open and close."""
+    """The parts that use the Redis of *settings*. Use them only while the fleet is open."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         url = settings.redis_url.get_secret_value()
@@ -64,16 +64,16 @@ class Fleet:
     def make_pace(self, login_state: str, max_queries: int, window: float) -> Pace:
         """Return the pace of a login state.
 
-        All replicas share what it learns. With a session, they also share the count of requests,
-        because they use the same account. Logged out, each replica counts its own
-        requests, because each may have its own IP address.
+        All replicas share the limit that any of them learns. With a session, they also share the
+        count of requests, because they use the same account. Without a session, each replica
+        counts its own requests, because each may have its own IP address.
         """
         counts = RedisWindow(self._blocking, login_state) if login_state == "session" else None
         memory = RedisPaceMemory(self._blocking, login_state)
         return Pace(max_queries, window, memory=memory, counts=counts)
 
     async def _update_gauges(self) -> None:
-        """Set the gauges of posts and workers; they are NaN while Redis does not answer."""
+        """Set the gauges of posts and workers. They are NaN while Redis does not answer."""
         try:
             size: tuple[float, ...] = await self.queue.size()
         except RedisError:
@@ -100,7 +100,7 @@ class _Call(NamedTuple):
 class GatheredScripts:
     """Runs scripts on *redis* and batches concurrent calls.
 
-    Calls made while another one is under way share one pipeline. Under load, each call
+    Calls made while others are under way are sent together in one pipeline. Under load, each call
     costs only a fraction of a round trip.
     """
 

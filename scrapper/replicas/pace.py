@@ -36,10 +36,10 @@ return -1
 
 
 class RedisPaceMemory(PaceMemory):
-    """The learned limit of a login state in a Redis hash; blocking.
+    """The learned limit of a login state, in a Redis hash.
 
-    Redis is read at most every five seconds. While Redis does not answer, each process uses the
-    limit that it already knows.
+    The methods block. Redis is read at most every five seconds. While Redis does not answer, each
+    process uses the limit that it already has.
     """
 
     def __init__(self, redis: Redis, login_state: str) -> None:
@@ -70,7 +70,7 @@ class RedisPaceMemory(PaceMemory):
             if stored is not None:
                 allowed, at = stored.split()
                 shared = Learned(int(allowed), float(at))
-                # This process's limit may be newer if it was learned while Redis was down.
+                # If this process learned its limit while Redis was down, that limit may be newer.
                 if self._learned is None or shared.at > self._learned.at:
                     self._learned = shared
         except (RedisError, ValueError) as error:

@@ -1,7 +1,7 @@
 """Turns, sweeps and cool-downs that replicas coordinate over Redis.
 
-While Redis does not answer, each replica works alone. Several may then download the same post, and
-each has its own cool-down.
+While Redis does not answer, each replica works on its own. Several replicas may then download the
+same post, and each has its own cool-down.
 """
 
 import asyncio
@@ -32,7 +32,10 @@ _LOCAL_ERRORS = (DeadlineExceeded, PaceExceeded)
 
 
 class RedisPeers(Peers):
-    """Peers that communicate over *redis*. Open before other parts use it, and close after them."""
+    """Peers that communicate over *redis*.
+
+    Open them before other parts use them, and close them after those parts.
+    """
 
     shared = True
 
@@ -41,7 +44,7 @@ class RedisPeers(Peers):
         # Unlike keys, channels are shared by all databases, so the name has the database's number.
         database = redis.connection_pool.connection_kwargs.get("db") or 0
         self._channel = f"{PREFIX}{database}:landed"
-        self._lines: dict[str, set[_TurnQueue]] = {}
+        self._queues: dict[str, set[_TurnQueue]] = {}
 
     async def open(self) -> None:
         """Start listening to the other processes."""
@@ -53,23 +56,23 @@ class RedisPeers(Peers):
 
     @asynccontextmanager
     async def queue_for(self, shortcode: str) -> AsyncIterator["_TurnQueue"]:
-        line = _TurnQueue(self._redis, f"{PREFIX}turn:{shortcode}")
-        lines = self._lines.setdefault(shortcode, set())
-        lines.add(line)
+        queue = _TurnQueue(self._redis, f"{PREFIX}turn:{shortcode}")
+        queues = self._queues.setdefault(shortcode, set())
+        queues.add(queue)
         outcome: dict[str, Any] = {}
         try:
-            yield line
+            yield queue
         except ScrapeError as error:
             if not isinstance(error, _LOCAL_ERRORS):
                 outcome = {"error": type(error).__name__, "retry_after": error.retry_after}
             raise
         finally:
-            lines.discard(line)
-            if not lines:
-                self._lines.pop(shortcode, None)
-            if line.turn is not None:
-                await line.turn.release()
-                message = {"post": shortcode, "stored": line.stored, **outcome}
+            queues.discard(queue)
+            if not queues:
+                self._queues.pop(shortcode, None)
+            if queue.turn is not None:
+                await queue.turn.release()
+                message = {"post": shortcode, "stored": queue.stored, **outcome}
                 # A process that misses the message notices the end of the turn by polling.
                 with suppress(RedisError):
                     await self._redis.publish(self._channel, orjson.dumps(message))
@@ -111,16 +114,16 @@ class RedisPeers(Peers):
     def _receive(self, text: bytes) -> None:
         try:
             outcome = orjson.loads(text)
-            lines = self._lines.get(outcome["post"], ())
+            queues = self._queues.get(outcome["post"], ())
         except (ValueError, TypeError, LookupError):
             log.warning("invalid message from a peer", channel=self._channel)
             return
-        for line in lines:
-            line.receive(outcome)
+        for queue in queues:
+            queue.receive(outcome)
 
 
 class _TurnQueue(TurnQueue):
-    """A process's place in the line for a post; *name* is the name of the turn."""
+    """The queue for a post, as this process sees it; *name* is the name of the turn."""
 
     def __init__(self, redis: SharedRedis, name: str) -> None:
         self._redis = redis

@@ -1,4 +1,4 @@
-"""The latest changes of posts, made by any process."""
+"""The latest changes to posts, made by any process."""
 
 import asyncio
 from collections import deque
@@ -37,7 +37,7 @@ class RedisPostChanges:
         self._sending = in_background(self._send_all(), "post changes")
 
     async def close(self) -> None:
-        """Stop, and send the remaining changes if Redis answers."""
+        """Stop sending in the background, and send the remaining changes if Redis answers."""
         await end(self._sending)
         with suppress(RedisError):
             await self._send()

@@ -1,17 +1,16 @@
 """A taskiq broker over a Redis stream, which queues the posts that wait for a worker.
 
 Each message of the stream names a post of a job. A worker reads a message when it can run one more
-post, and holds it until that post is finished. It sends several heartbeats within
-:data:`ABANDONED_SECONDS`. A worker that stops hands back the messages that it holds. Before a
-worker reads a new message, it takes over messages that other workers handed back or that lost
-workers held.
-When a worker joins, it removes workers that have been dead for a day.
+post, and holds the message until that post is finished. While a worker holds messages, it sends
+several heartbeats within :data:`ABANDONED_SECONDS`. A worker that stops hands back the messages
+that it holds. Before a worker reads a new message, it takes over any message that was handed back,
+or that a lost worker held. When a worker joins, it removes workers that have been dead for a day.
 
 A worker counts as lost once it has sent no heartbeat for :data:`ABANDONED_SECONDS` and its
 connection is gone, for example because it was killed. A connected worker may merely be late because
-its machine is busy, so it counts as lost only after :data:`LATE_SECONDS`. Time during which
-Redis did not answer is not counted. After an outage, all workers have :data:`LATE_SECONDS` to send
-a heartbeat.
+its machine is busy, so it counts as lost only after :data:`LATE_SECONDS`. Time during which Redis
+did not answer does not count. After an outage, all workers have :data:`LATE_SECONDS` to send a
+heartbeat.
 """
 
 import asyncio
@@ -61,7 +60,7 @@ _PAUSE_SECONDS = 1.0
 _BATCH = 2000
 _DAY_SECONDS = 24 * 60 * 60.0
 _HANDED_BACK_SECONDS = _DAY_SECONDS
-"""The idle time of a message that was handed back, as set by its worker."""
+"""To hand a message back, a worker sets the idle time of the message to this value."""
 
 
 class QueueSize(NamedTuple):
@@ -73,9 +72,10 @@ class QueueSize(NamedTuple):
 
 
 def is_lost(silent: float, *, connected: bool, reachable: float) -> bool:
-    """Return whether to take over a message whose worker has been *silent* for this many seconds.
+    """Return whether to take over the messages of a worker that has been silent.
 
-    *reachable* is the number of seconds since Redis started or last failed to answer.
+    *silent* is the number of seconds since its last heartbeat. *reachable* is the number of seconds
+    since Redis started or last failed to answer.
     """
     if silent >= _HANDED_BACK_SECONDS:
         return True
@@ -86,10 +86,10 @@ def is_lost(silent: float, *, connected: bool, reachable: float) -> bool:
 class PostQueue(AsyncBroker):
     """A taskiq broker for posts of jobs, each identified by its job's ID and its index in the job.
 
-    Use it with :attr:`taskiq.AcknowledgeType.MANUAL`: a message leaves the stream once its post is
-    finished. ``name`` is the worker name of this process. Once ``stopping`` is true, it takes no
-    more posts. *redis* is used for calls that may wait while Redis is down; reads and heartbeats
-    use separate connections.
+    Use it with :attr:`taskiq.AcknowledgeType.MANUAL`, because a message must leave the stream only
+    once its post is finished. ``name`` is the worker name of this process. Once ``stopping`` is
+    true, the process takes no more posts. *redis* is used for calls that may wait while Redis is
+    down; reads and heartbeats use separate connections.
     """
 
     stopping = False
@@ -108,14 +108,14 @@ class PostQueue(AsyncBroker):
         self._answered_at = self._unreachable_at = -math.inf
 
     def message_for(self, job_id: str, index: int) -> bytes:
-        """Return the message for the post, which is always the same."""
+        """Return the message for the post. The same post always has the same message."""
         message = TaskiqMessage(
             task_id=f"{job_id}-{index}", task_name=_TASK, labels={}, args=[job_id, index], kwargs={}
         )
         return self.formatter.dumps(message).message
 
     def on_post(self, fetch: Callable[[str, int], Awaitable[bool]]) -> None:
-        """Call *fetch* for each post that this process takes, with the job's ID and post's index.
+        """Call *fetch* with the job's ID and the post's index for each post that is taken.
 
         If *fetch* returns False or is cancelled, the post is handed back.
         """
@@ -125,7 +125,7 @@ class PostQueue(AsyncBroker):
                 try:
                     is_finished = await fetch(job_id, index)
                 except Exception:
-                    # A retry would fail in the same way.
+                    # The post counts as finished, because a retry would fail in the same way.
                     log.exception("post of a job abandoned", job=job_id, index=index)
                     is_finished = True
                 if is_finished:
@@ -134,7 +134,7 @@ class PostQueue(AsyncBroker):
                     data = self.message_for(job_id, index)
                     await self._release([it for it, held in self._held.items() if held == data])
             except asyncio.CancelledError:
-                # taskiq would log it as an error.
+                # If the error were raised again, taskiq would log it.
                 return
 
         self.register_task(post, task_name=_TASK)
@@ -176,7 +176,7 @@ class PostQueue(AsyncBroker):
         await self._redis.xadd(STREAM, {b"data": message.message})
 
     async def listen(self) -> AsyncGenerator[AckableMessage, None]:
-        """Yield messages, across outages of Redis; set ``stopping`` when closed."""
+        """Yield messages, even after outages of Redis. Set ``stopping`` when closed."""
         try:
             while True:
                 try:
@@ -199,7 +199,7 @@ class PostQueue(AsyncBroker):
             await end(self._tasks.pop())
         self._held.clear()
         try:
-            # These include messages that Redis sent but this process did not receive.
+            # These include messages that Redis sent but that this process did not receive.
             pending: Any = await self._worker_redis.xpending_range(
                 STREAM, _GROUP, "-", "+", _BATCH, consumername=self.name
             )
@@ -237,7 +237,7 @@ class PostQueue(AsyncBroker):
                 await self._worker_redis.xgroup_delconsumer(STREAM, _GROUP, consumer["name"])
 
     async def _next(self) -> list[AckableMessage]:
-        """Return a message that was handed back or lost, or else a new one; empty on a timeout."""
+        """Return a message to take over, or else a new one. Return an empty list on a timeout."""
         return await self._take_over() or await self._read()
 
     async def _read(self) -> list[AckableMessage]:
@@ -245,7 +245,7 @@ class PostQueue(AsyncBroker):
             _GROUP,
             self.name,
             {STREAM: ">"},
-            # A worker takes no message that it cannot run at once, because another may be idle.
+            # Read no more than this worker can run at once, because another worker may be idle.
             count=1,
             block=int(_BLOCK_SECONDS * 1000),
         )
@@ -274,7 +274,7 @@ class PostQueue(AsyncBroker):
         return []
 
     async def _lost_messages(self) -> list[tuple[bytes, str, float]]:
-        """Return the messages to take over: the ID, the worker, and its silence in seconds.
+        """Return the messages to take over, each as its ID, its worker and the silence in seconds.
 
         Another worker may take them over first.
         """
@@ -318,7 +318,7 @@ class PostQueue(AsyncBroker):
         data = self._held[message_id] = fields.get(b"data", b"")
 
         async def acknowledge() -> None:
-            # Hold the message until it is removed. Without heartbeats, it would count as lost.
+            # Send heartbeats until the message is removed. Otherwise, it would count as lost.
             await until_redis_answers(lambda: self._remove(message_id))
             self._held.pop(message_id, None)
 

@@ -16,7 +16,7 @@ __all__ = ["LEASE_SECONDS", "Turn"]
 log = structlog.get_logger(__name__)
 
 LEASE_SECONDS = 5.0
-"""How long a turn lasts unless renewed. A killed holder delays others by at most this time."""
+"""Seconds that a turn lasts unless renewed. A killed holder blocks others for at most this long."""
 
 _RENEWALS_PER_LEASE = 4
 
@@ -43,7 +43,7 @@ class Turn:
         lock = Lock(redis, name, timeout=LEASE_SECONDS, blocking=False, thread_local=False)
         if not await lock.acquire():
             return None
-        # If this process was delayed, the lease may have ended, and another may have the turn.
+        # If this process was delayed, its lease may have ended, and another may have the turn now.
         async with redis.pipeline() as together:
             together.time()
             together.get(name)
@@ -58,7 +58,7 @@ class Turn:
         return not self._renewing.done()
 
     async def release(self) -> None:
-        """End the turn."""
+        """Release the turn for others."""
         await end(self._renewing)
         # If the release fails, the turn expires with its lease.
         with suppress(RedisError):

@@ -45,7 +45,7 @@ class Flight:
             raise DeadlineExceeded from None
 
     async def abort(self) -> None:
-        """End the flight. Its thread keeps running, without effect."""
+        """End the flight. Its thread keeps running, but stores nothing."""
         await end(self._task)
 
     async def wait(self) -> None:

@@ -1,4 +1,4 @@
-"""Defines how processes that share a library coordinate, and implements it for one process."""
+"""How processes that share a library coordinate, and the implementation for a single process."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,11 +7,12 @@ __all__ = ["Peers", "TurnQueue"]
 
 
 class TurnQueue:
-    """The queue of processes that want one post: one has the turn and downloads it, others wait.
+    """The queue of processes that need the same post.
 
-    The turn ends with the ``with`` block of :meth:`Peers.queue_for`. The waiting processes then
-    learn whether the holder set ``stored`` because it stored the post, or which
-    :class:`~scrapper.errors.ScrapeError` its block raised.
+    One of them has the turn and downloads the post, while the others wait. The turn ends with the
+    ``with`` block of :meth:`Peers.queue_for`. The waiting processes then learn whether the holder
+    stored the post (it sets ``stored``), or which :class:`~scrapper.errors.ScrapeError` its block
+    raised.
     """
 
     stored = False
@@ -25,7 +26,7 @@ class TurnQueue:
         return 0
 
     async def wait_for_holder(self, deadline: float) -> bool:
-        """Wait for another process to end its turn, at most until *deadline* (monotonic time).
+        """Wait until another process ends its turn, or until *deadline* (monotonic time).
 
         Return True if the post was stored, and False if the turn may be free now.
 
@@ -36,7 +37,7 @@ class TurnQueue:
 
 
 class Peers:
-    """The coordination of turns, exclusive tasks, and cool-downs between processes."""
+    """Coordinates turns, exclusive tasks and cool-downs. This class is for a single process."""
 
     shared = False
     """Whether there may be other processes."""
@@ -48,14 +49,14 @@ class Peers:
 
     @asynccontextmanager
     async def exclusive(self, task: str, *, if_unknown: bool) -> AsyncIterator[object]:  # noqa: ARG002
-        """Yield a value that is true while only this process may do the *task*.
+        """Yield a value that is true as long as only this process may do the *task*.
 
         If Redis does not answer, the value is *if_unknown*.
         """
         yield True
 
     async def cooldown_left(self) -> float:
-        """Return the remaining seconds of a cool-down that any process began, or 0 without one."""
+        """Return the seconds left of a cool-down that any process began, or 0 if there is none."""
         return 0.0
 
     async def cool_down(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Tracks how long Instagram has been refusing requests, across restarts and for all processes."""
+"""Tracks how long Instagram has been refusing requests, across restarts and processes."""
 
 import asyncio
 import threading
@@ -27,8 +27,8 @@ class _Refused(NamedTuple):
 class Refusals:
     """The current unbroken series of limits, stored in the file at *path*.
 
-    If the file cannot be written, the series is kept in memory. *check* raises if the folder is
-    gone.
+    If the file cannot be written, the series is kept in memory. *check* raises an error if the
+    folder is gone.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Refusals:
         self._refused: _Refused | None = None
 
     async def record_limit(self, seconds: float) -> None:
-        """Record that Instagram set a limit, which lasts for *seconds*."""
+        """Record that Instagram set a limit that lasts for *seconds*."""
         await asyncio.to_thread(self._change, lambda known: self._extended(known, seconds))
 
     async def record_answer(self) -> None:
@@ -54,7 +54,7 @@ class Refusals:
 
     @property
     def have_lasted(self) -> bool:
-        """Whether the limits have lasted for an hour. Reads the file, so it blocks."""
+        """Whether the limits have lasted for at least an hour. Blocks while it reads the file."""
         with self._lock:
             refused = self._current()
         return refused is not None and min(self._now(), refused.until) - refused.since >= _HOUR

@@ -47,7 +47,7 @@ log = structlog.get_logger(__name__)
 Result = TypeVar("Result")
 
 QueryGate = Callable[[], AbstractContextManager[None]]
-"""Returns a context manager. Instagram may be queried only within its ``with`` block."""
+"""Returns a context manager. Instagram may be queried only within the manager's ``with`` block."""
 
 
 class Source(Protocol):
@@ -68,14 +68,14 @@ _MAX_RETRY_TIMES = 1024
 
 
 class Scraper:
-    """Single flight, a bounded executor, deadlines and cool-downs around the *source*.
+    """Scrapes posts from *source* with single flight, bounded threads, deadlines and cool-downs.
 
-    At most *queries* posts query Instagram at a time, while *downloads* others may download their
-    files. *queue_limit* posts beyond *queries* may download or wait. Further posts are refused. A
-    scrape may take *timeout* seconds, including its wait. A limit set by Instagram begins a
-    cool-down, which lasts as long as Instagram demands, or else *cooldown* seconds. The *peers*
-    share turns and cool-downs, but each process has its own threads and queue. The *refusals*
-    record limits and answers.
+    At most *queries* posts query Instagram at a time, while up to *downloads* others download their
+    files. In addition to *queries* posts, *queue_limit* more may download or wait. Further posts
+    are refused. A scrape may take *timeout* seconds, including its wait. A limit set by Instagram
+    begins a cool-down, which lasts as long as Instagram demands, or else *cooldown* seconds. Turns
+    and cool-downs are shared over *peers*, but each process has its own threads and queue. Limits
+    and answers are recorded in *refusals*.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Scraper:
         *,
         refusals: Refusals | None = None,
     ) -> "Scraper":
-        """Make the scraper that *settings* describe."""
+        """Return a scraper with the bounds of *settings*."""
         return cls(
             library,
             source,
@@ -143,26 +143,26 @@ class Scraper:
 
     @asynccontextmanager
     async def reserve(self, shortcode: str) -> AsyncIterator[bool]:
-        """Keep all processes from downloading the post for the duration of the block.
+        """Prevent all processes from downloading the post for the duration of the block.
 
-        Yield False if a download of the post is running or queued.
+        Yield True if that succeeded, or False if a download of the post is running or queued.
         """
         if shortcode in self._flights:
             yield False
             return
-        async with self._peers.queue_for(shortcode) as line:
-            yield await line.take_turn() is not None
+        async with self._peers.queue_for(shortcode) as queue:
+            yield await queue.take_turn() is not None
 
     def progress(self, shortcode: str) -> Progress | None:
-        """Return the progress of the post's download, or None if there is none."""
+        """Return the progress of the post's download, or None if no download is running."""
         flight = self._flights.get(shortcode)
         return flight.fetch.progress if flight else None
 
     async def has(self, shortcode: str, preference: Preference = _ANY) -> bool:
         """Return whether :meth:`scrape` would return the post from disk.
 
-        It would if the stored post is fresh and satisfies the *preference*, or if Instagram must
-        not be queried for the post now.
+        It would if a stored post is fresh and satisfies the *preference*, or if there is a stored
+        post and Instagram must not be queried for it now.
         """
         return await self._stored(shortcode, preference) is not None
 
@@ -180,12 +180,12 @@ class Scraper:
         keep: bool = False,
         preference: Preference = _ANY,
     ) -> Scraped:
-        """Return the post that fits the *preference* from the library, or download and store it.
+        """Return the post from the library if it satisfies *preference*, or else download it.
 
-        A stored post that is stale, or does not satisfy the *preference*, is returned all the same
-        if it cannot be downloaded again. It is then not requested from Instagram until the error's
-        ``retry_after``, or else the cool-down, has passed. There is one exception: if the post is
-        too large, and so are the stored files, :class:`~scrapper.errors.MediaTooLarge` is raised.
+        If the download fails, a stored post is returned even if it is stale or does not satisfy the
+        *preference*. Instagram is then not queried for it until the error's ``retry_after``, or
+        else the cool-down, has passed. There is one exception: if the post is too large, and so are
+        the stored files, :class:`~scrapper.errors.MediaTooLarge` is raised.
 
         With *refresh*, the post is downloaded even if the stored one is fresh, and any error is
         raised. With *keep*, sweeps no longer remove the post. *url* is the URL that the client
@@ -201,9 +201,9 @@ class Scraper:
             scraped = replace(scraped, stored=within)
             if not keep or scraped.stored.kept:
                 return scraped
-            # If the post cannot be kept, it was removed meanwhile: scrape it again.
             if await self._library.keep(shortcode):
                 return replace(scraped, stored=replace(scraped.stored, kept=True))
+            # The post was removed in the meantime, so scrape it again.
 
     async def _scrape(
         self, shortcode: str, url: str, refresh: bool, preference: Preference
@@ -238,7 +238,7 @@ class Scraper:
                 return scraped
 
     def _postpone_refresh(self, error: Exception, shortcode: str) -> None:
-        """Postpone the next attempt until the *error* may have passed, and log the stale post."""
+        """Postpone the next attempt until the *error* may be over, and log the stale post."""
         is_expected = isinstance(error, ScrapeError | OSError)
         log.warning(
             "stale post returned",
@@ -252,7 +252,9 @@ class Scraper:
             del self._retry_at[next(iter(self._retry_at))]
 
     async def shortcode_of(self, link: Link) -> str:
-        """Return the shortcode that *link* names. Concurrent calls open a share link only once.
+        """Return the shortcode of the post that *link* leads to.
+
+        Concurrent calls for the same share link open it only once.
 
         Raises:
             UnsupportedLink: the link leads to something other than a post.
@@ -288,7 +290,7 @@ class Scraper:
         return shortcode
 
     async def abort(self) -> None:
-        """End all flights. Other processes get the turns, and running threads can store nothing."""
+        """End all flights and release their turns. Threads that still run can store nothing."""
         for flight in list(self._flights.values()):
             await flight.abort()
 
@@ -314,7 +316,7 @@ class Scraper:
         self._refuse_while_cooling()
         now = time.monotonic()
         if self.saturated:
-            # By then, the oldest flight has ended.
+            # The flight with the earliest deadline will have ended by that deadline.
             first = min(flight.fetch.deadline for flight in self._flights.values())
             raise ServerFull(retry_after=max(1, math.ceil(first - now)))
         fetch = Fetch(shortcode, url, now + self._timeout, preference=preference)
@@ -328,28 +330,28 @@ class Scraper:
             # Another flight may have stored the post while this one read the disk.
             if not refresh and (stored := await self._stored(shortcode, fetch.preference)):
                 return stored
-            async with self._peers.queue_for(shortcode) as line:
-                return await self._download_in_turn(line, fetch, refresh)
+            async with self._peers.queue_for(shortcode) as queue:
+                return await self._download_in_turn(queue, fetch, refresh)
         finally:
             del self._flights[shortcode]
 
-    async def _download_in_turn(self, line: TurnQueue, fetch: Fetch, refresh: bool) -> Scraped:
+    async def _download_in_turn(self, queue: TurnQueue, fetch: Fetch, refresh: bool) -> Scraped:
         shortcode = fetch.shortcode
         while True:
-            # A flight that waits for another process holds no thread.
+            # While a flight waits for another process, it must not hold a thread.
             async with self._thread(fetch.deadline):
-                fence = await line.take_turn()
+                fence = await queue.take_turn()
                 if fence is not None:
-                    # Another process may have stored the post meanwhile.
+                    # Another process may have stored the post in the meantime.
                     if fence and not refresh:
                         self._library.changed(shortcode, None)
                         if stored := await self._stored(shortcode, fetch.preference):
                             return stored
                     with suppress(Superseded):
                         fetched = await self._download(fetch, fence)
-                        line.stored = True
+                        queue.stored = True
                         return Scraped(fetched, cached=False)
-            may_be_stored = fence is not None or await line.wait_for_holder(fetch.deadline)
+            may_be_stored = fence is not None or await queue.wait_for_holder(fetch.deadline)
             if may_be_stored:
                 self._library.changed(shortcode, None)
                 post = await self._library.get(shortcode)
@@ -396,11 +398,11 @@ class Scraper:
 
     @contextmanager
     def _querying(self, slot: Slot, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-        """Hold the *slot* for the duration of the block; for threads.
+        """Hold the *slot* for the duration of the block. Call this in a thread.
 
         Raises:
             CoolingDown: a cool-down has begun.
-            DeadlineExceeded: the slot was not free in time, or the post ended.
+            DeadlineExceeded: the slot was not free in time, or the flight was aborted.
         """
         with slot.held():
             if self._peers.shared:

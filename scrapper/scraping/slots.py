@@ -1,7 +1,7 @@
 """Limits how many posts query Instagram at a time.
 
-The threads hand the slots to each other directly: each prepares its query, then waits for its slot.
-The event loop is not involved, because other threads may delay it.
+Threads pass the slots to each other directly. Each thread prepares its query, then waits for its
+slot. The event loop is not involved, because other threads may delay it.
 """
 
 import threading
@@ -15,12 +15,12 @@ __all__ = ["Slot", "Slots"]
 
 
 class Slots:
-    """Slots for *number* posts at a time, granted in the order in which the posts queued."""
+    """Slots for *number* posts at a time, granted in the order in which posts joined the queue."""
 
     def __init__(self, number: int) -> None:
         self._number = number
         self._lock = threading.Lock()
-        # The first *number* places have a slot.
+        # The first *number* places in the queue have a slot.
         self._queue: list[threading.Event] = []
 
     @property
@@ -38,7 +38,7 @@ class Slots:
             slot.end()
 
     def enter(self) -> threading.Event:
-        """Join the queue; the returned event is set once the place has a slot."""
+        """Join the queue, and return a place in it: an event that is set once it gets a slot."""
         place = threading.Event()
         with self._lock:
             self._queue.append(place)
@@ -46,7 +46,7 @@ class Slots:
         return place
 
     def leave(self, place: threading.Event) -> None:
-        """Leave the queue, or release the slot; a second call does nothing."""
+        """Leave the queue, or release the slot. A second call does nothing."""
         with self._lock:
             if place in self._queue:
                 self._queue.remove(place)
@@ -75,14 +75,15 @@ class Slot:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Wait for the slot and hold it for the duration of the block; a second block queues again.
+        """Wait for the slot and hold it for the duration of the block. A second block queues again.
 
-        Call this in the post's thread. After a limit, only :meth:`end` releases the slot,
-        so that the cool-down begins before the next query. A thread that still runs after
-        :meth:`end` releases its slot at once.
+        Call this in the post's thread. After a limit, only :meth:`end` releases the slot, so that
+        the cool-down begins before the next query. If the thread is still running after
+        :meth:`end`, it releases its slot at once.
 
         Raises:
-            DeadlineExceeded: the deadline passed before the slot was free, or the post ended.
+            DeadlineExceeded: the deadline passed before the slot was free, or :meth:`end` was
+                called.
         """
         if not self._slots.has(self._place):
             self._place = self._slots.enter()

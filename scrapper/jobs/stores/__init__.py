@@ -1,1 +1,1 @@
-"""Where jobs are kept: in memory, in a SQLite file, or in Redis."""
+"""Where jobs are stored: in memory, in a SQLite file, or in Redis."""

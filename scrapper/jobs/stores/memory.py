@@ -29,9 +29,9 @@ log = structlog.get_logger(__name__)
 class Record:
     """A change to jobs that is stored atomically.
 
-    ``posts`` are the changed posts of ``job``, by index. If they end the job, ``ends`` maps
-    each plugin to notify to the number of this end, and ``delivery`` is the webhook delivery, if
-    any. ``reopened`` marks a finished job that runs again. ``forgotten`` hides the job. ``removed``
+    ``posts`` are the changed posts of ``job``, by index. If they end the job, ``ends`` has the
+    number of this end for each plugin to notify, and ``delivery`` is the webhook delivery, if any.
+    ``reopened`` marks a finished job that runs again. ``forgotten`` hides the job. ``removed``
     lists the IDs of the jobs to drop.
     """
 
@@ -56,13 +56,13 @@ class WaitingDelivery(NamedTuple):
 class MemoryStore:
     """A :class:`~scrapper.jobs.store.JobStore` in memory.
 
-    It is also the :class:`~scrapper.jobs.store.FinishedJobs` and the
-    :class:`~scrapper.jobs.webhooks.Deliveries` of its jobs.
+    It also implements :class:`~scrapper.jobs.store.FinishedJobs` and
+    :class:`~scrapper.jobs.webhooks.Deliveries`.
 
     At most *max_jobs* are kept. Jobs expire after *max_age* seconds, but only while
-    *clock_is_trusted* returns True, which may block. *spacing* is passed to the
-    :class:`~scrapper.jobs.waiting.Backlog`. *plugins* are notified when a job ends. A persistent
-    store overrides :meth:`keep` and the methods of deliveries.
+    *clock_is_trusted*, which may block, returns True. *spacing* is passed to the
+    :class:`~scrapper.jobs.waiting.Backlog`. *plugins* are notified when a job ends. A subclass that
+    persists the jobs overrides :meth:`keep` and the methods that change deliveries.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class MemoryStore:
         self._clock_is_trusted = clock_is_trusted
         self._jobs: dict[str, Job] = {}
         self._unfinished: dict[str, int] = {}
-        # Oldest job first: a post that waited goes ahead of posts that came later.
+        # Posts of older jobs come first, so a post from the backlog overtakes those of newer jobs.
         self._queue: asyncio.PriorityQueue[Place] = asyncio.PriorityQueue()
         self._queued: set[Place] = set()
         self._backlog = Backlog(spacing)
@@ -107,7 +107,7 @@ class MemoryStore:
         return place
 
     async def keep(self, record: Record) -> None:
-        """Persist *record*, or raise an error. This store persists nothing."""
+        """Persist *record*, or raise an error. This class persists nothing."""
 
     async def add(self, job: Job) -> None:
         async with self._exclusive():
@@ -250,7 +250,8 @@ class MemoryStore:
         """Hold the lock for a client that changes jobs.
 
         Raises:
-            Busy: a client ahead of this one got this error, and each attempt takes seconds.
+            Busy: a client ahead of this one got this error after seconds of waiting, so this client
+                does not try.
         """
         queued_at = time.monotonic()
         async with self._changing:
@@ -273,7 +274,7 @@ class MemoryStore:
             self._queue.put_nowait(place)
 
     def _resume(self, jobs: Iterable[Job], longest_wait: float) -> None:
-        """Resume *jobs* of an earlier process; posts wait at most *longest_wait* seconds."""
+        """Resume *jobs* of an earlier process. Their posts wait at most *longest_wait* seconds."""
         hold = 0.0
         for job in jobs:
             self._jobs[job.id] = job
@@ -284,15 +285,15 @@ class MemoryStore:
                     self._enqueue(job.place(index))
                 elif post.state == "waiting":
                     self._backlog.join(job.place(index))
-                    # The latest of these times belongs to the last limit.
+                    # The latest of these times is the end of the last hold.
                     hold = max(hold, post.seconds_to_wait(longest_wait))
         self._backlog.hold(hold)
 
     async def _apply(self, job: Job, record: Record, *, is_outcome: bool = False) -> None:
         """Store *record*, then apply it to *job*.
 
-        An outcome is applied even if it cannot be stored, because the post is looked up again
-        after a restart.
+        An outcome is applied even if it cannot be stored, because the post is processed again after
+        a restart.
         """
         before = self._unfinished.get(job.id, 0)
         left = before + sum(post.unfinished for post in record.posts.values())
@@ -330,7 +331,7 @@ class MemoryStore:
             del self._changes[next(iter(self._changes))]
 
     def _with_end(self, job: Job, record: Record) -> Record:
-        """Return *record* with the notifications for the end of *job*."""
+        """Return *record* with the notifications of the end of *job* added."""
         self._last_end += 1
         delivery = None
         if job.webhook is not None:
@@ -358,7 +359,7 @@ class MemoryStore:
         try:
             await self.keep(record)
         except Exception:
-            # The webhook is sent from memory, and added again after a restart.
+            # The webhook is still sent from memory. After a restart, it is added again.
             log.exception("webhook not stored", job=job.id)
         self._record_end(job, record)
 
@@ -377,8 +378,8 @@ class MemoryStore:
             if await self._expired():
                 async with self._changing:
                     await self._remove(await self._expired())
-        # Clients can read jobs even while the disk is full.
         except Exception as error:  # noqa: BLE001
+            # Clients must be able to read jobs even while the disk is full.
             log.warning("old jobs not removed", cause=repr(error))
 
     async def _remove(self, job_ids: Sequence[str]) -> None:

@@ -47,7 +47,7 @@ _KEEP, _WEBHOOK, _OUTCOME = b"keep", b"webhook", b"webhook_outcome"
 _QUALITY, _MAX_BYTES = b"quality", b"max_bytes"
 _OWNER, _FORGOTTEN = b"owner", b"forgotten"
 _EPOCH = "0"
-"""The epoch of all versions. Redis assigns the versions, so all processes see the same ones."""
+"""The epoch of all jobs. Redis numbers the changes, so all processes see the same numbers."""
 
 RECORD_CHANGE = """
 local function record_change(count, changes, job, id, owner)
@@ -55,7 +55,7 @@ local function record_change(count, changes, job, id, owner)
     redis.call("ZADD", changes, redis.call("INCR", count), id .. " " .. owner)
 end
 """
-"""A Lua function that records a change of a job, for use in scripts."""
+"""A Lua function for use in scripts. It records that a job changed."""
 
 _RECORD_CHANGE = (
     RECORD_CHANGE
@@ -115,11 +115,10 @@ record_change(KEYS[4], KEYS[5], KEYS[1], ARGV[7])
 return 1
 """
 )
-"""Writes a post, and queues it if a message is given, unless the post changed since it was read.
+"""Writes a post, unless it changed since it was read, and queues it if a message is given.
 
 When the last post of a job ends, the script also records the end for plugins and the webhook.
 """
-
 
 _REQUEUE = """
 if ARGV[1] == "" and redis.call("XLEN", KEYS[1]) > 0 then
@@ -137,9 +136,9 @@ for index = 2, #ARGV do
 end
 return requeued
 """
-"""Queues posts again that Redis lost, which are neither in the queue nor in the backlog.
+"""Requeues the posts that Redis lost: those that are in neither the queue nor the backlog.
 
-Unless the job is ``stuck``, only an empty queue counts as lost.
+Unless the job is ``stuck``, posts are requeued only if the queue is empty.
 """
 
 _FORGET_END = """
@@ -152,16 +151,17 @@ end
 class RedisStore:
     """A :class:`~scrapper.jobs.store.JobStore` in Redis, for all replicas and workers.
 
-    It is also the :class:`~scrapper.jobs.store.FinishedJobs` for *plugins*.
+    It also implements :class:`~scrapper.jobs.store.FinishedJobs` for *plugins*.
 
-    At most *max_jobs* jobs are kept, for *max_age* seconds; a new job replaces the oldest finished
-    one. Posts are in the *queue*, or wait in a
+    At most *max_jobs* jobs are kept, for *max_age* seconds. If the store is full, a new job
+    replaces the oldest finished one. Posts are in the *queue*, or wait in a
     :class:`~scrapper.jobs.stores.redis_backlog.RedisBacklog` with *spacing*.
 
-    A job is a hash. It has the job's time, its client, its owner, the number of its last change and
-    the number of its unfinished posts. It also has each post under its index, as a list that begins
-    with the number of the post's last change. A sorted set has the IDs of all jobs, by time. For
-    each plugin, a sorted set has the finished jobs that have not been reported to it.
+    Each job is a Redis hash, with the time of its creation, its client, its owner, the number of
+    its last change, and how many of its posts are unfinished. Each post is a field of that hash,
+    named after its index. Its value is a JSON list that begins with the number of the post's last
+    change. A sorted set has the IDs of all jobs, by time of creation. For each plugin, a sorted set
+    has the finished jobs that have not been reported to it.
     """
 
     def __init__(
@@ -185,12 +185,12 @@ class RedisStore:
         self._requeue: Any = redis.register_script(_REQUEUE)
         self._forget_end: Any = redis.register_script(_FORGET_END)
         self._forget_job: Any = redis.register_script(_FORGET_JOB)
-        self._note: Any = redis.register_script(_RECORD_CHANGE)
+        self._record_change: Any = redis.register_script(_RECORD_CHANGE)
         self.record_success = self._backlog.record_success
 
     @asynccontextmanager
     async def releasing(self) -> AsyncIterator[None]:
-        """During the block, move posts from the backlog to the queue when they may leave.
+        """During the block, move posts from the backlog to the queue as soon as they may leave.
 
         All workers do this, but each post is moved only once.
         """
@@ -217,9 +217,9 @@ class RedisStore:
             nonlocal gone
             now, _ = await transaction.time()
             if abs(job.created_at - now) > _DAY:
-                # This machine's clock is wrong; other processes would find the job too old.
+                # This machine's clock is wrong, so the job would expire at the wrong time.
                 job.created_at = float(now)
-            gone = await self._make_room(transaction, job.client or "")
+            gone = await self._jobs_to_drop(transaction, job.client or "")
             transaction.multi()
             if gone:
                 transaction.zrem(_ALL, *gone)
@@ -230,14 +230,14 @@ class RedisStore:
                 self._record_end(transaction, job, now)
             for message in self._messages(job):
                 transaction.xadd(STREAM, {b"data": message})
-            # The latest changes are enough, because followers poll every second.
+            # Only the latest changes are needed, because followers poll every second.
             transaction.zremrangebyrank(CHANGES[1], 0, -2 * self._max_jobs)
 
         with translated_errors():
             with self._redis.fail_fast():
                 await self._redis.transaction(add, _ALL)
             for id_, owner in (*gone.items(), (job.id, b"")):
-                await self._note(keys=[*CHANGES, job_key(id_)], args=[id_, owner])
+                await self._record_change(keys=[*CHANGES, job_key(id_)], args=[id_, owner])
 
     def _record_end(self, transaction: Pipeline, job: Job, now: int) -> None:
         """Record the end of a new job that has no valid links."""
@@ -311,14 +311,14 @@ class RedisStore:
         return True
 
     async def _queue_lost_posts(self, job: Job) -> None:
-        """Queue again the posts that Redis may have lost in a crash."""
+        """Requeue the posts that Redis may have lost in a crash."""
         stuck = b"stuck" if self._is_stuck(job) else b""
         arguments = [stuck, *self._messages(job)]
         if await self._requeue(keys=[STREAM, BACKLOG], args=arguments):
             log.warning("posts missing from the queue: queued again", job=job.id)
 
     def _is_stuck(self, job: Job) -> bool:
-        """Return whether the job has been unchanged for some seconds; True once per such period."""
+        """Return True once for every five seconds in which the job has not changed."""
         now = time.monotonic()
         version, since = self._unchanged.pop(job.id, (job.version, now))
         is_stuck = version == job.version and now - since > _STUCK_SECONDS
@@ -339,7 +339,7 @@ class RedisStore:
 
     async def check_room(self, client: str | None) -> None:
         with translated_errors():
-            await self._make_room(self._redis, client or "")
+            await self._jobs_to_drop(self._redis, client or "")
 
     async def find(self, job_id: str, index: int) -> tuple[Job, JobPost] | None:
         names = [name.decode() for name in (_CREATED, _KEEP, _QUALITY, _MAX_BYTES)]
@@ -367,7 +367,7 @@ class RedisStore:
     async def wait(self, job: Job, index: int, post: JobPost, hold: float = 0.0) -> None:
         message = self._queue.message_for(job.id, index)
         place = job.place(index)
-        # Join the backlog first: in the other order, a crash in between would lose the post.
+        # Join the backlog first, because a crash in between would otherwise lose the post.
         until = await until_redis_answers(lambda: self._backlog.join(place, message, hold))
         await self.save_post(job.id, index, post.waiting(until, limited=hold > 0))
 
@@ -390,7 +390,7 @@ class RedisStore:
         jobs = []
         for name, number in ends:
             job = await self.read(name.decode())
-            # An unfinished job is recorded again when it ends.
+            # An unfinished job will be recorded again when it ends.
             if job is None or job.state == "running":
                 await self._remove_end(plugin, name.decode(), number)
             else:
@@ -412,11 +412,12 @@ class RedisStore:
             job_key(job_id), [_CREATED.decode(), _LEFT.decode()]
         )
         if created is not None and left == b"0":
-            # The extra time is no longer needed because the webhook has been recorded by now.
+            # Restore the usual expiry. All plugins have been notified of the job, and its webhook
+            # has been recorded by now.
             await self._redis.pexpireat(job_key(job_id), self._expiry(float(created)))
 
     async def read(self, job_id: str) -> Job | None:
-        """Return the job as stored, even if it is forgotten; None if it is gone.
+        """Return the job as stored, even if it is forgotten, or None if it is gone.
 
         Raises:
             redis.exceptions.RedisError: Redis does not answer.
@@ -425,7 +426,7 @@ class RedisStore:
         return job if await self._load(job) else None
 
     async def _load(self, job: Job) -> bool:
-        """Update *job* from Redis. Return False if it is gone."""
+        """Update *job* from Redis. Return False if the job is gone."""
         fields: Any = await self._redis.hgetall(job_key(job.id))
         return _read(job, fields) is not None
 
@@ -465,8 +466,8 @@ class RedisStore:
     def _expiry(self, created_at: float) -> int:
         return int((created_at + self._max_age) * 1000)
 
-    async def _make_room(self, reading: SharedRedis | Pipeline, client: str) -> dict[str, bytes]:
-        """Return the jobs to drop for a new one, and the expired jobs, each with its owner.
+    async def _jobs_to_drop(self, reading: SharedRedis | Pipeline, client: str) -> dict[str, bytes]:
+        """Return the jobs to drop for a new one, including expired ones, each with its owner.
 
         Raises:
             JobsFull, TooManyJobs: there is no room for a job of *client*.
@@ -521,7 +522,7 @@ def _fields(job: Job, left: int) -> dict[Any, Any]:
 
 
 def _read(job: Job, fields: Any) -> Job | None:
-    """Update *job* from the *fields* of its hash, and return it; None if there are no fields."""
+    """Update *job* from its hash and return it, or return None if *fields* is empty."""
     if not fields:
         return None
     job.epoch = _EPOCH

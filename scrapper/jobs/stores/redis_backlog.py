@@ -42,7 +42,7 @@ class RedisBacklog:
     """A :class:`~scrapper.jobs.waiting.Backlog` for all workers.
 
     A sorted set has the messages of the posts, ordered by place. One key exists while the backlog
-    is held, and another during the pause after a post leaves. Both keys expire. The
+    is held, and another during the pause after a post leaves. Both keys expire by themselves. The
     coroutines raise :class:`redis.exceptions.RedisError` if Redis does not answer.
     """
 
@@ -55,12 +55,12 @@ class RedisBacklog:
     async def join(self, place: Place, message: bytes, hold: float = 0.0) -> float:
         """Add a post, and return the earliest Unix time at which it may leave.
 
-        If *hold* is 0, the post waits behind others. Otherwise it hit a limit, which holds the
+        If *hold* is 0, the post waits behind others. Otherwise, it hit a limit, which holds the
         backlog for *hold* seconds. *message* is added to the queue when the post leaves.
         """
         if hold:
             await self.hold(hold)
-        # A double is precise enough for the job's time plus the post's position.
+        # A score is a double, which is precise enough for the job's time plus the post's position.
         score = place.created_at + place.position / 1e6
         await self._redis.zadd(BACKLOG, {message: score})
         return max(time.time(), await self.held_until())

@@ -31,7 +31,7 @@ if due and tonumber(due) <= now then
     return ARGV[2]
 end
 """
-"""Leases a member if it is due: the named one, or the first if none is named."""
+"""Leases the named member, or the first one if none is named, provided that it is due."""
 _FINISH_SCRIPT = (
     RECORD_CHANGE
     + """
@@ -49,15 +49,15 @@ if redis.call("HGET", KEYS[4], "left") == "0" and not redis.call("ZSCORE", KEYS[
 end
 """
 )
-"""Removes a delivery, and records its outcome in its job unless another delivery follows."""
+"""Removes a delivery, and records its outcome in its job unless the job has another delivery."""
 
 
 class RedisDeliveries:
-    """:class:`~scrapper.jobs.webhooks.Deliveries` for all workers; the jobs are in *store*.
+    """:class:`~scrapper.jobs.webhooks.Deliveries` for all workers. The jobs are in *store*.
 
     A sorted set has the IDs of the deliveries, by the time at which each is due. One hash has the
-    time, job and receiver of every delivery; the rest of each is in a separate hash. The methods
-    raise :class:`redis.exceptions.RedisError` if Redis does not answer.
+    time, job and receiver of every delivery. The rest of each delivery is in a hash of its own. The
+    methods raise :class:`redis.exceptions.RedisError` if Redis does not answer.
     """
 
     def __init__(self, redis: SharedRedis, store: RedisStore) -> None:

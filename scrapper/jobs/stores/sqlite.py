@@ -100,11 +100,11 @@ _CHECK_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """The contents of a job file; ``jobs`` are oldest first.
+    """The contents of a job file. ``jobs`` are sorted by age, oldest first.
 
-    ``ends`` has one entry for each end not yet reported: the plugin, the job's ID and the number of
-    the end. ``deliveries`` maps each delivery to the Unix time at which it is due. ``unannounced``
-    has the IDs of the jobs that have a webhook but no delivery yet.
+    ``ends`` lists the ends that have not been reported yet, each as the plugin, the job's ID and
+    the number of the end. ``deliveries`` maps each delivery to the Unix time at which it is due.
+    ``unannounced`` has the IDs of the jobs that have a webhook but no delivery yet.
     """
 
     jobs: list[Job] = field(default_factory=list)
@@ -118,8 +118,8 @@ class JobFile:
 
     The methods block, and only one thread may call them at a time. Every change is on disk when its
     call returns. The methods raise the same errors as
-    :class:`~scrapper.library.sqlite_file.SQLiteFile`, and then change nothing. *check* is called
-    before the file is opened or created.
+    :class:`~scrapper.library.sqlite_file.SQLiteFile`; a method that raises has changed nothing.
+    *check* is called before the file is opened or created.
     """
 
     def __init__(self, path: Path, *, check: Callable[[], None] = lambda: None) -> None:
@@ -139,9 +139,9 @@ class JobFile:
         """Open the file, or create it.
 
         Posts that were running are queued again. A file that is damaged, or is not a job file, is
-        set aside. Its jobs are lost, but not the posts that they stored. If the file is later
-        damaged, removed or replaced, a new one is filled with what *in_memory* returns. That
-        function is called in a thread.
+        set aside. Its jobs are lost, but the posts that they stored are not. If the file is later
+        damaged, removed or replaced, a new one is created from the contents that *in_memory*
+        returns. That function is called in a thread.
 
         Raises:
             SettingsError: the file cannot be used.
@@ -152,12 +152,12 @@ class JobFile:
             return _load(database)
 
     def verify(self) -> None:
-        """Check that the file is still at its path; recreate it if it is not."""
+        """Recreate the file if it is no longer at its path."""
         with self._file.using():
             pass
 
     def close(self) -> None:
-        """Close the file; if it is no longer at its path, recreate it first."""
+        """Close the file. If it is no longer at its path, recreate it first."""
         self._file.close()
 
     def write(self, record: Record) -> None:
@@ -188,13 +188,13 @@ class JobFile:
             _write_delivery(database, delivery, due_at)
 
     def finish(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Remove *delivery*; record its *outcome* in its job unless another delivery follows."""
+        """Remove *delivery*. Record its *outcome*, unless the job has another delivery."""
         with self._file.changing() as database:
             database.execute("DELETE FROM deliveries WHERE id = ?", (delivery.id,))
             database.execute(_RECORD_OUTCOME, (outcome, delivery.job))
 
     def record_reported(self, plugin: str, job_id: str) -> None:
-        """Remove the end of a job that was reported to *plugin*."""
+        """Record that the end of the job was reported to *plugin*."""
         with self._file.changing() as database:
             database.execute("DELETE FROM ends WHERE plugin = ? AND job = ?", (plugin, job_id))
 
@@ -280,9 +280,9 @@ def _post(columns: list[Any]) -> JobPost:
 class SqliteStore(MemoryStore):
     """A :class:`~scrapper.jobs.stores.memory.MemoryStore` that persists its jobs in *file*.
 
-    All jobs are also in memory. A change is stored before it is applied there. *check* raises an
-    error if the file's folder is gone. *patience* is the longest time, in seconds, that a resumed
-    post may have to wait.
+    All jobs are also in memory. A change is stored before it is applied in memory. *check* raises
+    an error if the file's folder is gone. *patience* is the longest time, in seconds, that a
+    resumed post may have to wait.
     """
 
     def __init__(
@@ -315,7 +315,7 @@ class SqliteStore(MemoryStore):
         for job_id in contents.unannounced:
             if self._jobs[job_id].state != "running":
                 await self._announce(self._jobs[job_id])
-        self._watching = in_background(self._watch(), "file of jobs")
+        self._watching = in_background(self._watch(), "job file")
         await super().open()
 
     async def close(self) -> None:
@@ -324,7 +324,7 @@ class SqliteStore(MemoryStore):
         await asyncio.to_thread(self._file.close)
 
     async def keep(self, record: Record) -> None:
-        # The state "running" need not be stored: after a restart such posts are queued again.
+        # The state "running" need not be stored, because such posts are queued again at startup.
         if not record.posts or any(post.state != "running" for post in record.posts.values()):
             await self._write(self._file.write, record)
 
@@ -347,37 +347,37 @@ class SqliteStore(MemoryStore):
         wall, now = time.time(), time.monotonic()
         is_trusted = bool(deliveries) and await asyncio.to_thread(self._clock_is_trusted)
         for delivery, due_at in deliveries.items():
-            # A time more than a day ahead comes from a wrong clock.
+            # A time more than a day ahead was set by a wrong clock.
             wait = due_at - wall if is_trusted and wall < due_at < wall + _DAY else 0.0
             age = max(0.0, wall - delivery.noted_at) if is_trusted and delivery.noted_at else 0.0
             self._deliveries[delivery.id] = WaitingDelivery(delivery, now - age, now + wait)
 
     async def _watch(self) -> None:
-        """Recreate a lost file even while no job changes."""
+        """Check the file regularly, and recreate it if it was lost."""
         while True:
             await asyncio.sleep(_CHECK_SECONDS)
             try:
                 await self._write(self._file.verify)
-            # The disk may be unavailable for a while.
             except Exception as error:  # noqa: BLE001
+                # The disk may be unavailable for a while.
                 log.warning("jobs not on disk", cause=repr(error))
 
     async def _write(self, change: Callable[..., None], *arguments: Any) -> None:
-        """Call *change* in a thread, one call at a time; a cancellation does not interrupt it."""
+        """Call *change* in a thread, one call at a time. Cancellation does not interrupt it."""
 
         def write() -> None:
             self._check()
             try:
                 change(*arguments)
             except Busy:
-                # A damaged file was just recreated; retry once.
+                # The file was damaged and has just been recreated, so retry once.
                 change(*arguments)
 
         async with self._writing:
             await finished(asyncio.to_thread(write))
 
     def _contents(self) -> Contents:
-        """Return the contents for a new file. Called in the thread that writes it."""
+        """Return the contents for a new file. Runs in the thread that writes the file."""
         ends = [
             (plugin, job_id, number)
             for plugin, ends in self._ends.items()

@@ -1,4 +1,4 @@
-"""The job store in Redis, which replicas share."""
+"""The job store in Redis, which is shared by replicas."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ async def stream(redis: SharedRedis) -> list[tuple[str, int]]:
 
 class TestRedisStore(StoreContract):
     @pytest.fixture(autouse=True)
-    def the_same_redis(self, redis: SharedRedis) -> None:
+    def keep_client(self, redis: SharedRedis) -> None:
         self.redis = redis
 
     async def queued(self, _store: RedisStore) -> set[tuple[str, int]]:
@@ -52,10 +52,10 @@ async def test_concurrent_changes_are_all_stored(store: RedisStore) -> None:
     job = batch(20)
     await store.add(job)
 
-    async def note(index: int, size: int) -> bool:
+    async def save(index: int, size: int) -> bool:
         return await store.save_post(job.id, index, replace(job.posts[index], bytes_done=size))
 
-    await asyncio.gather(*(note(it % 20, it) for it in range(60)))
+    await asyncio.gather(*(save(it % 20, it) for it in range(60)))
     await asyncio.gather(*(store.save_post(job.id, it, job.posts[it].done(3)) for it in range(20)))
     found = await store.get(job.id)
     assert found is not None
@@ -64,7 +64,7 @@ async def test_concurrent_changes_are_all_stored(store: RedisStore) -> None:
 
 
 @pytest.mark.blocks
-async def test_a_job_forgotten_during_a_retry_stays_finished(
+async def test_a_job_forgotten_during_a_retry_is_not_queued(
     store: RedisStore, redis: SharedRedis, redis_server: RedisServer
 ) -> None:
     job = batch(1)
@@ -113,7 +113,7 @@ async def test_lost_posts_are_queued_again_behind_others(
     await store.wait(other, 0, other.posts[0], 100.0)
     found = await store.get(lost.id)
     assert found is not None
-    # Refreshing the job finds the lost posts, too.
+    # Refreshing the job finds the lost posts as well.
     for _ in range(2):
         assert await store.refresh(found)
     assert await stream(redis) == [(other.id, 0), (lost.id, 0), (lost.id, 1)]
@@ -140,7 +140,7 @@ async def test_a_job_that_redis_lost_is_gone(store: RedisStore, redis: SharedRed
 
 
 @pytest.mark.parametrize("years", [-50, 10])
-async def test_a_wrong_clock_is_replaced_by_the_clock_of_redis(
+async def test_the_clock_of_redis_replaces_a_wrong_one(
     store: RedisStore, redis: SharedRedis, years: int
 ) -> None:
     job = batch(1)

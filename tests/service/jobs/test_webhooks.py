@@ -1,4 +1,4 @@
-"""Webhooks: signed, delivered at least once, and only where the operator allows it."""
+"""Webhooks are signed, delivered at least once, and sent only to allowed hosts."""
 
 import asyncio
 import json
@@ -22,12 +22,12 @@ ALLOWED = {"WEBHOOK_HOSTS": "localhost, 127.0.0.0/8", "WEBHOOK_SECRET": SECRET}
 
 @pytest.fixture(autouse=True)
 def frequent_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Poll for deliveries often, so that tests do not wait."""
+    """Poll for deliveries frequently, so that tests need not wait."""
     monkeypatch.setattr("scrapper.jobs.webhooks._POLL_SECONDS", 0.02)
 
 
 class Receiver:
-    """Receives webhooks, and responds with each of ``statuses`` in turn, then with 204."""
+    """Receives webhooks. Responds with the ``statuses`` one after another, then with 204."""
 
     def __init__(self) -> None:
         self.statuses: list[int] = []
@@ -72,7 +72,7 @@ async def test_a_finished_job_sends_one_signed_webhook(
     [(headers, body)] = receiver.calls
     assert Webhook(SECRET).verify(body, headers) == {**finished, "webhook_state": "waiting"}
     assert headers["Content-Type"] == "application/json"
-    # The first webhook would have been repeated before this one.
+    # If the first webhook were repeated, that would happen before this one arrives.
     other = await submit(client, receiver.url.replace("127.0.0.1", "localhost"), "reel-one")
     await until(lambda: len(receiver.calls) == 2)
     assert json.loads(receiver.calls[1][1])["id"] == other["id"]
@@ -80,7 +80,7 @@ async def test_a_finished_job_sends_one_signed_webhook(
 
 
 @both_modes
-async def test_a_job_of_invalid_links_sends_a_webhook_too(
+async def test_a_job_of_invalid_links_also_sends_a_webhook(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
     client = await start_service(**ALLOWED)
@@ -103,7 +103,7 @@ async def test_a_delivery_is_retried_until_it_succeeds(
     client = await start_service(**ALLOWED)
     await submit(client, receiver.url, "reel-thrice")
     await until(lambda: len(receiver.calls) == 4)
-    # All four were the same delivery, and the redirect was not followed.
+    # All four calls were the same delivery, and the redirect was not followed.
     assert len(set(receiver.ids)) == 1
     await submit(client, receiver.url, "reel-thrice")
     await until(lambda: len(set(receiver.ids)) == 2)
@@ -111,7 +111,7 @@ async def test_a_delivery_is_retried_until_it_succeeds(
 
 
 @both_modes
-async def test_a_delivery_refused_with_410_is_not_retried(
+async def test_a_delivery_is_not_retried_after_a_410(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
     receiver.statuses = [410]
@@ -157,7 +157,9 @@ async def test_a_retry_without_failed_posts_sends_no_webhook(
     assert [json.loads(body)["id"] for _, body in receiver.calls].count(job["id"]) == 1
 
 
-def test_a_webhook_survives_a_kill_and_leaks_no_secret(instagram: StandIn, tmp_path: Path) -> None:
+def test_a_webhook_survives_a_kill_and_no_secret_is_logged(
+    instagram: StandIn, tmp_path: Path
+) -> None:
     calls: list[str] = []
 
     async def run() -> None:
@@ -167,23 +169,23 @@ def test_a_webhook_survives_a_kill_and_leaks_no_secret(instagram: StandIn, tmp_p
         async with TestServer(app, host="127.0.0.1") as server:
             url = str(server.make_url("/hook/secret-path"))
             environment = {**instagram.environment, **ALLOWED}
-            soon = {
+            short_pauses = {
                 "scrapper.jobs.webhooks._POLL_SECONDS": 0.02,
                 "scrapper.jobs.webhooks._FIRST_PAUSE": 0.1,
             }
 
-            def use() -> list[str]:
+            def kill_and_restart() -> list[str]:
                 body = {"urls": [REEL.format("reel-killed-hook")], "webhook": url}
-                with Service(tmp_path, environment, constants=soon) as service:
+                with Service(tmp_path, environment, constants=short_pauses) as service:
                     assert service.post("/jobs", body).status_code == 202
                     wait_for(lambda: bool(receiver.calls))
                     service.kill()
                     log = service.raw_log
-                with Service(tmp_path, environment, constants=soon) as service:
+                with Service(tmp_path, environment, constants=short_pauses) as service:
                     wait_for(lambda: len(receiver.calls) == 3)
                     return [*log, *service.raw_log]
 
-            log = "".join(await asyncio.to_thread(use))
+            log = "".join(await asyncio.to_thread(kill_and_restart))
         assert len(set(receiver.ids)) == 1
         assert "webhook not delivered" in log
         assert "secret-path" not in log
@@ -235,7 +237,7 @@ async def test_the_state_of_a_webhook_survives_a_restart(
     assert await state_of(await start_service(**ALLOWED), job) == "given_up"
 
 
-async def test_stuck_and_dead_receivers_delay_no_other(
+async def test_stuck_and_dead_receivers_do_not_delay_others(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
     calls, ended = [], asyncio.Event()
@@ -246,7 +248,7 @@ async def test_stuck_and_dead_receivers_delay_no_other(
         writer.close()
 
     client = await start_service(MAX_JOBS="1000", **ALLOWED)
-    # Receivers are distinguished by host.
+    # Each host counts as a separate receiver.
     server = await asyncio.start_server(hang, "127.0.0.2", 0)
     stuck = f"http://127.0.0.2:{server.sockets[0].getsockname()[1]}/"
     dead = "http://127.0.0.3:9/"

@@ -1,4 +1,4 @@
-"""Scripts whose concurrent calls share one round trip to Redis."""
+"""Concurrent calls of scripts share round trips to Redis."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -42,7 +42,7 @@ async def test_close_waits_for_calls_under_way(redis: SharedRedis) -> None:
     assert asyncio.all_tasks() == before
 
 
-async def test_concurrent_calls_take_few_round_trips(
+async def test_concurrent_calls_need_few_round_trips(
     redis: SharedRedis, redis_server: RedisServer
 ) -> None:
     echo = GatheredScripts(redis).register_script(ECHO)
@@ -61,7 +61,7 @@ async def test_a_script_that_redis_lost_is_loaded_again(
     assert await echo(["key"], [1]) == [b"key", b"1"]
 
 
-async def test_a_cancelled_call_does_not_disturb_the_others(redis: SharedRedis) -> None:
+async def test_a_cancelled_call_does_not_affect_the_others(redis: SharedRedis) -> None:
     echo = GatheredScripts(redis).register_script(ECHO)
     calls = [asyncio.ensure_future(echo(["key"], [number])) for number in range(3)]
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Jobs that are submitted to one replica and used at another."""
+"""Jobs that are submitted to one replica and accessed through another."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ async def submit(client: Client, *shortcodes: str) -> str:
         return response.headers["Location"]
 
 
-async def shown(client: Client, job: str) -> dict[str, Any]:
+async def get_job(client: Client, job: str) -> dict[str, Any]:
     async with client.get(job) as response:
         assert response.status == 200
         found: dict[str, Any] = await response.json()
@@ -35,7 +35,7 @@ async def shown(client: Client, job: str) -> dict[str, Any]:
 
 
 async def events(client: Client, job: str, last: str = "") -> list[tuple[str, str, Any]]:
-    """Return the events until the stream ends, each as its kind, ID and data."""
+    """Return all events of the stream, each as its kind, ID and data."""
     headers = {"Last-Event-ID": last} if last else {}
     found = []
     async with client.get(f"{job}/events", headers=headers) as response:
@@ -69,10 +69,10 @@ async def test_progress_reaches_clients_of_every_replica(
     posts = [json.loads(event["data"]) for event in seen if event["event"] == "post"]
     assert any(post["bytes_total"] and post["bytes_done"] < post["bytes_total"] for post in posts)
     assert seen[-1]["event"] == "end"
-    assert json.loads(seen[-1]["data"]) == await shown(one, job)
+    assert json.loads(seen[-1]["data"]) == await get_job(one, job)
 
 
-async def test_a_client_can_resume_events_at_another_replica(
+async def test_clients_can_resume_events_at_another_replica(
     instagram: StandIn, start_service: StartService
 ) -> None:
     one, other = [await start_service() for _ in range(2)]
@@ -97,7 +97,7 @@ async def test_a_job_can_be_cancelled_at_another_replica(
         assert response.status == 200
     instagram.release()
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while (found := await shown(one, job))["state"] == "running":  # noqa: ASYNC110
+        while (found := await get_job(one, job))["state"] == "running":  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     states = [post["state"] for post in found["posts"]]
     assert found["state"] == "cancelled"
@@ -111,7 +111,7 @@ async def test_a_finished_post_leaves_the_queue(
     client = await start_service()
     job = await submit(client, *(f"reel-{number}" for number in range(5)))
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while (await shown(client, job))["state"] == "running":  # noqa: ASYNC110
+        while (await get_job(client, job))["state"] == "running":  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     redis: Any = redis_server.client
     async with asyncio.timeout(PATIENCE_SECONDS):

@@ -1,4 +1,4 @@
-"""The pace of replicas, over a real Redis."""
+"""The pace that replicas share in a real Redis."""
 
 from scrapper.replicas.client import blocking_client
 from scrapper.replicas.pace import RedisWindow

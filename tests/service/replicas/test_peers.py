@@ -1,4 +1,4 @@
-"""What replicas coordinate over Redis: turns, their outcomes, sweeps and the cool-down."""
+"""How replicas coordinate turns, sweeps and cool-downs over Redis."""
 
 import asyncio
 import time
@@ -25,15 +25,15 @@ def soon() -> float:
     return time.monotonic() + PATIENCE_SECONDS
 
 
-async def wait_in_line(server: RedisServer, line: TurnQueue) -> asyncio.Task[bool]:
-    """Start waiting for the other process; return once Redis has been asked for its lease."""
+async def start_waiting(server: RedisServer, queue: TurnQueue) -> asyncio.Task[bool]:
+    """Start waiting for the holder of the turn. Return once its lease has been read from Redis."""
 
     def count_queries() -> int:
         calls: int = server.client.info("commandstats").get("cmdstat_pttl", {}).get("calls", 0)
         return calls
 
     before = await asyncio.to_thread(count_queries)
-    waiting = asyncio.create_task(line.wait_for_holder(soon()))
+    waiting = asyncio.create_task(queue.wait_for_holder(soon()))
     async with asyncio.timeout(PATIENCE_SECONDS):
         while await asyncio.to_thread(count_queries) == before:
             pass
@@ -60,28 +60,28 @@ async def test_waiting_processes_are_notified_of_a_stored_post(
 ) -> None:
     one, other = peers
     async with other.queue_for("abcde") as waiting:
-        async with one.queue_for("abcde") as line:
-            assert await line.take_turn()
+        async with one.queue_for("abcde") as holder:
+            assert await holder.take_turn()
             assert await waiting.take_turn() is None
-            landed = await wait_in_line(redis_server, waiting)
-            assert not landed.done()
-            line.stored = True
-        assert await landed
+            outcome = await start_waiting(redis_server, waiting)
+            assert not outcome.done()
+            holder.stored = True
+        assert await outcome
 
 
 async def test_each_turn_has_a_higher_fence(peers: list[RedisPeers]) -> None:
     fences = []
     for number in range(10):
-        async with peers[number % 2].queue_for("abcde") as line:
-            fences.append(await line.take_turn())
+        async with peers[number % 2].queue_for("abcde") as holder:
+            fences.append(await holder.take_turn())
     assert fences == sorted(set(map(int, filter(None, fences))))
 
 
 async def test_fences_grow_even_if_redis_loses_its_data(
     peers: list[RedisPeers], redis_server: RedisServer
 ) -> None:
-    async with peers[0].queue_for("abcde") as line:
-        first = await line.take_turn()
+    async with peers[0].queue_for("abcde") as holder:
+        first = await holder.take_turn()
         await asyncio.to_thread(redis_server.client.flushall)
         async with peers[1].queue_for("abcde") as other:
             second = await other.take_turn()
@@ -91,16 +91,16 @@ async def test_fences_grow_even_if_redis_loses_its_data(
 
 
 @pytest.mark.parametrize("error", [PostNotFound(), RateLimited(retry_after=17.5)])
-async def test_an_error_of_the_post_reaches_waiting_processes(
+async def test_waiting_processes_get_the_error_of_a_post(
     peers: list[RedisPeers], redis_server: RedisServer, error: ScrapeError
 ) -> None:
     one, other = peers
     async with other.queue_for("abcde") as waiting:
         with suppress(type(error)):
-            async with one.queue_for("abcde") as line:
-                await line.take_turn()
+            async with one.queue_for("abcde") as holder:
+                await holder.take_turn()
                 assert await waiting.take_turn() is None
-                outcome = await wait_in_line(redis_server, waiting)
+                outcome = await start_waiting(redis_server, waiting)
                 raise error
         with pytest.raises(type(error)) as caught:
             await outcome
@@ -108,14 +108,14 @@ async def test_an_error_of_the_post_reaches_waiting_processes(
 
 
 @pytest.mark.parametrize("error", [DeadlineExceeded(), OSError("disk")])
-async def test_an_error_of_the_process_frees_the_turn(
+async def test_a_local_error_frees_the_turn_for_others(
     peers: list[RedisPeers], error: Exception
 ) -> None:
     one, other = peers
     async with other.queue_for("abcde") as waiting:
         with suppress(type(error)):
-            async with one.queue_for("abcde") as line:
-                await line.take_turn()
+            async with one.queue_for("abcde") as holder:
+                await holder.take_turn()
                 raise error
         assert not await waiting.wait_for_holder(soon())
         assert await waiting.take_turn()
@@ -128,8 +128,8 @@ async def test_a_live_holder_renews_its_lease(
         patch("scrapper.replicas.turn.LEASE_SECONDS", 60),
         patch("scrapper.replicas.turn._RENEWALS_PER_LEASE", 6000),
     ):
-        async with peers[0].queue_for("abcde") as line, peers[1].queue_for("abcde") as waiting:
-            await line.take_turn()
+        async with peers[0].queue_for("abcde") as holder, peers[1].queue_for("abcde") as waiting:
+            await holder.take_turn()
             [name] = await asyncio.to_thread(redis_server.client.keys, "*abcde*")
             await asyncio.to_thread(redis_server.client.pexpire, name, 30_000)
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -142,11 +142,11 @@ async def test_a_turn_without_a_holder_is_free_after_its_lease(
     peers: list[RedisPeers], redis_server: RedisServer
 ) -> None:
     with (
-        # The lease outlives the test, so nothing renews it.
+        # The lease outlives the test, so it is not renewed.
         patch("scrapper.replicas.turn.LEASE_SECONDS", 100 * PATIENCE_SECONDS),
     ):
-        async with peers[0].queue_for("abcde") as line, peers[1].queue_for("abcde") as waiting:
-            await line.take_turn()
+        async with peers[0].queue_for("abcde") as holder, peers[1].queue_for("abcde") as waiting:
+            await holder.take_turn()
             assert await waiting.take_turn() is None
             [name] = await asyncio.to_thread(redis_server.client.keys, "*abcde*")
             await asyncio.to_thread(redis_server.client.pexpire, name, 100)
@@ -155,8 +155,8 @@ async def test_a_turn_without_a_holder_is_free_after_its_lease(
 
 
 async def test_a_waiting_process_gives_up_at_the_deadline(peers: list[RedisPeers]) -> None:
-    async with peers[0].queue_for("abcde") as line, peers[1].queue_for("abcde") as waiting:
-        await line.take_turn()
+    async with peers[0].queue_for("abcde") as holder, peers[1].queue_for("abcde") as waiting:
+        await holder.take_turn()
         assert not await waiting.wait_for_holder(time.monotonic() + 0.2)
 
 
@@ -181,17 +181,17 @@ async def test_the_longest_cool_down_applies_to_all(peers: list[RedisPeers]) -> 
     assert 50 < await one.cooldown_left() <= 60
 
 
-async def test_without_redis_each_process_works_alone(
+async def test_without_redis_each_process_works_on_its_own(
     peers: list[RedisPeers], redis_server: RedisServer
 ) -> None:
     await asyncio.to_thread(redis_server.stop)
     try:
         for peer in peers:
             async with (
-                peer.queue_for("abcde") as line,
+                peer.queue_for("abcde") as holder,
                 peer.exclusive("sweep", if_unknown=True) as ours,
             ):
-                assert await line.take_turn()
+                assert await holder.take_turn()
                 assert ours
             assert await peer.cooldown_left() == 0
             await peer.cool_down(5)
@@ -199,12 +199,12 @@ async def test_without_redis_each_process_works_alone(
         await asyncio.to_thread(redis_server.start)
 
 
-async def test_a_missed_message_does_not_hide_the_end(peers: list[RedisPeers]) -> None:
+async def test_a_process_that_misses_the_message_notices_the_end(peers: list[RedisPeers]) -> None:
     one, other = peers
     await other.close()
     async with other.queue_for("abcde") as waiting:
-        async with one.queue_for("abcde") as line:
-            await line.take_turn()
+        async with one.queue_for("abcde") as holder:
+            await holder.take_turn()
             assert await waiting.take_turn() is None
         assert not await waiting.wait_for_holder(soon())
     await other.open()
@@ -218,24 +218,24 @@ async def test_an_invalid_message_is_ignored(
 ) -> None:
     one, other = peers
     async with other.queue_for("abcde") as waiting:
-        async with one.queue_for("abcde") as line:
-            await line.take_turn()
-            landed = await wait_in_line(redis_server, waiting)
+        async with one.queue_for("abcde") as holder:
+            await holder.take_turn()
+            outcome = await start_waiting(redis_server, waiting)
             await asyncio.to_thread(redis_server.client.publish, "scrapper:0:landed", message)
-            line.stored = True
-        if not await landed:
+            holder.stored = True
+        if not await outcome:
             assert await waiting.take_turn()
-    # It still hears of other posts.
+    # The process still receives messages about other posts.
     async with other.queue_for("later") as waiting:
-        async with one.queue_for("later") as line:
-            await line.take_turn()
+        async with one.queue_for("later") as holder:
+            await holder.take_turn()
             assert await waiting.take_turn() is None
-            landed = await wait_in_line(redis_server, waiting)
-            line.stored = True
-        assert await landed
+            outcome = await start_waiting(redis_server, waiting)
+            holder.stored = True
+        assert await outcome
 
 
-async def test_redis_tasks_can_be_cancelled_at_any_moment(
+async def test_redis_tasks_can_be_cancelled_at_any_time(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
     library = Library(tmp_path)

@@ -1,4 +1,4 @@
-"""The queue: how posts enter it, which worker holds them, and when they leave."""
+"""How posts enter the queue, which worker holds them, and when they leave it."""
 
 import asyncio
 import gc
@@ -29,7 +29,7 @@ NewQueue = Callable[[], PostQueue]
 
 @pytest.fixture
 async def new_queue(redis_server: RedisServer) -> AsyncIterator[NewQueue]:
-    """Return a function that makes the queue of one more process."""
+    """Return a function that creates the queue of another process."""
     redis = SharedRedis.at(redis_server.url, Metrics())
     queues = []
 
@@ -68,12 +68,12 @@ async def take(messages: AsyncGenerator[AckableMessage, None]) -> int:
 
 async def until_size(queue: PostQueue, size: QueueSize) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while await queue.size() != size:  # noqa: ASYNC110 - others change it
+        while await queue.size() != size:  # noqa: ASYNC110 - the size changes in Redis
             await asyncio.sleep(0.01)
 
 
 def silent_for(redis_server: RedisServer) -> int:
-    """Return for how many milliseconds the worker that holds the first post has been silent."""
+    """Return the milliseconds since the last heartbeat of the first post's worker."""
     redis: Any = redis_server.client
     [entry] = redis.xpending_range(STREAM, "workers", "-", "+", 1)
     milliseconds: int = entry["time_since_delivered"]
@@ -81,7 +81,7 @@ def silent_for(redis_server: RedisServer) -> int:
 
 
 class Acknowledged:
-    """A stand-in for the context that taskiq passes to a task."""
+    """A stand-in for the context that taskiq passes to a task. Counts acknowledgements."""
 
     count = 0
 
@@ -113,7 +113,7 @@ async def test_a_post_is_acknowledged_unless_it_was_cancelled(
 
 
 @pytest.mark.parametrize("posts", [0, 200])
-async def test_waiting_for_a_post_can_be_cancelled_at_any_moment(
+async def test_waiting_for_a_post_can_be_cancelled_at_any_time(
     new_queue: NewQueue, redis_server: RedisServer, posts: int
 ) -> None:
     sender = SharedRedis.at(redis_server.url, Metrics())
@@ -158,7 +158,7 @@ async def test_posts_that_were_handed_back_come_first(
     await add(stopping, 0, 1, 2)
     messages = stopping.listen()
     assert [await take(messages), await take(messages)] == [0, 1]
-    # Posts that were handed back are taken over at once, without these delays.
+    # These delays do not apply to posts that were handed back.
     monkeypatch.setattr("scrapper.replicas.queue.ABANDONED_SECONDS", 3600.0)
     monkeypatch.setattr("scrapper.replicas.queue.LATE_SECONDS", 3600.0)
     await stopping.hand_back()
@@ -181,7 +181,7 @@ async def test_a_late_worker_keeps_its_post_while_connected(
         while await asyncio.to_thread(silent_for, redis_server) <= 100:
             pass
     messages = other.listen()
-    # A lost post would come before a new one.
+    # If the first post counted as lost, it would come before this one.
     assert await take(messages) == 1
     await late.shutdown()
     assert await take(messages) == 0
@@ -268,7 +268,7 @@ async def test_jobs_queued_by_the_previous_version_are_finished(
     redis_server: RedisServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # The tests' Redis may have started a moment ago, so a worker might count as late.
+    # Redis may have started only a moment ago, so a killed worker might still count as late.
     monkeypatch.setattr("scrapper.replicas.queue.LATE_SECONDS", 0.0)
     before = json.loads(BEFORE.read_text())
     redis: Any = redis_server.client

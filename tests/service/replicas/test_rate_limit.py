@@ -13,7 +13,7 @@ from tests.redis_server import RedisServer
 
 @pytest.fixture
 def limit(redis_server: RedisServer) -> dict[str, str]:
-    """The settings of a replica. It runs no worker, which would log an outage of Redis, too."""
+    """The settings of a replica. It runs no worker, because that would also log outages."""
     return {
         "REDIS_URL": redis_server.url,
         "RATE_LIMIT_MAX_REQUESTS": "6",
@@ -22,7 +22,7 @@ def limit(redis_server: RedisServer) -> dict[str, str]:
 
 
 async def ask(client: Client) -> int:
-    """Send a request that only takes a token, and return the status."""
+    """Send a request whose only effect is to use a token, and return the status."""
     async with client.post("/scrape", data=b"{}") as response:
         return response.status
 
@@ -56,7 +56,7 @@ async def test_without_redis_each_replica_has_its_own_bucket(
     finally:
         await asyncio.to_thread(redis_server.start)
     logged = [line["event"] for line in logs if "redis" in line["event"]]
-    # Each replica logs this once, however many requests it gets.
+    # Each replica logs the outage once, no matter how many requests it gets.
     assert logged == ["redis does not answer: continuing without it"] * 2
     with capture_logs() as logs:
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -75,7 +75,7 @@ async def test_an_empty_bucket_refills(start_service: StartService, limit: dict[
             await asyncio.sleep(0.05)
 
 
-async def test_a_full_redis_is_logged_and_posts_are_served(
+async def test_posts_are_served_while_redis_is_full(
     instagram: StandIn,
     start_service: StartService,
     limit: dict[str, str],

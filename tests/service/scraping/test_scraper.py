@@ -22,7 +22,7 @@ from tests.process import PATIENCE_SECONDS
 
 
 class Arrivals:
-    """Counts the requests that reach the handlers, as a middleware of ``EXTRA_MIDDLEWARES``."""
+    """Counts the requests that reach the handlers. Its middleware is in ``EXTRA_MIDDLEWARES``."""
 
     count = 0
 
@@ -47,8 +47,8 @@ async def status_of(client: Client, shortcode: str) -> int:
         return response.status
 
 
-async def know_a_source(client: Client, instagram: StandIn) -> None:
-    """Scrape a post so that later ones need not wait for a scout, and reset the counters."""
+async def find_working_source(client: Client, instagram: StandIn) -> None:
+    """Scrape a post, so that the service knows a working source, then reset the counters."""
     assert await status_of(client, "reel-scout") == 200
     instagram.reset_counters()
 
@@ -67,7 +67,7 @@ async def test_100_requests_for_a_new_post_make_one_query(
     answers = await asyncio.gather(*(answer() for _ in range(100)))
     assert instagram.requests("graphql") == 1
     assert instagram.requests("media") == 2
-    # A request that comes just after the download has "cached": true.
+    # The response to a request just after the download has "cached": true.
     assert len({text.replace("true", "false") for text in answers}) == 1
 
 
@@ -124,21 +124,21 @@ async def test_an_abandoned_download_is_still_stored(
 ) -> None:
     client = await start_service()
     instagram.hold()
-    asking = asyncio.create_task(status_of(client, "reel-alone"))
+    request = asyncio.create_task(status_of(client, "reel-alone"))
     await until(lambda: instagram.requests("graphql") == 1)
-    asking.cancel()
-    await asyncio.wait([asking])
+    request.cancel()
+    await asyncio.wait([request])
     instagram.release()
     await until(lambda: "reel-alone/post.json" in stored_files(media_root))
 
 
-async def test_a_request_past_the_queue_limit_is_refused_at_once(
+async def test_a_request_beyond_the_queue_limit_is_refused_at_once(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(SCRAPE_CONCURRENCY="2", SCRAPE_QUEUE_LIMIT="3")
-    await know_a_source(client, instagram)
+    await find_working_source(client, instagram)
     instagram.hold()
-    taken = [asyncio.create_task(status_of(client, f"reel-full{n}")) for n in range(5)]
+    accepted = [asyncio.create_task(status_of(client, f"reel-full{n}")) for n in range(5)]
     await until(lambda: instagram.requests("graphql") == 2)
     async with client.post("/scrape", json=body("reel-full5")) as response:
         assert response.status == 503
@@ -148,10 +148,10 @@ async def test_a_request_past_the_queue_limit_is_refused_at_once(
     await until(lambda: metric_of(client, "scrape_flights_joined_total") == 1)
     assert instagram.requests("graphql") == 2
     instagram.release()
-    assert set(await asyncio.gather(joined, *taken)) == {200}
+    assert set(await asyncio.gather(joined, *accepted)) == {200}
 
 
-async def test_the_time_in_the_queue_counts_towards_the_deadline(
+async def test_time_in_the_queue_counts_towards_the_deadline(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(SCRAPE_CONCURRENCY="1", SCRAPE_TIMEOUT_SECONDS="1")

@@ -1,4 +1,4 @@
-"""Every route returns stale posts, whatever Instagram does."""
+"""Every route returns a stale post, whatever Instagram answers."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ async def scrape(client: Client, shortcode: str, **body: bool) -> tuple[int, dic
         ("cdnnotfound", 404),
     ],
 )
-async def test_stale_post_is_returned_and_only_refresh_fails(
+async def test_a_stale_post_is_returned_and_only_a_refresh_fails(
     instagram: StandIn, start_service: StartService, media_root: Path, scenario: str, status: int
 ) -> None:
     shortcode = f"{scenario}-stale"
@@ -70,7 +70,7 @@ async def test_stale_post_is_returned_and_only_refresh_fails(
     assert (await scrape(client, shortcode))[0] == 200
 
 
-async def test_stale_post_is_returned_if_the_server_is_full(
+async def test_a_stale_post_is_returned_if_the_server_is_full(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     await asyncio.to_thread(store_stale, media_root, "reel-stale")

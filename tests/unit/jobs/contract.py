@@ -25,10 +25,10 @@ def cancelled(post: JobPost) -> JobPost | None:
 
 
 class StoreContract:
-    """Tests of the fixture ``store``, which holds four jobs and has the plugin ``one``."""
+    """Tests of the fixture ``store``, which has room for four jobs, and the plugin ``one``."""
 
     async def queued(self, store: Any) -> set[tuple[str, int]]:
-        """Return the queued posts, each as its job's ID and its index."""
+        """Return the queued posts, each as the job's ID and the post's index."""
         raise NotImplementedError
 
     async def finish(self, store: Any, job: Job) -> None:
@@ -40,7 +40,7 @@ class StoreContract:
         assert found is not None
         return found  # type: ignore[no-any-return]
 
-    async def test_a_new_job_is_found_with_its_posts_queued(self, store: Any) -> None:
+    async def test_a_new_job_is_stored_and_its_posts_are_queued(self, store: Any) -> None:
         preference = Preference("best", 8_000_000)
         job = batch(3, keep=True, webhook="https://example.com/", preference=preference)
         await store.add(job)
@@ -50,7 +50,7 @@ class StoreContract:
         assert (found.created_at, found.preference) == (job.created_at, preference)
         assert await self.queued(store) == {(job.id, index) for index in range(3)}
 
-    async def test_an_unknown_job_is_not_found_or_changed(self, store: Any) -> None:
+    async def test_an_unknown_job_is_neither_found_nor_changed(self, store: Any) -> None:
         job = batch(1)
         assert await store.get(job.id) is None
         assert await store.find(job.id, 0) is None
@@ -178,7 +178,7 @@ class StoreContract:
         assert await store.unreported("one") == []
         await self.finish(store, job)
         [second] = await store.unreported("one")
-        # A report of the first end does not count for the second.
+        # Recording that the first end was reported does not affect the second.
         await store.record_reported("one", first)
         assert [it.response.posts[0].state for it in await store.unreported("one")] == ["done"]
         await store.record_reported("one", second)
@@ -238,7 +238,7 @@ class StoreContract:
         assert [it.response.id for it in await store.unreported("one")] == [job.id]
         assert not await store.forget(batch(1))
 
-    async def test_changed_lists_each_job_that_changed(self, store: Any) -> None:
+    async def test_changed_jobs_are_listed(self, store: Any) -> None:
         job, other = batch(2, owner="anna"), batch(1, client="192.0.2.2")
         seen = (await store.changed(0)).number
 
@@ -259,7 +259,7 @@ class StoreContract:
         assert await store.forget(job)
         assert await changed() == [(job.id, "anna")]
 
-    async def test_changed_lists_a_job_that_was_dropped(self, store: Any) -> None:
+    async def test_dropped_jobs_are_listed_as_changed(self, store: Any) -> None:
         jobs = [batch(1, f"192.0.2.{number}", owner="anna") for number in range(MAX_JOBS + 1)]
         for job in jobs[:MAX_JOBS]:
             await store.add(job)

@@ -86,7 +86,7 @@ def test_special_addresses_are_not_public(address: str) -> None:
 
 
 @given(st.ip_addresses(v=4))
-def test_an_embedded_ipv4_address_decides(embedded: Any) -> None:
+def test_an_embedded_ipv4_address_determines_the_result(embedded: Any) -> None:
     number, expected = int(embedded), is_public(str(embedded))
     for prefix in ("::", "::ffff:0:0", "::ffff:0:0:0", "64:ff9b::", "2a00:1450::5efe:0:0"):
         assert is_public(str(ip_address(int(ip_address(prefix)) + number))) is expected
@@ -94,7 +94,7 @@ def test_an_embedded_ipv4_address_decides(embedded: Any) -> None:
 
 
 @given(st.ip_addresses())
-def test_addresses_private_to_python_are_not_public(address: Any) -> None:
+def test_addresses_that_python_calls_private_are_not_public(address: Any) -> None:
     if address.version == 4 and is_public(str(address)):
         assert address.is_global
     assert isinstance(is_public(str(address)), bool)

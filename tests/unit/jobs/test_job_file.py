@@ -39,12 +39,12 @@ def count_jobs(path: Path) -> int:
     return len(jobs)
 
 
-def zero_head(path: Path) -> None:
+def zero_header(path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(bytes(200) + content[200:])
 
 
-def replace_by_folder(path: Path) -> None:
+def replace_with_folder(path: Path) -> None:
     path.unlink()
     path.mkdir()
     (path / "file").touch()
@@ -53,13 +53,13 @@ def replace_by_folder(path: Path) -> None:
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "random bytes": lambda path: path.write_bytes(b"\x13\x37" * 5000),
     "truncated": lambda path: path.write_bytes(path.read_bytes()[:5000]),
-    "zeroed head": zero_head,
-    "a folder": replace_by_folder,
+    "zeroed header": zero_header,
+    "a folder": replace_with_folder,
     "another schema": lambda path: execute(
         path, "DROP TABLE posts", "CREATE TABLE posts (something TEXT)"
     ),
     "an orphan row": lambda path: execute(
-        path, "PRAGMA foreign_keys = OFF", "UPDATE posts SET job = 'nobody'"
+        path, "PRAGMA foreign_keys = OFF", "UPDATE posts SET job = 'unknown'"
     ),
     "an unknown state": lambda path: execute(path, "UPDATE posts SET state = 'lost'"),
     "an infinite time": lambda path: execute(path, "UPDATE jobs SET created_at = 9e999"),
@@ -95,6 +95,6 @@ def test_the_file_opens_whatever_the_damage(tmp_path: Path, position: int, conte
     fill(path)
     whole = path.read_bytes()
     path.write_bytes(whole[:position] + content + whole[position + len(content) :])
-    # The damage may hit the four bytes of the schema's version.
+    # The damage may change the four bytes of the schema version.
     with suppress(NewerSchema):
         assert count_jobs(path) in (0, 1)

@@ -1,4 +1,4 @@
-"""What a post and a job are, state by state."""
+"""The states of posts and jobs, and what each state allows."""
 
 import time
 from dataclasses import replace
@@ -11,7 +11,7 @@ from scrapper.library.listing import Cursor
 from scrapper.library.post import Preference, moment
 
 POST = JobPost("url", "shortcode")
-# As a post that has met a limit, and then ran.
+# A post that hit a limit and is running again.
 TRIED = replace(
     POST,
     state="running",
@@ -33,7 +33,7 @@ TRIED = replace(
         ("cancelled", False, True, False),
     ],
 )
-def test_each_state_allows_its_changes(
+def test_the_state_of_a_post_determines_its_changes(
     state: PostState, unfinished: bool, retry: bool, cancel: bool
 ) -> None:
     post = replace(POST, state=state)
@@ -76,16 +76,16 @@ def test_each_state_allows_its_changes(
         (TRIED.delayed(1000.5), {"next_try_at": moment(1001.0)}),
     ],
 )
-def test_each_step_changes_only_its_fields(post: JobPost, changes: dict[str, Any]) -> None:
+def test_each_transition_changes_only_its_fields(post: JobPost, changes: dict[str, Any]) -> None:
     assert post == replace(TRIED, **changes)
 
 
 @pytest.mark.parametrize(("post", "until"), [(POST, 1000.0), (TRIED, 1000.0), (TRIED, 999.0)])
-def test_a_post_that_need_not_wait_longer_is_the_same(post: JobPost, until: float) -> None:
+def test_an_earlier_time_does_not_change_a_post(post: JobPost, until: float) -> None:
     assert post.delayed(until) is post
 
 
-def test_a_retried_post_keeps_nothing_of_its_failure() -> None:
+def test_a_retry_clears_the_failure_of_a_post() -> None:
     assert TRIED.failed(404, "post_not_found", "Gone").retried() == POST
 
 
@@ -95,7 +95,7 @@ def test_patience_counts_from_the_first_limit() -> None:
     assert limited.waiting_since is not None
     assert before <= unix_time(limited.waiting_since) <= time.time()
     assert POST.waiting(0.0, limited=False).waiting_since is None
-    # The clock was set back since.
+    # The clock has been set back since.
     ahead = replace(POST, waiting_since=moment(time.time() + 3600)).waiting(0.0, limited=True)
     assert ahead.waiting_since is not None
     assert unix_time(ahead.waiting_since) <= time.time()
@@ -104,14 +104,14 @@ def test_patience_counts_from_the_first_limit() -> None:
 @pytest.mark.parametrize(
     ("next_try", "seconds"), [(1050.0, 50.0), (1100.0, 100.0), (1101.0, 0.0), (950.0, 0.0)]
 )
-def test_a_wait_has_a_longest_time(
+def test_an_implausibly_long_wait_is_ignored(
     next_try: float, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.time", lambda: 1000.0)
     assert replace(POST, next_try_at=moment(next_try)).seconds_to_wait(100.0) == seconds
 
 
-def test_a_post_without_a_time_does_not_wait() -> None:
+def test_a_post_without_a_next_try_does_not_wait() -> None:
     assert POST.seconds_to_wait(100.0) == 0.0
 
 
@@ -146,7 +146,9 @@ def job_of(*states: PostState, **options: Any) -> Job:
         ((), "done"),
     ],
 )
-def test_a_job_s_state_is_that_of_its_posts(states: tuple[PostState, ...], expected: str) -> None:
+def test_the_state_of_a_job_follows_from_its_posts(
+    states: tuple[PostState, ...], expected: str
+) -> None:
     assert job_of(*states).state == expected
 
 
@@ -161,7 +163,7 @@ def test_a_job_s_state_is_that_of_its_posts(states: tuple[PostState, ...], expec
         ("https://example.com/", "running", "delivered", "waiting"),
     ],
 )
-def test_clients_see_whether_the_webhook_arrived(
+def test_clients_see_whether_the_webhook_was_delivered(
     webhook: str | None,
     state: PostState,
     outcome: Literal["delivered", "given_up"] | None,
@@ -191,41 +193,41 @@ def test_clients_see_whether_the_webhook_arrived(
         (JobFilter("one", "done"), True, False),
     ],
 )
-def test_a_filter_allows_only_what_is_wanted(
+def test_a_filter_matches_by_owner_and_state(
     wanted: JobFilter, forgotten: bool, expected: bool
 ) -> None:
     assert wanted.allows(job_of("done", owner="one", forgotten=forgotten)) is expected
 
 
-def test_changes_come_in_their_order_with_their_numbers() -> None:
+def test_changes_are_numbered_and_listed_oldest_first() -> None:
     job = job_of("queued", "queued", "queued")
     for index, version in ((2, 1), (0, 2), (1, 3), (2, 4)):
         job.record_version(index, version)
     posts = [{"index": index, **POST.to_json()} for index in range(3)]
     assert job.changes(-1) == [(2, posts[0]), (3, posts[1]), (4, posts[2])]
     assert job.changes(3) == [(4, posts[2])]
-    # A late note takes nothing back.
+    # Recording an older version later does not lower the job's version.
     job.record_version(0, 2)
     assert job.version == 4
 
 
-def test_a_job_is_plain_unless_more_is_asked() -> None:
+def test_a_job_has_default_options() -> None:
     job = job_of("queued")
     assert (job.keep, job.forgotten, job.version, job.preference) == (False, False, 0, Preference())
     assert (job.client, job.webhook, job.owner, job.webhook_outcome) == (None, None, None, None)
     assert job.changes(-1) == []
-    # All jobs of a process count their changes within one epoch.
+    # All jobs of a process have the same epoch.
     assert job.epoch
     assert job.epoch == job_of("done").epoch
 
 
-def test_a_job_delays_the_posts_that_wait() -> None:
+def test_a_delay_applies_only_to_waiting_posts() -> None:
     job = Job("id", 1000.0, [POST, TRIED])
     job.delay(2000.0)
     assert job.posts == [POST, replace(TRIED, next_try_at=moment(2000.0))]
 
 
-def test_a_job_has_a_place_among_all() -> None:
+def test_jobs_and_posts_have_a_sort_position() -> None:
     job = job_of("queued", "queued")
     assert job.cursor == Cursor(1000.0, "id")
     assert tuple(job.place(1)) == (1000.0, "id", 1)
@@ -248,7 +250,7 @@ REEL = "https://www.instagram.com/reel/abcde/"
         ("https://www.instagram.com/instagram/", (400, "unsupported_link")),
     ],
 )
-def test_a_new_job_fails_links_that_are_no_post(url: str, expected: Any) -> None:
+def test_links_to_anything_but_posts_fail_at_once(url: str, expected: Any) -> None:
     [post] = new_job([url], max_url_length=len(REEL) + 50).posts
     if isinstance(expected, JobPost):
         assert post == expected
@@ -264,7 +266,7 @@ def test_a_new_job_has_an_id_and_a_time() -> None:
     assert not jobs[0].keep
 
 
-def test_a_new_job_has_what_its_client_asked_for() -> None:
+def test_a_new_job_has_the_requested_options() -> None:
     options: dict[str, Any] = {
         "client": "192.0.2.1",
         "keep": True,

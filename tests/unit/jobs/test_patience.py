@@ -1,4 +1,4 @@
-"""How long a post may wait, also when a clock is wrong."""
+"""How long a post may wait, even if the clock is wrong."""
 
 from types import SimpleNamespace
 
@@ -13,7 +13,7 @@ WALL = 1e9
 
 @pytest.fixture(autouse=True)
 def wall(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Return a wall clock at ``now``, in Unix time; the monotonic clock is stopped."""
+    """Return a wall clock that shows ``now``, a Unix time. The monotonic clock is stopped."""
     wall = SimpleNamespace(now=WALL)
     clocks = SimpleNamespace(monotonic=lambda: 0.0, time=lambda: wall.now)
     monkeypatch.setattr("scrapper.jobs.waiting.time", clocks)
@@ -38,24 +38,24 @@ async def test_an_earlier_wait_counts_if_the_clock_is_right(is_trusted: bool, le
     assert await patience.left(PLACE, WALL - 10) == left
 
 
-async def test_a_start_in_the_future_counts_as_no_wait() -> None:
+async def test_a_wait_that_begins_in_the_future_counts_as_zero() -> None:
     assert await Patience(60.0).left(PLACE, WALL + DAY) == 60.0
 
 
-async def test_a_retried_post_gets_all_its_patience_back() -> None:
+async def test_a_retried_post_has_all_its_patience_again() -> None:
     patience = Patience(60.0)
     await patience.left(PLACE, WALL - 50)
     assert await patience.left(PLACE, None) == 60.0
 
 
-async def test_posts_without_patience_are_forgotten() -> None:
+async def test_posts_that_ran_out_of_patience_are_forgotten() -> None:
     is_trusted = True
     patience = Patience(60.0, clock_is_trusted=lambda: is_trusted)
     places = [Place(1.0, "job", index) for index in range(1, 100)]
     for place in places:
         assert await patience.left(place, WALL - 1000) == -940.0
     await patience.left(PLACE, None)
-    # A post that is still known would have no patience left.
+    # A post that was not forgotten would have no patience left.
     is_trusted = False
     for place in reversed(places):
         assert await patience.left(place, WALL - 1000) == 60.0

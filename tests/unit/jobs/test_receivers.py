@@ -1,4 +1,4 @@
-"""The order of webhook deliveries, and which of them are given up."""
+"""The order in which webhooks are delivered, and which of them are given up."""
 
 from collections.abc import Iterable
 
@@ -28,7 +28,7 @@ def queue(receiver: str, number: int, *, age: float = 10.0, due: bool = True) ->
 
 
 def begin_all(receivers: Receivers, waiting: Iterable[Waiting]) -> list[Waiting]:
-    """Begin and return all deliveries that may begin now."""
+    """Begin all deliveries that may begin now, and return them."""
     begun = []
     while one := receivers.next(waiting):
         receivers.begin(one)
@@ -37,7 +37,7 @@ def begin_all(receivers: Receivers, waiting: Iterable[Waiting]) -> list[Waiting]
 
 
 def fail_once(receivers: Receivers, clock: Clock, waiting: list[Waiting]) -> None:
-    """Make the only receiver fail once, as soon as its pause is over."""
+    """Make a delivery to the only receiver fail, as soon as its pause is over."""
     while (one := receivers.next(waiting)) is None:
         clock.now += 1
     receivers.begin(one)
@@ -73,7 +73,7 @@ def test_each_failure_lengthens_the_pause(receivers: Receivers, clock: Clock) ->
     assert begin_all(receivers, waiting) == waiting[:2]
 
 
-def test_a_pause_delays_no_other_receiver(receivers: Receivers, clock: Clock) -> None:
+def test_a_pause_does_not_delay_other_receivers(receivers: Receivers, clock: Clock) -> None:
     fail_once(receivers, clock, queue("dead:80", 5))
     assert begin_all(receivers, queue("dead:80", 5) + queue("healthy:80", 1)) == queue(
         "healthy:80", 1
@@ -87,7 +87,7 @@ def test_one_receiver_does_not_crowd_out_others(receivers: Receivers) -> None:
     assert set(given_up.values()) == {"too many deliveries wait for the receiver"}
 
 
-def test_the_longest_queue_is_cut_when_too_many_wait(receivers: Receivers) -> None:
+def test_the_longest_queue_is_shortened_if_too_many_wait(receivers: Receivers) -> None:
     queues = [one for n in range(4) for one in queue(f"{n}:80", 249)]
     given_up = list(receivers.to_give_up([*queue("full:80", 250), *queues]))
     assert len(given_up) == 246
@@ -116,7 +116,7 @@ def test_receivers_without_deliveries_are_forgotten(receivers: Receivers, clock:
         fail_once(receivers, clock, queue(f"{number}:80", 1))
     assert list(receivers.to_give_up([])) == []
     for number in range(50):
-        # A receiver that has failed would wait, and then get only one slot.
+        # A receiver that is still known to fail would wait, and then get only one slot.
         again = begin_all(receivers, queue(f"{number}:80", 2))
         assert again == queue(f"{number}:80", 2)
         for one in again:
@@ -148,5 +148,5 @@ def test_all_ports_of_a_host_are_one_receiver(url: str, receiver: str) -> None:
     assert Delivery("msg", url, b"").receiver == receiver
 
 
-def test_the_pause_lasts_at_most_an_hour() -> None:
+def test_a_pause_lasts_at_most_an_hour() -> None:
     assert pause_after(10**6) == 3600

@@ -1,4 +1,4 @@
-"""The table of decisions about a post, row by row, and the runner that carries them out."""
+"""The table that decides what happens to a post, and the runner that carries it out."""
 
 import asyncio
 import time
@@ -75,24 +75,28 @@ CASES: list[tuple[str, Case, Callable[[Decision], None]]] = [
     ("cancelled behind others", Case(QUEUED.cancelled(), others_wait=True), only("skip")),
     ("queued", Case(QUEUED), only("run")),
     ("behind others", Case(QUEUED, others_wait=True), only("wait")),
-    ("at hand", Case(QUEUED, others_wait=True, at_hand=True), only("run")),
+    (
+        "behind others, but needs no query",
+        Case(QUEUED, others_wait=True, needs_no_query=True),
+        only("run"),
+    ),
     ("from the backlog", Case(WAITING), only("run")),
     ("stored", Case(RUNNING, size=7), stored),
     ("stored in a process that is stopping", Case(RUNNING, size=7, stopping=True), stored),
     (
-        "out of time in a process that ends",
+        "out of time in a process that is stopping",
         Case(
             replace(RUNNING, bytes_done=3, bytes_total=7), error=DeadlineExceeded(), stopping=True
         ),
         left,
     ),
     (
-        "refused in a process that ends",
+        "refused in a process that is stopping",
         Case(RUNNING, error=PostNotFound(), stopping=True),
         ended(404, "post_not_found"),
     ),
     (
-        "stored although the report of it failed",
+        "stored, although reporting it failed",
         Case(RUNNING, size=7, error=BrokenPipeError()),
         stored,
     ),
@@ -108,17 +112,17 @@ CASES: list[tuple[str, Case, Callable[[Decision], None]]] = [
         only("wait", 5.0),
     ),
     (
-        "a limit that is over at once",
+        "a limit that ends at once",
         Case(RUNNING, error=PaceExceeded(retry_after=0.0), patience_left=PATIENCE),
         only("wait", 1.0),
     ),
     (
-        "a limit as long as patience",
+        "a limit as long as the patience left",
         Case(RUNNING, error=CoolingDown(retry_after=PATIENCE), patience_left=PATIENCE),
         only("wait", PATIENCE),
     ),
     (
-        "a limit longer than patience",
+        "a limit longer than the patience left",
         Case(RUNNING, error=RateLimited(retry_after=PATIENCE + 1), patience_left=PATIENCE),
         ended(429, "instagram_rate_limited", hold=PATIENCE + 1),
     ),
@@ -145,12 +149,14 @@ CASES: list[tuple[str, Case, Callable[[Decision], None]]] = [
 @pytest.mark.parametrize(
     ("case", "check"), [(case, check) for _, case, check in CASES], ids=[it[0] for it in CASES]
 )
-def test_each_case_has_its_decision(case: Case, check: Callable[[Decision], None]) -> None:
+def test_each_case_gets_the_expected_decision(
+    case: Case, check: Callable[[Decision], None]
+) -> None:
     check(decide(case))
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
-def test_each_row_changes_a_decision(row: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_row_of_the_table_is_needed(row: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = [decide(case) for _, case, _ in CASES]
     monkeypatch.setattr("scrapper.jobs.runner.ROWS", [it for it in ROWS if it is not row])
     try:
@@ -178,11 +184,11 @@ def test_a_disk_error_is_in_the_message_of_the_post() -> None:
 
 
 class ScriptedScraper:
-    """A scraper that gives the ``answers`` for a shortcode in turn, then stores the post."""
+    """A scraper that raises the errors in ``answers`` for a shortcode, then returns the post."""
 
     def __init__(self) -> None:
         self.answers: dict[str, list[Any]] = {}
-        self.at_hand: set[str] = set()
+        self.stored: set[str] = set()
         self.scraped: list[str] = []
         self.lookups: list[str] = []
         self.lookup_fails = False
@@ -194,11 +200,11 @@ class ScriptedScraper:
     def progress(self, _shortcode: str) -> Any:
         return None if self.done is None else SimpleNamespace(done=self.done, total=9)
 
-    async def has(self, shortcode: str, _wish: Any) -> bool:
+    async def has(self, shortcode: str, _preference: Any) -> bool:
         self.lookups.append(shortcode)
         if self.lookup_fails:
             raise MediaFolderGone
-        return shortcode in self.at_hand
+        return shortcode in self.stored
 
     async def shortcode_of(self, link: Any) -> str:
         return link if isinstance(link, str) else "opened"
@@ -216,7 +222,7 @@ class ScriptedScraper:
 
 
 class Harness:
-    """An engine with a store in memory, and its runner."""
+    """An engine and a runner that share a store in memory."""
 
     def __init__(self, patience: float = PATIENCE) -> None:
         self.scraper = ScriptedScraper()
@@ -260,7 +266,7 @@ async def test_a_failing_post_does_not_stop_the_others(harness: Harness) -> None
 
 
 class BusyStore(MemoryStore):
-    """A store whose backlog is never empty; it records calls that concern the backlog."""
+    """A store whose backlog is never empty, and which records calls about its backlog."""
 
     skips = 0
     successes = 0
@@ -284,7 +290,7 @@ class BusyStore(MemoryStore):
 
 
 class RecordingPatience(Patience):
-    """Patience that records which posts it forgets."""
+    """A patience that records which posts it is asked about, and which it forgets."""
 
     def __init__(self) -> None:
         super().__init__(PATIENCE)
@@ -306,7 +312,7 @@ def with_backlog(*posts: JobPost) -> tuple[BusyStore, ScriptedScraper, Runner, J
     return store, script, Runner(store, cast(Any, script), RecordingPatience()), job
 
 
-async def test_a_post_whose_job_is_gone_passes_its_turn_on() -> None:
+async def test_a_post_of_a_removed_job_is_skipped() -> None:
     store, script, runner, _ = with_backlog()
     assert await runner.run("gone", 0)
     assert (script.scraped, store.skips) == ([], 1)
@@ -333,20 +339,20 @@ async def test_a_post_from_the_backlog_runs_at_once() -> None:
         (WAITING, None, 1, []),
         (WAITING, PostNotFound(), 1, []),
         (WAITING, RateLimited(retry_after=PATIENCE * 2), 0, [PATIENCE * 2]),
-        (replace(QUEUED, shortcode="at-hand"), None, 0, []),
+        (replace(QUEUED, shortcode="stored"), None, 0, []),
     ],
 )
-async def test_the_backlog_is_notified_of_successes_and_limits(
+async def test_the_backlog_learns_of_successes_and_limits(
     post: JobPost, error: Exception | None, successes: int, holds: list[float]
 ) -> None:
     store, script, runner, job = with_backlog(post)
-    script.answers, script.at_hand = {"shortcode": [error]}, {"at-hand"}
+    script.answers, script.stored = {"shortcode": [error]}, {"stored"}
     await store.add(job)
     await runner.run(job.id, 0)
     assert (store.successes, store.holds) == (successes, holds)
 
 
-async def test_a_stored_post_is_reported_and_leaves_no_task() -> None:
+async def test_a_stored_post_is_reported_and_its_task_ends() -> None:
     store, script, job = BusyStore(), ScriptedScraper(), batch(0)
     job.posts.append(WAITING)
     stored: list[Any] = []
@@ -371,10 +377,10 @@ async def test_a_post_is_scraped_with_the_options_of_its_job() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stopping", "goes_on", "state"), [(True, False, "queued"), (False, True, "failed")]
+    ("stopping", "handled", "state"), [(True, False, "queued"), (False, True, "failed")]
 )
-async def test_a_process_that_ends_leaves_its_post_to_another(
-    stopping: bool, goes_on: bool, state: str
+async def test_a_stopping_process_leaves_its_post_to_another(
+    stopping: bool, handled: bool, state: str
 ) -> None:
     store, script, job = BusyStore(), ScriptedScraper(), batch(0)
     job.posts.append(WAITING)
@@ -382,11 +388,11 @@ async def test_a_process_that_ends_leaves_its_post_to_another(
     options: dict[str, Any] = {"stopping": lambda: True} if stopping else {}
     runner = Runner(store, cast(Any, script), RecordingPatience(), **options)
     await store.add(job)
-    assert await runner.run(job.id, 0) is goes_on
+    assert await runner.run(job.id, 0) is handled
     assert job.posts[0].state == state
 
 
-async def test_a_post_that_ended_before_its_start_is_not_run() -> None:
+async def test_a_post_that_ended_before_it_started_is_not_run() -> None:
     class Ended(BusyStore):
         async def save_post(self, *_: Any) -> bool:
             return False
@@ -398,7 +404,7 @@ async def test_a_post_that_ended_before_its_start_is_not_run() -> None:
     assert script.scraped == []
 
 
-async def test_a_post_out_of_patience_fails_by_its_limit() -> None:
+async def test_a_limited_post_without_patience_fails() -> None:
     store, script, runner, job = with_backlog(
         replace(WAITING, waiting_since=moment(time.time() - PATIENCE)), WAITING
     )
@@ -410,7 +416,7 @@ async def test_a_post_out_of_patience_fails_by_its_limit() -> None:
     assert store.holds == [9.0, 9.0]
 
 
-async def test_a_post_that_ended_needs_no_patience() -> None:
+async def test_the_patience_of_a_finished_post_is_forgotten() -> None:
     store, patience, job = BusyStore(), RecordingPatience(), batch(0)
     job.posts.extend([WAITING, WAITING])
     script = ScriptedScraper()
@@ -422,17 +428,17 @@ async def test_a_post_that_ended_needs_no_patience() -> None:
     assert (patience.asked, patience.forgotten) == ([job.place(0)], [job.place(1)])
 
 
-async def test_a_post_behind_others_runs_only_if_at_hand() -> None:
-    store, script, runner, job = with_backlog(QUEUED, replace(QUEUED, shortcode="at-hand"))
-    script.at_hand = {"at-hand"}
+async def test_a_post_behind_others_runs_if_it_needs_no_query() -> None:
+    store, script, runner, job = with_backlog(QUEUED, replace(QUEUED, shortcode="stored"))
+    script.stored = {"stored"}
     await store.add(job)
     for index in (0, 1):
         assert await runner.run(job.id, index)
-    assert script.scraped == ["at-hand"]
+    assert script.scraped == ["stored"]
     assert job.posts[0].state == "waiting"
 
 
-async def test_a_post_behind_nobody_runs_without_a_look() -> None:
+async def test_a_post_with_an_empty_backlog_runs_without_a_lookup() -> None:
     store, script, runner, job = with_backlog(QUEUED)
     store.others_wait = False
     await store.add(job)
@@ -440,7 +446,7 @@ async def test_a_post_behind_nobody_runs_without_a_look() -> None:
     assert (script.scraped, script.lookups) == (["shortcode"], [])
 
 
-async def test_a_share_link_behind_others_waits_unopened() -> None:
+async def test_a_share_link_behind_others_is_not_opened() -> None:
     store, script, runner, job = with_backlog(replace(QUEUED, shortcode=None))
     await store.add(job)
     await runner.run(job.id, 0)
@@ -457,7 +463,7 @@ async def test_a_post_behind_others_runs_if_it_cannot_be_looked_up() -> None:
 
 async def test_a_limited_post_runs_again_before_those_behind_it(harness: Harness) -> None:
     harness.scraper.answers = {"reel-0": [RateLimited(retry_after=0.0)]}
-    harness.scraper.at_hand = {"reel-2"}
+    harness.scraper.stored = {"reel-2"}
     job = batch(3)
     await harness.jobs.submit(job)
     await until(lambda: job.posts[2].state == "done")
@@ -537,36 +543,36 @@ async def test_followers_of_a_job_see_its_progress(
     assert seen[-1] == ("done", "done", 7)
 
 
-async def test_only_a_changed_progress_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_progress_is_stored_only_if_it_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scrapper.jobs.runner._PROGRESS_SECONDS", 0.0)
-    looks = iter([None, None, 5, 5, 5, 7, 7])
+    progress = iter([None, None, 5, 5, 5, 7, 7])
 
-    class Noting(BusyStore):
+    class Recording(BusyStore):
         def __init__(self) -> None:
             super().__init__()
-            self.noted: list[tuple[str, int, int | None]] = []
+            self.saved: list[tuple[str, int, int | None]] = []
 
         async def save_post(self, job_id: str, index: int, post: JobPost) -> bool:
-            self.noted.append((post.state, post.bytes_done, post.bytes_total))
+            self.saved.append((post.state, post.bytes_done, post.bytes_total))
             return await super().save_post(job_id, index, post)
 
     class Loading(ScriptedScraper):
         def progress(self, _shortcode: str) -> Any:
-            self.done = next(looks, 7)
+            self.done = next(progress, 7)
             if self.done == 7:
                 self.release.set()
             return super().progress(_shortcode)
 
-    store, script, job = Noting(), Loading(), batch(0)
+    store, script, job = Recording(), Loading(), batch(0)
     script.release.clear()
     job.posts.append(WAITING)
     await store.add(job)
     async with asyncio.timeout(PATIENCE):
         await Runner(store, cast(Any, script), RecordingPatience()).run(job.id, 0)
-    running = [noted for noted in store.noted if noted[0] == "running"]
+    running = [saved for saved in store.saved if saved[0] == "running"]
     assert running[:2] == [("running", 0, None), ("running", 5, 9)]
     assert running[2:] in ([], [("running", 7, 9)])
-    assert store.noted[-1] == ("done", 7, 7)
+    assert store.saved[-1] == ("done", 7, 7)
 
 
 async def test_following_ends_with_the_process(harness: Harness) -> None:

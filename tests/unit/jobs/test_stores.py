@@ -25,7 +25,7 @@ class _LocalStore(StoreContract):
         taken = set()
         with suppress(TimeoutError):
             while True:
-                # A queued post is there at once: the time is up before the first wait.
+                # A queued post is returned without waiting, so it arrives before the timeout of 0.
                 async with asyncio.timeout(0):
                     place = await store.next_place()
                 taken.add((place.job_id, place.position))
@@ -172,7 +172,7 @@ async def test_ends_and_deliveries_survive_a_restart(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_a_missing_delivery_is_added_at_the_next_start(tmp_path: Path) -> None:
+async def test_a_missing_delivery_is_added_at_startup(tmp_path: Path) -> None:
     store, job = await opened(tmp_path), batch(1, webhook=WEBHOOK)
     await store.add(job)
     await store.save_post(job.id, 0, job.posts[0].done(10))
@@ -207,7 +207,7 @@ async def test_a_clock_jump_does_not_age_a_delivery(
 
 
 class _FailingFile(JobFile):
-    """A file whose disk is full while ``disk_full`` is true."""
+    """A job file whose disk is full while ``disk_full`` is true."""
 
     disk_full = False
 
@@ -228,7 +228,7 @@ async def full_disk(tmp_path: Path) -> AsyncIterator[tuple[SqliteStore, _Failing
     await store.close()
 
 
-async def test_new_jobs_and_cancels_fail_on_a_full_disk(
+async def test_submitting_and_cancelling_fail_if_the_disk_is_full(
     full_disk: tuple[SqliteStore, _FailingFile, Job],
 ) -> None:
     store, file, job = full_disk
@@ -290,8 +290,8 @@ async def test_a_busy_file_fails_all_waiting_requests(tmp_path: Path) -> None:
 async def test_concurrent_changes_are_all_stored(tmp_path: Path) -> None:
     store, job = await opened(tmp_path), batch(20)
     await store.add(job)
-    notes = [store.save_post(job.id, it, post.done(it)) for it, post in enumerate(job.posts)]
-    await asyncio.gather(store.change(job, lambda _: None), *notes)
+    saves = [store.save_post(job.id, it, post.done(it)) for it, post in enumerate(job.posts)]
+    await asyncio.gather(store.change(job, lambda _: None), *saves)
     store = await restarted(store, tmp_path)
     found = await store.get(job.id)
     assert found is not None

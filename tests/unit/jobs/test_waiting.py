@@ -1,4 +1,4 @@
-"""The order and the pace in which posts leave the backlog."""
+"""In which order, and how fast, posts leave the backlog."""
 
 import asyncio
 import sys
@@ -62,7 +62,7 @@ def test_success_shortens_the_pause_and_a_limit_resets_it() -> None:
     assert unlimited.seconds == 0.0
 
 
-async def test_a_success_during_a_hold_shortens_no_pause(
+async def test_a_success_during_a_hold_does_not_shorten_the_pause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 0.0
@@ -77,7 +77,7 @@ async def test_a_success_during_a_hold_shortens_no_pause(
     assert await backlog.next() == first
     waiting = asyncio.create_task(backlog.next())
     for now in (1007.9, 1008.0):
-        # Adding a post wakes the backlog up.
+        # Adding a post wakes the task that waits for the next one.
         backlog.join(Place(1.0, "job", int(10 * now)))
         for _ in range(5):
             await asyncio.sleep(0)
@@ -90,7 +90,7 @@ def test_waiting_behind_others_costs_no_patience() -> None:
     assert post.waiting_since is None
 
 
-def test_a_backlog_without_a_hold_delays_no_post() -> None:
+def test_a_backlog_that_is_not_held_delays_no_post() -> None:
     post = JobPost("url", "shortcode").waiting(time.time() - 100, limited=False)
     assert post.delayed(Backlog(1.0).held_until) == post
 

@@ -1,4 +1,4 @@
-"""When a worker counts as lost, and others take over its messages."""
+"""When a worker counts as lost, so that other workers take over its messages."""
 
 import math
 

@@ -23,7 +23,7 @@ from tests.process import PATIENCE_SECONDS
 
 
 class Source:
-    """Finds no post, once :meth:`answer` is called; makes a second query for the post ``again``."""
+    """Finds no posts. Each query waits for :meth:`answer`; the post ``again`` needs two queries."""
 
     def __init__(self) -> None:
         self.begun: list[str] = []
@@ -60,7 +60,7 @@ class Source:
 
 
 class Scrapes:
-    """Concurrent scrapes, of which one may query Instagram at a time."""
+    """Concurrent scrapes, only one of which may query Instagram at a time."""
 
     def __init__(self, root: Path, seconds: float) -> None:
         self.source = Source()
@@ -80,7 +80,7 @@ class Scrapes:
     async def start(self, *shortcodes: str) -> None:
         for shortcode in shortcodes:
             self._tasks.append(asyncio.create_task(self.scraper.scrape(shortcode, "")))
-            # A post queues just before its fetch begins.
+            # A post joins the queue just before its fetch begins.
             await until(partial(contains, self.source.begun, shortcode))
 
     async def outcomes(self) -> list[type[BaseException]]:
@@ -103,7 +103,7 @@ async def scrapes(tmp_path: Path) -> AsyncIterator[Scrapes]:
         yield made
 
 
-async def test_posts_are_queried_in_the_order_they_came(scrapes: Scrapes) -> None:
+async def test_posts_are_queried_in_order_of_arrival(scrapes: Scrapes) -> None:
     source = scrapes.source
     await scrapes.start("one", "two", "three", "four")
     source.files_may_download.set()
@@ -114,7 +114,7 @@ async def test_posts_are_queried_in_the_order_they_came(scrapes: Scrapes) -> Non
     assert source.most == 1
 
 
-async def test_next_post_is_queried_while_files_download(scrapes: Scrapes) -> None:
+async def test_the_next_post_is_queried_while_files_download(scrapes: Scrapes) -> None:
     source = scrapes.source
     await scrapes.start("one", "two")
     source.answer()
@@ -124,7 +124,7 @@ async def test_next_post_is_queried_while_files_download(scrapes: Scrapes) -> No
     assert await scrapes.outcomes() == [PostNotFound] * 2
 
 
-async def test_second_query_waits_behind_posts_that_came_earlier(scrapes: Scrapes) -> None:
+async def test_a_second_query_waits_behind_posts_already_queued(scrapes: Scrapes) -> None:
     source = scrapes.source
     await scrapes.start("again", "two", "three")
     source.answer()
@@ -137,7 +137,7 @@ async def test_second_query_waits_behind_posts_that_came_earlier(scrapes: Scrape
     assert source.most == 1
 
 
-async def test_failed_query_frees_the_slot(scrapes: Scrapes) -> None:
+async def test_a_failed_query_releases_the_slot(scrapes: Scrapes) -> None:
     source = scrapes.source
     await scrapes.start("again", "two")
     source.answer(PostForbidden())
@@ -149,14 +149,14 @@ async def test_failed_query_frees_the_slot(scrapes: Scrapes) -> None:
     assert source.queried == ["again", "two", "again"]
 
 
-async def test_limit_stops_waiting_posts(scrapes: Scrapes) -> None:
+async def test_a_limit_stops_waiting_posts(scrapes: Scrapes) -> None:
     await scrapes.start("one", "two", "three")
     scrapes.source.answer(RateLimited())
     assert await scrapes.outcomes() == [RateLimited, CoolingDown, CoolingDown]
     assert scrapes.source.queried == ["one"]
 
 
-async def test_second_query_waits_at_most_until_the_deadline(
+async def test_a_second_query_waits_at_most_until_the_deadline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapper.scraping.flight._GRACE", 0.1)

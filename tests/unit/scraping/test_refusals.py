@@ -1,4 +1,4 @@
-"""When a series of limits counts as lasting."""
+"""When limits count as lasting."""
 
 from pathlib import Path
 from unittest.mock import AsyncMock, Mock
@@ -34,7 +34,9 @@ def refusals(tmp_path: Path, clock: Clock) -> Refusals:
     return Refusals(tmp_path / "refusals.json", now=clock)
 
 
-async def test_limits_last_after_an_hour_until_an_answer(refusals: Refusals, clock: Clock) -> None:
+async def test_limits_count_as_lasting_after_an_hour_without_an_answer(
+    refusals: Refusals, clock: Clock
+) -> None:
     for _ in range(12):
         await refusals.record_limit(300)
         assert not refusals.have_lasted
@@ -44,11 +46,11 @@ async def test_limits_last_after_an_hour_until_an_answer(refusals: Refusals, clo
     assert not refusals.have_lasted
 
 
-async def test_a_short_limit_does_not_last(refusals: Refusals, clock: Clock) -> None:
+async def test_a_short_limit_does_not_count_as_lasting(refusals: Refusals, clock: Clock) -> None:
     await refusals.record_limit(300)
     clock.now += 2 * HOUR
     assert not refusals.have_lasted
-    # What happened in between is unknown.
+    # It is unknown what would have happened in between.
     await refusals.record_limit(300)
     assert not refusals.have_lasted
 
@@ -70,7 +72,7 @@ async def test_a_limit_counts_only_as_long_as_it_lasts(refusals: Refusals, clock
 
 
 @pytest.mark.parametrize("error", [MediaFolderGone(), PermissionError()])
-async def test_limits_that_cannot_be_written_are_still_known(
+async def test_limits_that_cannot_be_written_are_kept_in_memory(
     tmp_path: Path, clock: Clock, error: Exception
 ) -> None:
     path = tmp_path / "refusals.json"
@@ -127,7 +129,7 @@ async def test_refusals_survive_a_restart_and_damage(
     assert not Refusals(path, now=clock).have_lasted
 
 
-async def test_a_clock_change_does_not_make_limits_last(refusals: Refusals, clock: Clock) -> None:
+async def test_a_clock_change_does_not_prolong_limits(refusals: Refusals, clock: Clock) -> None:
     await refusals.record_limit(300)
     clock.now -= 5 * HOUR
     await refusals.record_limit(300)

@@ -1,4 +1,4 @@
-"""The slots for queries: in which order posts get them, and when they are released."""
+"""The order in which posts get slots for queries, and when the slots are released."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ from tests.process import PATIENCE_SECONDS
 
 
 class Queue:
-    """Posts that queue for a single slot; :attr:`queried` are those that had it."""
+    """Posts that queue for a single slot; ``queried`` lists the posts that have had it."""
 
     def __init__(self) -> None:
         self.slots, self.queried = Slots(1), list[str]()
@@ -45,7 +45,7 @@ def queue() -> Queue:
     return Queue()
 
 
-def test_posts_get_slots_in_the_order_they_queued(queue: Queue) -> None:
+def test_posts_get_slots_in_the_order_of_the_queue(queue: Queue) -> None:
     first, second, third = queue.place(), queue.place(), queue.place()
     ends = [queue.begin(third, "third"), queue.begin(second, "second")]
     assert queue.slots.waiting == 2
@@ -56,7 +56,7 @@ def test_posts_get_slots_in_the_order_they_queued(queue: Queue) -> None:
     assert queue.slots.waiting == 0
 
 
-def test_second_query_queues_at_the_end(queue: Queue) -> None:
+def test_a_second_query_joins_the_end_of_the_queue(queue: Queue) -> None:
     first, second = queue.place(), queue.place()
     queue.query(first, "first")
     end = queue.begin(first, "again")
@@ -65,7 +65,7 @@ def test_second_query_queues_at_the_end(queue: Queue) -> None:
     assert queue.queried == ["first", "second", "again"]
 
 
-def test_post_without_a_query_leaves_the_queue(queue: Queue) -> None:
+def test_a_post_without_a_query_leaves_the_queue(queue: Queue) -> None:
     with queue.slots.queue(0):
         second = queue.place(seconds=0)
         with pytest.raises(DeadlineExceeded), second.held():
@@ -75,14 +75,14 @@ def test_post_without_a_query_leaves_the_queue(queue: Queue) -> None:
     assert queue.queried == ["third"]
 
 
-def test_refused_post_releases_its_slot_at_once(queue: Queue) -> None:
+def test_a_refused_post_releases_its_slot_at_once(queue: Queue) -> None:
     first, second = queue.place(), queue.place(seconds=0)
     with pytest.raises(PostForbidden):
         queue.query(first, "first", PostForbidden())
     queue.query(second, "second")
 
 
-def test_limited_post_keeps_its_slot_until_it_ends(queue: Queue) -> None:
+def test_a_limited_post_keeps_its_slot_until_it_ends(queue: Queue) -> None:
     with queue.slots.queue(0) as first:
         with pytest.raises(RateLimited):
             queue.query(first, "first", RateLimited())
@@ -93,7 +93,7 @@ def test_limited_post_keeps_its_slot_until_it_ends(queue: Queue) -> None:
     assert queue.queried == ["first", "third"]
 
 
-def test_slot_released_twice_counts_once(queue: Queue) -> None:
+def test_releasing_a_slot_twice_frees_only_one(queue: Queue) -> None:
     with queue.slots.queue(0) as first:
         queue.query(first, "first")
         first.leave()
@@ -102,7 +102,7 @@ def test_slot_released_twice_counts_once(queue: Queue) -> None:
         queue.query(third, "third")
 
 
-def test_limit_after_the_end_releases_the_slot(queue: Queue) -> None:
+def test_a_limit_after_the_end_releases_the_slot(queue: Queue) -> None:
     with queue.slots.queue(time.monotonic() + PATIENCE_SECONDS) as late:
         queue.query(late, "late")
     with pytest.raises(RateLimited):
@@ -111,7 +111,7 @@ def test_limit_after_the_end_releases_the_slot(queue: Queue) -> None:
     assert queue.queried == ["late", "later", "next"]
 
 
-def test_thread_of_an_ended_post_stops_waiting(
+def test_the_thread_of_an_ended_post_stops_waiting(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, raised, has = threading.Event(), list[Exception](), Slots.has
@@ -121,7 +121,7 @@ def test_thread_of_an_ended_post_stops_waiting(
         begun.set()
         return found
 
-    def ask(slot: Slot) -> None:
+    def query(slot: Slot) -> None:
         try:
             queue.query(slot, "ended")
         except DeadlineExceeded as error:
@@ -130,7 +130,7 @@ def test_thread_of_an_ended_post_stops_waiting(
     monkeypatch.setattr(Slots, "has", recording)
     queue.place()
     with queue.slots.queue(time.monotonic() + 10 * PATIENCE_SECONDS) as slot:
-        thread = threading.Thread(target=ask, args=[slot], daemon=True)
+        thread = threading.Thread(target=query, args=[slot], daemon=True)
         thread.start()
         assert begun.wait(PATIENCE_SECONDS)
     thread.join(PATIENCE_SECONDS)

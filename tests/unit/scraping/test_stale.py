@@ -1,4 +1,4 @@
-"""A stale post is returned if Instagram does not deliver a newer one."""
+"""A stale post is returned if it cannot be downloaded again."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -47,12 +47,12 @@ FAILURES = [
     MediaTooLarge(),
     DiskFull(),
     PermissionError(13, "Permission denied"),
-    KeyError("a bug of ours"),
+    KeyError("a bug in the service"),
 ]
 
 
 class Instagram:
-    """Fails with an error, or delivers a fresh post; counts the queries."""
+    """Raises ``error`` if it is set, or else returns a fresh post. Counts the queries."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None
@@ -106,7 +106,7 @@ def store_stale(library: Library, shortcode: str = "abcde") -> None:
 
 
 @pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
-async def test_stale_post_is_returned_whatever_fails(
+async def test_a_stale_post_is_returned_after_any_error(
     library: Library, instagram: Instagram, scraper: Scraper, error: Exception
 ) -> None:
     store_stale(library)
@@ -121,7 +121,7 @@ async def test_stale_post_is_returned_whatever_fails(
 
 
 @pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
-async def test_post_that_is_not_stored_raises_the_error(
+async def test_without_a_stored_post_the_error_is_raised(
     instagram: Instagram, scraper: Scraper, error: Exception
 ) -> None:
     instagram.error = error
@@ -129,7 +129,7 @@ async def test_post_that_is_not_stored_raises_the_error(
         await scraper.scrape("abcde", "")
 
 
-async def test_stale_post_is_downloaded_once_instagram_delivers_it(
+async def test_a_stale_post_is_downloaded_once_instagram_returns_it(
     library: Library, instagram: Instagram, scraper: Scraper
 ) -> None:
     store_stale(library)
@@ -142,7 +142,7 @@ async def test_stale_post_is_downloaded_once_instagram_delivers_it(
 
 
 @pytest.mark.parametrize("error", [PostNotFound(), RateLimited(), InstagramUnreachable()])
-async def test_refused_stale_post_is_not_queried_again_at_once(
+async def test_a_refused_stale_post_is_not_retried_at_once(
     library: Library, instagram: Instagram, error: Exception
 ) -> None:
     scraper = make_scraper(library, instagram, cooldown=300)
@@ -155,7 +155,7 @@ async def test_refused_stale_post_is_not_queried_again_at_once(
     await scraper.close()
 
 
-async def test_refresh_ends_the_wait_of_a_stale_post(
+async def test_a_refresh_ends_the_wait_of_a_stale_post(
     library: Library, instagram: Instagram
 ) -> None:
     scraper = make_scraper(library, instagram, cooldown=300)
@@ -184,7 +184,7 @@ async def test_retry_times_of_stale_posts_are_bounded(
     await scraper.close()
 
 
-async def test_stale_post_of_a_job_is_done_if_instagram_refuses(
+async def test_a_job_is_done_with_a_stale_post(
     library: Library, instagram: Instagram, scraper: Scraper
 ) -> None:
     store_stale(library)
@@ -198,7 +198,7 @@ async def test_stale_post_of_a_job_is_done_if_instagram_refuses(
     assert await scraper.has("abcde")
 
 
-async def test_post_from_disk_counts_as_one_cache_hit(
+async def test_each_post_from_disk_counts_as_a_cache_hit(
     library: Library, instagram: Instagram
 ) -> None:
     metrics = Metrics()
