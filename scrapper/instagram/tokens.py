@@ -46,10 +46,10 @@ class TokenCache:
     def get(self, fetch: Callable[[], PageTokens], *, seconds: float) -> PageTokens:
         """Return the cached tokens, or else new ones from *fetch*.
 
-        One thread fetches; the others wait for it.
+        Only one thread at a time calls *fetch*; the others wait for its result.
 
         Raises:
-            TimeoutError: another thread did not get tokens within *seconds*.
+            TimeoutError: another thread took longer than *seconds* to fetch tokens.
         """
         if not self._lock.acquire(timeout=max(0.0, seconds)):
             raise TimeoutError("timed out waiting for another thread to fetch page tokens")
@@ -69,7 +69,7 @@ class TokenCache:
                 self._lock.release()
 
     def drop(self, tokens: PageTokens) -> None:
-        """Drop *tokens*, which look stale, unless they have been replaced."""
+        """Drop *tokens* from the cache because they look stale, unless they were replaced."""
         with self._lock:
             if self._held is tokens:
                 self._held = None
@@ -87,12 +87,12 @@ class TokenCache:
 
 
 def find_tokens(html: bytes) -> Mapping[str, str] | None:
-    """Return the form fields that a query must send, from a page of instagram.com, or None.
+    """Return the form fields that queries must send, from a page of instagram.com, or None.
 
-    The LSD token is in the page's scripts as ``["LSD",[],{"token":...}]``. On some days it is only
-    in the script ``__eqmc``, under ``l``, and a second token, ``fb_dtsg``, is there under ``f``.
-    Instaloader 4.16 reads only the first form, and fails without the user's ID, which is 0 when
-    logged out.
+    The LSD token is in the page's scripts as ``["LSD",[],{"token":...}]``. On some days, it is only
+    in the script ``__eqmc``, under ``l``, along with a second token, ``fb_dtsg``, under ``f``.
+    Instaloader 4.16 reads only the first form, and fails if the page has no user ID. Here, a
+    missing user ID becomes 0, as when logged out.
     """
     found = _LSD.search(html)
     token = found[1].decode("utf-8", "replace") if found else _token_of_eqmc(html)
@@ -102,7 +102,7 @@ def find_tokens(html: bytes) -> Mapping[str, str] | None:
     fields = {"lsd": token, "av": user[1].decode() if user else "0"}
     dtsg = _DTSG.search(html)
     fb_dtsg = dtsg[1].decode("utf-8", "replace") if dtsg else _token_of_eqmc(html, "f")
-    # Most pages have no fb_dtsg for logged-out visitors.
+    # Most pages for logged-out visitors have no fb_dtsg.
     return fields | {"fb_dtsg": fb_dtsg} if fb_dtsg else fields
 
 

@@ -1,9 +1,9 @@
 """The HTTPS transport under Instaloader: pooled, with a deadline, a size limit and allowed hosts.
 
 The timeouts of requests apply to a single read of a socket, so a server that sends one byte per
-second can hold a thread indefinitely. Here every read of a TLS socket, whether of a handshake,
+second can hold a thread indefinitely. Here, every read of a TLS socket, whether of a handshake,
 headers or a body, times out at the reading thread's deadline. requests also reads bodies of any
-decompressed size; here reading stops at a limit.
+decompressed size. Here, reading stops at a limit.
 """
 
 import ssl
@@ -45,7 +45,7 @@ Instagram's own pages are 0.7 to 1 MB long (October 2026).
 """
 
 CDN_HOSTS = ("cdninstagram.com", "fbcdn.net")
-"""The hosts of files. No file may come from a host whose requests count towards the pace."""
+"""The hosts of media files. They must not include hosts whose requests count towards the pace."""
 
 STALLED_SECONDS = 10.0
 """Seconds without data after which a download is abandoned."""
@@ -95,7 +95,7 @@ class DeadlineContext(ssl.SSLContext):
 
 
 class PooledTransport(HTTPAdapter):
-    """A requests adapter that keeps its connections when a session using it is closed.
+    """A requests adapter that keeps its connections open when a session that uses it is closed.
 
     Only one thread may use it at a time. :attr:`response` is the last response, or None during a
     request and after a failed one.
@@ -111,7 +111,7 @@ class PooledTransport(HTTPAdapter):
         self.status: int | None = None
         """The status of the last response, even after :meth:`finish`."""
         self.clock_difference: float | None = None
-        """Seconds by which this machine's clock is ahead of the server of the last response."""
+        """How many seconds this machine's clock is ahead of the last response's server."""
         self.abandoned = False
         """Whether a hanging thread may still use the transport. If so, it is not reused."""
         super().__init__(pool_connections=_POOLED_HOSTS, pool_maxsize=1)
@@ -134,8 +134,8 @@ class PooledTransport(HTTPAdapter):
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        # For HTTP proxies, urllib3 leaves Nagle's algorithm on: the kernel holds a query's body
-        # back until the packet with its headers is acknowledged, which costs 40 ms per query.
+        # For HTTP proxies, urllib3 leaves Nagle's algorithm on. The kernel would hold back a
+        # query's body until the packet with its headers is acknowledged: 40 ms per query.
         options = HTTPConnection.default_socket_options
         return super().proxy_manager_for(
             proxy, **kwargs, ssl_context=self._context, socket_options=options
@@ -169,7 +169,7 @@ class PooledTransport(HTTPAdapter):
             BodyTooLarge: the body is larger than :data:`MAX_BODY_BYTES`.
             HostRefused: the URL is not https on an allowed host.
             TimeoutError: the deadline passed.
-            requests.RequestException: whatever requests raises.
+            requests.RequestException: the request failed.
         """
         parts = urlsplit(request.url or "")
         host = str(parts.hostname)
@@ -220,9 +220,9 @@ class PooledTransport(HTTPAdapter):
 class TransportPool:
     """A pool of :class:`PooledTransport` over the TLS context *tls*; thread-safe.
 
-    *hosts* are the allowed hosts, including their subdomains. Pools that share a context share each
-    thread's deadline. A read times out after *patience* seconds without data. Without *repeats*,
-    every request is sent only once, because the caller does its own retries.
+    Requests may go to *hosts* and their subdomains. Pools that share a context share each thread's
+    deadline. A read times out after *patience* seconds without data. Without *repeats*, every
+    request is sent only once, because the caller does its own retries.
     """
 
     def __init__(
@@ -267,10 +267,10 @@ class TransportPool:
 
 
 def tls_context() -> DeadlineContext:
-    """Make a TLS context to share between pools: its certificate authorities take a megabyte.
+    """Return a TLS context for all pools to share, because each context takes a megabyte.
 
-    The authorities are those that requests would use: ``REQUESTS_CA_BUNDLE`` (a file or a folder),
-    or else certifi's.
+    It trusts the certificate authorities that requests would trust: those in
+    ``REQUESTS_CA_BUNDLE`` (a file or a folder), or else certifi's.
     """
     context = DeadlineContext(ssl.PROTOCOL_TLS_CLIENT)
     context.deadline = _Deadline()

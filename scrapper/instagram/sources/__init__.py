@@ -1,8 +1,9 @@
-"""Finds posts in several ways, one module per source.
+"""The ways of finding a post, one module per source.
 
 A source takes a context and a shortcode. It returns Instagram's media object or raises
 :class:`~scrapper.instagram.verdict.Refused`. Any other exception from Instaloader or requests
-counts as a refusal, too. To add a source, add a module here and an entry in one of the two lists.
+counts as a refusal, too. To add a source, add a module here and an entry to ``LOGGED_OUT`` or
+``WITH_SESSION``.
 """
 
 from collections.abc import Callable
@@ -33,7 +34,7 @@ LOGGED_OUT = (
     Source("page", page.ask),
     Source("embed", embed.ask),
 )
-"""The sources in their default order, the one with the smallest answer first."""
+"""The sources in their usual order; the source with the smallest answer comes first."""
 
 WITH_SESSION = (
     Source("media_info", media_info.ask, has_stories=True),

@@ -1,4 +1,4 @@
-"""Sends Instaloader's own query, which has the smallest answer but is often refused logged out.
+"""Sends Instaloader's own query. Its answer is the smallest, but it is often refused logged out.
 
 The query is POSTed to ``/api/graphql`` when logged out, and to ``/graphql/query`` with a session.
 Instaloader defines the query and its document, so a newer Instaloader sends a newer query.
@@ -27,7 +27,7 @@ def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
 
 
 def media_in(answer: Any, shortcode: Shortcode) -> dict[str, Any]:
-    """Return the media object in the *answer* to a query of this kind.
+    """Return the media object in *answer*, in the format of Instaloader's query.
 
     Raises:
         Refused: the answer has no media object of this post.

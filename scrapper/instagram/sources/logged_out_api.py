@@ -1,7 +1,7 @@
-"""Sends the query of the logged-out web app, whose answer is also embedded in the public page.
+"""Sends the query of the logged-out web app. The public page contains the same answer.
 
-POST ``/api/graphql`` with the variable ``media_id``, and the document ``INSTAGRAM_DOC_ID`` if set
-(capture api_logged_out_200, October 2026).
+The request is POST ``/api/graphql`` with the variable ``media_id``, and with the document
+``INSTAGRAM_DOC_ID`` if set (capture api_logged_out_200, October 2026).
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
-"""Lists the web app's queries, with their names, document IDs and relay flags.
+"""The web app's queries: their names, document IDs and relay flags.
 
-Instaloader's own query is not listed, because it is updated with Instaloader.
+Instaloader's own query is not listed here, because it is updated with Instaloader.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ __all__ = ["KNOWN_FLAGS", "QUERIES", "Query", "flag_variables"]
 
 
 class Query(NamedTuple):
-    """A query's name in Instagram's scripts, and the last document known to work."""
+    """A query: its name in Instagram's scripts, and the last document known to work."""
 
     name: str
     doc_id: str

@@ -1,6 +1,7 @@
 """Sends Instaloader's query as the current web app does, with another document.
 
-POST ``/api/graphql`` with ``PolarisPostRootQuery``, the variable ``shortcode`` and relay flags.
+The request is POST ``/api/graphql`` with ``PolarisPostRootQuery``, the variable ``shortcode`` and
+relay flags.
 """
 
 from typing import Any

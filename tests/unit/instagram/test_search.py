@@ -430,7 +430,7 @@ def test_source_that_had_the_post_is_tried_first_next(
 ) -> None:
     stage.open().tries(answers)
     assert stage.tries(answers) == asked
-    names = stage.search.standings["logged_out"].source_names
+    names = stage.search.source_groups["logged_out"].source_names
     assert " ".join(names).startswith(asked)
 
 
@@ -451,7 +451,7 @@ def test_retired_query_is_looked_up_if_another_has_the_post(
 def test_replaced_query_is_contradicted_once(stage: Stage) -> None:
     stage.replaced = {"api"}
     stage.open().find({"api": R.NULL, "root_query": FIRST, "page": SECOND})
-    assert stage.search.standings["logged_out"].source_names == LOGGED_OUT.split()
+    assert stage.search.source_groups["logged_out"].source_names == LOGGED_OUT.split()
 
 
 @pytest.mark.parametrize("reason", Reason)
@@ -542,10 +542,10 @@ def test_rotated_cookies_are_kept(stage: Stage) -> None:
 def test_login_states_are_listed_in_order_of_use(
     stage: Stage, options: dict[str, Any], names: list[str]
 ) -> None:
-    standings = stage.open(**options).search.standings
-    assert list(standings) == names
-    assert [standings[name].pace for name in names] == [stage.paces[name] for name in names]
-    assert standings["logged_out"].source_names == LOGGED_OUT.split()
+    groups = stage.open(**options).search.source_groups
+    assert list(groups) == names
+    assert [groups[name].pace for name in names] == [stage.paces[name] for name in names]
+    assert groups["logged_out"].source_names == LOGGED_OUT.split()
 
 
 # ---- doctor: every source once
@@ -637,7 +637,7 @@ def test_doctor_does_not_try_a_paused_source(stage: Stage) -> None:
     stage.open(session=True).tries({"media_info*": R.CLOSED}, story=True)
     findings = stage.examine({**GATED, "media_info*": WHOLE, "api*": R.EMPTY})
     *_, row, _ = findings.rows
-    assert (row.source, row.outcome, row.had) == ("media_info (session)", "closed", "")
+    assert (row.source, row.outcome, row.files) == ("media_info (session)", "closed", "")
     assert row.retry_after == pytest.approx(300, abs=60)
     assert " ".join(stage.asked) == f"{LOGGED_OUT} api*"
     # The refusal that paused it counts.
