@@ -108,8 +108,7 @@ class Instagram:
         *extra_sources* are tried after the built-in ones.
 
         Raises:
-            SettingsError: the login's file contains no session, or other users could have written
-                it.
+            SettingsError: the login's file has no session, or other users could have written it.
         """
         return cls(
             paces={

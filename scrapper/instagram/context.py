@@ -71,7 +71,7 @@ _DOMAIN = ".instagram.com"
 _MAX_REDIRECTS = 5
 _MAX_CLAIM = 200
 _CHUNK_BYTES = 64 * 1024
-# Shorter values are likely to occur elsewhere by chance, so they are not redacted.
+# Shorter values are not redacted, because they may occur anywhere by chance.
 _MIN_SECRET_CHARACTERS = 6
 
 Result = TypeVar("Result")

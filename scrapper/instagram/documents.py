@@ -71,7 +71,7 @@ class DocumentMemory(Protocol):
     """
 
     def load(self) -> Mapping[str, Document]:
-        """Return all stored results, also those of other processes."""
+        """Return all stored results, including those of other processes."""
         ...
 
     def claim(self, source: str) -> bool:
@@ -220,7 +220,7 @@ class Documents:
 
 
 class _Lookup:
-    """A lookup: reads scripts, three at a time and at most 20 MB, until everything is found."""
+    """A lookup: reads scripts, three at a time and at most 20 MB, until it has found everything."""
 
     def __init__(
         self,
@@ -275,7 +275,7 @@ class _Lookup:
 
 
 def scripts_of(html: bytes) -> tuple[str, ...]:
-    """Return the URLs of a page's scripts, without those on other hosts than Instagram's."""
+    """Return the URLs of a page's scripts, if they are on Instagram's script host."""
     paths = dict.fromkeys(found[1] for found in _SCRIPT.finditer(html))
     texts = (path.replace(b"\\", b"").decode("ascii", "replace") for path in paths)
     return tuple(f"https://static.cdninstagram.com{text}" for text in texts)[:_MAX_SCRIPTS]
@@ -284,7 +284,7 @@ def scripts_of(html: bytes) -> tuple[str, ...]:
 def document_in(script: bytes, name: str) -> tuple[str, tuple[str, ...] | None]:
     """Return the document ID and the relay flags of the query *name*, as found in *script*.
 
-    Without an ID in the script, the ID is empty. Without flags, the flags are None.
+    A missing ID is returned as ``""``, and missing flags are returned as None.
     """
     quoted = re.escape(name).encode()
     operation = rb'__d\("%s_instagramRelayOperation",\[[^\]]{0,500}\],.{0,500}?' % quoted

@@ -111,7 +111,7 @@ class Item:
         return width is not None and full is not None and width < _SMALL_SHARE * full
 
     def or_larger(self, other: "Item") -> "Item":
-        """Return this item; if *other* is a larger picture, put its best URLs first."""
+        """Return this item. If *other* is a larger picture, its best URLs come first."""
         if not self.type == other.type == "image":
             return self
         ours, theirs = self.candidates[0].width, other.candidates[0].width
@@ -161,14 +161,14 @@ class Description:
         )
 
     def filled_from(self, other: "Description") -> "Description":
-        """Return this description, with missing items from *other*, which is of the same post."""
+        """Return a copy with missing items taken from *other*, which describes the same post."""
         if self.is_carousel != other.is_carousel:
             return other if other.complete and not self.complete else self
         pairs = zip_longest(self.items, other.items)
         return self._with_items(other, (ours or theirs for ours, theirs in pairs))
 
     def with_larger(self, other: "Description") -> "Description":
-        """Return this description, with larger pictures from *other*, which is of the same post."""
+        """Return a copy with larger pictures taken from *other*, which describes the same post."""
         pairs = zip_longest(self.items, other.items[: len(self.items)])
         larger = ((ours and theirs and ours.or_larger(theirs)) or ours for ours, theirs in pairs)
         return self._with_items(other, larger)
@@ -387,7 +387,7 @@ def _size(candidate: Candidate) -> tuple[int, int] | None:
 
 
 def _candidates(versions: Any, *, crops: bool = False) -> list[Candidate]:
-    """Return a candidate for each usable one of *versions*, best first.
+    """Return the usable candidates among *versions*, best first.
 
     Placeholders are left out, and so are cropped pictures unless *crops* is true. If all candidates
     have a size, they are sorted by size; otherwise they keep Instagram's order. In a carousel,

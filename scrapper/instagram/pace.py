@@ -78,7 +78,7 @@ class Pace:
 
     Instaloader 4.16 (``RateController``) allows each context 200 queries of one kind and 75 page
     views in 660 seconds. Here all threads share one count, because Instagram sees a single address.
-    The ratio of page views to queries is the same. But at least 75 page views are allowed, or as
+    The ratio of page views to queries is the same, but at least 75 page views are allowed, or as
     many as queries if that is fewer. A *max_queries* of 0 means no limit.
 
     Instagram's real limit is unknown: a soft block after 17 queries in ten minutes was reported in

@@ -32,13 +32,13 @@ def refusal_of_page(
             return Refused(Reason.GONE)
     refused = reason_of_response(response, with_session=with_session)
     if refused is not None and refused.reason is Reason.NEEDS_LOGIN:
-        # On a page this proves little: Instagram also refuses pages after too many requests.
+        # For a page, this proves little: Instagram also refuses pages after too many requests.
         return Refused(Reason.LOGIN_WALL)
     return refused
 
 
 def route_of(html: bytes) -> bytes | None:
-    """Return the web app's name for the kind of page, or None if the page is not Instagram's."""
+    """Return a page's route, which is the web app's name for the kind of page, or None."""
     # A page may be a megabyte long, and finding a fixed string is faster than a regex.
     at = html.find(_ROUTE_KEY)
     found = _ROUTE.search(html, at) if at >= 0 else None

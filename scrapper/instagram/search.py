@@ -395,7 +395,7 @@ class SourceGroup:
         elif reason is Reason.CLOSED:
             seconds = cooldown
         elif reason in _DOUBTFUL | _RETIRED:
-            # While another source is paused, the post may wait for it. Pause this one just as long.
+            # A post that fails here may wait for another paused source. Pause this one until then.
             seconds = max(end for end, _ in self._pauses.values()) - self._now()
         else:
             return

@@ -49,7 +49,7 @@ def open_share_link(context: Context, path: str) -> str:
 
 
 def _open(context: Context, path: str) -> tuple[requests.Response, str | None]:
-    """Return the answer, and the URL that it leads to or None if it is a refusal."""
+    """Return the answer and the URL that it leads to. After a refusal, the URL is None."""
     response = context.view(path)
     urls = list(_urls_in(response, path))
     if target := next(filter(_parse, urls), None):
@@ -60,7 +60,10 @@ def _open(context: Context, path: str) -> tuple[requests.Response, str | None]:
 
 
 def _urls_in(response: requests.Response, path: str) -> Iterator[str]:
-    """Yield the URLs that an answer leads to, without a share link in the page's own tags."""
+    """Yield the URLs that an answer leads to.
+
+    A share link in the page's tags is left out, because it is the page's own URL.
+    """
     if response.is_redirect:
         target = location_of(response)
         if target is not None:

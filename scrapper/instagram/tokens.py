@@ -69,7 +69,7 @@ class TokenCache:
                 self._lock.release()
 
     def drop(self, tokens: PageTokens) -> None:
-        """Drop *tokens* from the cache because they look stale, unless they were replaced."""
+        """Drop *tokens*, which look stale, from the cache unless they were already replaced."""
         with self._lock:
             if self._held is tokens:
                 self._held = None

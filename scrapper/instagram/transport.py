@@ -267,7 +267,7 @@ class TransportPool:
 
 
 def tls_context() -> DeadlineContext:
-    """Return a TLS context for all pools to share, because each context takes a megabyte.
+    """Return a TLS context for pools to share: its certificate authorities take up a megabyte.
 
     It trusts the certificate authorities that requests would trust: those in
     ``REQUESTS_CA_BUNDLE`` (a file or a folder), or else certifi's.

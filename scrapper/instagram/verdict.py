@@ -203,11 +203,11 @@ _UNREADABLE = (
 def verdict(refusals: Sequence[Refusal]) -> ScrapeError:
     """Return the error for clients, from the *refusals* of all sources in the search for a post.
 
-    In order of precedence, it reports that the post is gone, according to its page; a refusal that
+    The first of these that occurred decides: a page that says the post is gone; a refusal that
     states how long to wait; an account that must be confirmed; a post that needs a login; a rate
-    limit of unknown duration; what the API merely suggests; and last a login form instead of the
-    page, which can mean anything. If the post needs a login and a session was used, a failure of
-    the session takes precedence over the need for a login.
+    limit of unknown duration; what the API merely suggests; a login form instead of the page, which
+    can mean anything. But if the post needs a login and a session was used, a failure of the
+    session takes precedence over the need for a login.
     """
     error = _overall(refusals)
     return (_session_failure(refusals) if type(error) is PostForbidden else None) or error
@@ -284,9 +284,9 @@ def _longest(waits: Sequence[Refusal]) -> ScrapeError:
 
 
 def _limited_logged_out(refusals: Sequence[Refusal]) -> bool:
-    """Return whether a rate limit applies to logged-out requests.
+    """Return whether a source hit a rate limit while logged out.
 
-    A rate limit of the account is no reason for a cool-down: it pauses only the account.
+    A rate limit on the account begins no cool-down, because it pauses only the account.
     """
     return any(refusal.reason in LIMITS and not refusal.with_session for refusal in refusals)
 
@@ -321,7 +321,7 @@ def _reason_of_answer(response: requests.Response, *, with_session: bool) -> Rea
 
 
 def reason_of_redirect(response: requests.Response, *, with_session: bool) -> Refused:
-    """Return what a redirect away from the post means, by its target: a login form, for example."""
+    """Return what a redirect away from the post means, judging by its target."""
     target = location_of(response)
     if target is None or target.hostname not in _HOSTS:
         return Refused(Reason.CHANGED)
@@ -441,7 +441,7 @@ class _ErrorBody(NamedTuple):
         )
 
     def reason(self, *, with_session: bool) -> Reason | None:
-        """Return the reason if a code or phrase states it in any answer, or None."""
+        """Return the reason that a code or phrase gives, even in a successful answer, or None."""
         for code in self.codes:
             if code in _CODES:
                 return _CODES[code]
@@ -452,7 +452,7 @@ class _ErrorBody(NamedTuple):
         return None
 
     def reason_of_failure(self, *, with_session: bool) -> Reason | None:
-        """Return the reason if the error states it, provided that the request failed, or None."""
+        """Return the reason that an unsuccessful answer gives, or None."""
         if any(phrase in self.text for phrase in _RETIRED_PHRASES):
             return Reason.RETIRED
         if self.is_json and _DELETED.search(self.text):

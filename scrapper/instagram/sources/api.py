@@ -27,7 +27,7 @@ def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
 
 
 def media_in(answer: Any, shortcode: Shortcode) -> dict[str, Any]:
-    """Return the media object in *answer*, in the format of Instaloader's query.
+    """Return the media object in *answer*, which has the format that Instaloader's query returns.
 
     Raises:
         Refused: the answer has no media object of this post.

@@ -1,8 +1,8 @@
 """Reads the post's public page, requested as a browser would.
 
-The request is GET ``/p/CODE/``, and ``/reel/CODE/`` if that fails. A page has 0.7 to 1 MB and about
-a hundred scripts. A byte search finds the scripts that may contain the post, so that only a few are
-parsed.
+The request is GET ``/p/CODE/``, and ``/reel/CODE/`` if that fails. A page is 0.7 to 1 MB long and
+has about a hundred scripts. A byte search finds the scripts that may contain the post, so that only
+a few are parsed.
 """
 
 import re
