@@ -2,7 +2,7 @@ import asyncio
 
 from tests.conftest import StartService, both_modes, until
 from tests.instagram import StandIn
-from tests.service.scraping.test_scraper import know_a_source
+from tests.service.scraping.test_scraper import find_working_source
 
 LEARNED = {
     "sources": ["api", "root_query", "logged_out_api", "page", "embed"],
@@ -29,7 +29,7 @@ async def test_health_responds_while_every_thread_hangs(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(SCRAPE_CONCURRENCY="2", SCRAPE_QUEUE_LIMIT="1")
-    await know_a_source(client, instagram)
+    await find_working_source(client, instagram)
     instagram.hold()
     hanging = [
         asyncio.create_task(client.post("/scrape", json={"url": URL.format(number)}))

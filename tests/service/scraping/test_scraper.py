@@ -47,7 +47,7 @@ async def status_of(client: Client, shortcode: str) -> int:
         return response.status
 
 
-async def know_a_source(client: Client, instagram: StandIn) -> None:
+async def find_working_source(client: Client, instagram: StandIn) -> None:
     """Scrape a post so that later ones need not wait for a scout, and reset the counters."""
     assert await status_of(client, "reel-scout") == 200
     instagram.reset_counters()
@@ -136,7 +136,7 @@ async def test_a_request_past_the_queue_limit_is_refused_at_once(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(SCRAPE_CONCURRENCY="2", SCRAPE_QUEUE_LIMIT="3")
-    await know_a_source(client, instagram)
+    await find_working_source(client, instagram)
     instagram.hold()
     taken = [asyncio.create_task(status_of(client, f"reel-full{n}")) for n in range(5)]
     await until(lambda: instagram.requests("graphql") == 2)

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Client, StartService, both_modes, metric_of, until
 from tests.instagram import StandIn
-from tests.service.scraping.test_scraper import know_a_source
+from tests.service.scraping.test_scraper import find_working_source
 
 URL = "https://www.instagram.com/reel/{}/"
 
@@ -71,7 +71,7 @@ async def test_waiting_posts_and_joined_flights_are_counted(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(SCRAPE_CONCURRENCY="2")
-    await know_a_source(client, instagram)
+    await find_working_source(client, instagram)
     instagram.hold()
     codes = ["reel-1", "reel-2", "reel-3", "reel-3"]
     tasks = [asyncio.create_task(scrape(client, f"{code}-queue")) for code in codes]

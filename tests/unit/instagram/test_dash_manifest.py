@@ -1,4 +1,4 @@
-"""What is read from a DASH manifest."""
+"""Which files are read from a DASH manifest."""
 
 from collections.abc import Mapping
 
@@ -137,7 +137,7 @@ def test_a_representation_without_a_url_or_a_kind_is_left_out() -> None:
         "\ud83c",
     ],
 )
-def test_anything_else_is_refused(text: str) -> None:
+def test_unsupported_manifest_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         read_manifest(text)
 

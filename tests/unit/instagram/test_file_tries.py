@@ -20,8 +20,11 @@ def described(*urls: str, unreliable: bool = False) -> Description:
     return Description(False, (Item("image", candidates),), "", None, None, Details())
 
 
-def tries(descriptions: Sequence[Description], outcome: Outcome) -> Counter[str]:
-    """Count the attempts for each URL when each search returns the next of *descriptions*."""
+def attempts(descriptions: Sequence[Description], outcome: Outcome) -> Counter[str]:
+    """Count the attempts per URL if every attempt has *outcome*.
+
+    Each search returns the next of *descriptions*.
+    """
     remaining, tried = list(descriptions), Counter[str]()
 
     def begin(wanted: Wanted) -> Future[Fetched]:
@@ -45,23 +48,23 @@ def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("outcome", [Outcome.UNREACHABLE, Outcome.FAILED, Outcome.CUT])
 def test_a_url_is_tried_twice_over_all_descriptions(outcome: Outcome) -> None:
     same = described("a", "b")
-    assert tries([same, same, described("b", "c")], outcome) == {"a": 2, "b": 2, "c": 2}
+    assert attempts([same, same, described("b", "c")], outcome) == {"a": 2, "b": 2, "c": 2}
 
 
 def test_a_refused_url_is_tried_at_most_twice() -> None:
-    assert tries([described("a")] * 3, Outcome.GONE) == {"a": 2}
+    assert attempts([described("a")] * 3, Outcome.GONE) == {"a": 2}
 
 
-def test_a_doubtful_url_is_tried_once() -> None:
-    assert tries([described("a", unreliable=True)] * 3, Outcome.FORBIDDEN) == {"a": 1}
+def test_an_unreliable_url_is_tried_once() -> None:
+    assert attempts([described("a", unreliable=True)] * 3, Outcome.FORBIDDEN) == {"a": 1}
 
 
 def test_at_most_five_candidates_are_tried() -> None:
-    assert tries([described(*"abcdefg")] * 3, Outcome.CUT) == dict.fromkeys("abcde", 2)
+    assert attempts([described(*"abcdefg")] * 3, Outcome.CUT) == dict.fromkeys("abcde", 2)
 
 
-def outcomes_of(description: Description, outcomes: Mapping[str, Fetched]) -> Counter[str]:
-    """Count the attempts for each URL; every attempt for a URL has its outcome in *outcomes*."""
+def attempts_by_outcome(description: Description, outcomes: Mapping[str, Fetched]) -> Counter[str]:
+    """Count the attempts per URL if each has the URL's outcome in *outcomes*, or else ``GONE``."""
     tried = Counter[str]()
 
     def begin(wanted: Wanted) -> Future[Fetched]:
@@ -80,13 +83,13 @@ def outcomes_of(description: Description, outcomes: Mapping[str, Fetched]) -> Co
 def test_too_large_candidates_do_not_count_towards_the_five() -> None:
     sizes = {url: 10 - number for number, url in enumerate("abcdefgh")}
     too_large = {url: Fetched(Outcome.TOO_LARGE, size=size) for url, size in sizes.items()}
-    assert outcomes_of(described(*"abcdefgh"), too_large) == dict.fromkeys("abcdefgh", 1)
+    assert attempts_by_outcome(described(*"abcdefgh"), too_large) == dict.fromkeys("abcdefgh", 1)
 
 
-def test_too_large_candidates_are_tried_thirty_times_at_most() -> None:
+def test_at_most_thirty_too_large_candidates_are_tried() -> None:
     urls = [str(number) for number in range(100)]
     too_large = {url: Fetched(Outcome.TOO_LARGE, size=3) for url in urls}
-    assert sum(outcomes_of(described(*urls), too_large).values()) == 30
+    assert sum(attempts_by_outcome(described(*urls), too_large).values()) == 30
 
 
 def test_a_file_without_candidates_has_no_steps_left() -> None:

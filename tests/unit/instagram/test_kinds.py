@@ -1,4 +1,4 @@
-"""Which kinds files are, and whether they are complete, by their bytes."""
+"""What the bytes of a file show about its kind, and about whether it is complete."""
 
 from io import BytesIO
 from pathlib import Path
@@ -175,7 +175,7 @@ def box(name: bytes, content: bytes) -> bytes:
 
 
 def wide_box(name: bytes, content: bytes) -> bytes:
-    """Return the same box, with its size in eight bytes."""
+    """Return a box whose header has its size in eight bytes instead of four."""
     return number(1) + name + number(16 + len(content), 8) + content
 
 
@@ -231,7 +231,7 @@ def length(units: int) -> bytes:
 
 
 def edit(units: int, media: bytes, version: int = 0) -> bytes:
-    """Return an edit list that begins with an edit of a duration and a media time."""
+    """Return an edit list whose first edit has the duration *units* and the media time *media*."""
     return full(
         b"elst", number(1) + number(units, 8 if version else 4) + media + b"\5" * 80, version
     )
@@ -252,9 +252,9 @@ LARGE_TRACK = movie(number(500) + b"trak") + box(b"mdia", handler(b"vide"))
             movie(track(b"soun", b"mp4a"), track()), Movie("h264", 720, 1280, 2.5), id="both"
         ),
         pytest.param(
-            movie(track(), track(codec=b"vp09")), Movie("h264", 720, 1280, 2.5), id="the first"
+            movie(track(), track(codec=b"vp09")), Movie("h264", 720, 1280, 2.5), id="two videos"
         ),
-        pytest.param(movie(SUBTITLES), NOT_A_MOVIE, id="neither"),
+        pytest.param(movie(SUBTITLES), NOT_A_MOVIE, id="neither video nor sound"),
         pytest.param(
             movie(SUBTITLES * 19 + track()), Movie("h264", 720, 1280, 2.5), id="twenty tracks"
         ),
@@ -284,11 +284,13 @@ LARGE_TRACK = movie(number(500) + b"trak") + box(b"mdia", handler(b"vide"))
         pytest.param(movie(track(size=bytes(4))), Movie("h264", seconds=2.5), id="no size"),
         pytest.param(movie(track(), scale=0), Movie("h264", 720, 1280), id="no scale"),
         pytest.param(movie(track(), units=0), Movie("h264", 720, 1280), id="no duration"),
-        pytest.param(movie(track(), units=2**32 - 1), Movie("h264", 720, 1280), id="unknown"),
+        pytest.param(
+            movie(track(), units=2**32 - 1), Movie("h264", 720, 1280), id="unknown duration"
+        ),
         pytest.param(
             movie(track(), units=2**64 - 1, version=1),
             Movie("h264", 720, 1280),
-            id="unknown, wide",
+            id="unknown duration in wide numbers",
         ),
         pytest.param(
             movie(track(), length(1500), units=0),
@@ -296,7 +298,7 @@ LARGE_TRACK = movie(number(500) + b"trak") + box(b"mdia", handler(b"vide"))
             id="the duration of all fragments",
         ),
         pytest.param(
-            movie(track(), length(1500)), Movie("h264", 720, 1280, 2.5), id="its own duration first"
+            movie(track(), length(1500)), Movie("h264", 720, 1280, 2.5), id="its own duration"
         ),
         pytest.param(
             movie(track()) + fragment(number(500)),
@@ -367,13 +369,15 @@ def test_every_sample_entry_has_its_codec(entries: str, codec: str | None) -> No
             movie(track(), track(b"soun")), FileKind("video", ".mp4", True), id="with a sound"
         ),
         pytest.param(movie(track(b"soun")), FileKind("audio", ".m4a", True), id="a sound"),
-        pytest.param(movie(SUBTITLES), FileKind("audio", ".m4a", False), id="neither"),
+        pytest.param(
+            movie(SUBTITLES), FileKind("audio", ".m4a", False), id="neither video nor sound"
+        ),
         pytest.param(movie(), FileKind("video", ".mp4"), id="no tracks"),
         pytest.param(
             movie(SUBTITLES * 19 + track()), FileKind("video", ".mp4", False), id="twenty tracks"
         ),
         pytest.param(
-            movie(SUBTITLES * 20 + track()), FileKind("audio", ".m4a", False), id="too many"
+            movie(SUBTITLES * 20 + track()), FileKind("audio", ".m4a", False), id="too many tracks"
         ),
         pytest.param(
             movie(track()) + box(b"moov", track(b"soun")),
@@ -415,7 +419,7 @@ def test_tracks_show_the_kind_of_a_movie(content: bytes, kind: FileKind) -> None
 
 
 def index(*sizes: int, first: int = 0, version: int = 0, more: bytes = b"") -> bytes:
-    """Return an index of segments: the first one's distance, and every one's size."""
+    """Return an index of segments with these *sizes*, the first one at the distance *first*."""
     wide = 8 if version else 4
     references = b"".join(number(size | 1 << 31) + b"\5" * 8 for size in sizes)
     content = b"\5" * (8 + wide) + number(first, wide) + b"\0\0\5\5" + references + more
@@ -465,13 +469,13 @@ TOO_MANY = index(len(DATA) + 10**6) + 20 * index(0)
             HEAD + index(len(DATA) - 30, 11, first=20) + DATA,
             False,
             True,
-            id="too large segments",
+            id="segments that are too large",
         ),
         pytest.param(
             HEAD + index(len(DATA) - 30, 10, first=21) + DATA,
             False,
             True,
-            id="segments too late",
+            id="segments that begin too late",
         ),
         pytest.param(
             HEAD + index(len(DATA) - 20, first=20, version=1) + DATA, True, False, id="a wide index"
@@ -489,7 +493,7 @@ TOO_MANY = index(len(DATA) + 10**6) + 20 * index(0)
         pytest.param(movie(track(), length(0)) + DATA + index(0), True, False, id="an empty index"),
     ],
 )
-def test_a_movie_shows_whether_it_is_whole(content: bytes, whole: bool, early: bool) -> None:
+def test_boxes_show_whether_a_movie_is_whole(content: bytes, whole: bool, early: bool) -> None:
     file = BytesIO(content)
     assert (is_whole(file, FileKind("video", ".mp4")), ends_early(file)) == (whole, early)
 
@@ -548,7 +552,7 @@ PREVIEW = b"\xff\xe0" + number(6, 2) + b"\xff\xd9\xff\xd9"
         pytest.param(".gif", b";", False, id="a GIF of one byte"),
     ],
 )
-def test_a_picture_shows_whether_it_is_whole(extension: str, content: bytes, whole: bool) -> None:
+def test_bytes_show_whether_a_picture_is_whole(extension: str, content: bytes, whole: bool) -> None:
     assert is_whole(BytesIO(content), FileKind("image", extension)) is whole
 
 
@@ -559,7 +563,7 @@ def test_any_bytes_in_a_movie_are_read_without_an_error(content: bytes) -> None:
         ends_early(BytesIO(file))
 
 
-def test_a_box_may_claim_an_impossible_end(tmp_path: Path) -> None:
+def test_an_impossible_box_size_causes_no_error(tmp_path: Path) -> None:
     path = tmp_path / "file"
     huge = b"\0\0\0\1" + b"free" + b"\xff" * 8
     path.write_bytes(box(b"ftyp", b"isom\0\0\0\0isom") + huge + bytes(100))

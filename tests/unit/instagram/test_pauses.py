@@ -1,4 +1,4 @@
-"""How long the account or one of its sources is paused after a refusal."""
+"""How long the account, or one of its sources, is paused after a refusal."""
 
 import pytest
 
@@ -46,7 +46,9 @@ def test_limit_pauses_the_whole_account(account: Account, reason: Reason) -> Non
     ("reason", "seconds"),
     [(R.CLOSED, 300.0), (R.FAILED, 30.0), (R.CHANGED, 30.0), (R.WAIT, 30.0), (R.STALE, None)],
 )
-def test_trouble_pauses_one_source(account: Account, reason: Reason, seconds: float | None) -> None:
+def test_failure_pauses_only_its_source(
+    account: Account, reason: Reason, seconds: float | None
+) -> None:
     account.refuse("media_info", reason)
     assert account.pauses() == {"media_info": (reason, seconds)}
 

@@ -1,4 +1,4 @@
-"""The reason of each answer, and the verdict on several refusals."""
+"""What each answer means, and which error follows from several refusals."""
 
 import io
 import json
@@ -330,7 +330,7 @@ def test_a_page_names_its_route(html: str, route: str | None) -> None:
 
 
 @pytest.mark.parametrize("is_page", [False, True])
-def test_a_limit_says_how_long_to_wait(is_page: bool) -> None:
+def test_a_rate_limit_includes_the_time_to_wait(is_page: bool) -> None:
     response = response_of(ANSWERS["toomany"])
     refused = (
         refusal_of_page(response, with_session=False, route=None)
@@ -386,7 +386,7 @@ def test_verdict_on_several_refusals(reasons: list[Reason], code: str) -> None:
     ],
 )
 @pytest.mark.parametrize("logged_out", [[R.GATED], [R.NEEDS_LOGIN, R.LOGIN_WALL]])
-def test_trouble_with_the_session_overrides_a_gated_post(
+def test_failure_of_the_session_overrides_a_gated_post(
     logged_out: list[Reason], reasons: list[Reason], code: str
 ) -> None:
     refusals = [Refusal("page", False, reason, None) for reason in logged_out]
@@ -483,7 +483,7 @@ def test_session_counts_only_for_posts_that_need_it(
 
 
 @pytest.mark.parametrize("reason", [R.GATED, R.SESSION_ENDED])
-def test_gate_with_the_session_counts_first(reason: Reason) -> None:
+def test_gate_or_ended_session_overrides_its_other_failures(reason: Reason) -> None:
     trouble = [refused(one, with_session=True) for one in (R.FAILED, reason, R.RATE_LIMITED)]
     assert type(verdict([refused(R.GATED), *trouble])).__name__ == "PostForbidden"
 
@@ -551,7 +551,7 @@ def test_logged_keys_are_few_and_short() -> None:
         assert summary_of(response_of(RawAnswer(200, body)))["keys"] is None
 
 
-def test_secrets_are_removed_before_an_answer_is_cut() -> None:
+def test_secrets_are_redacted_before_an_answer_is_truncated() -> None:
     url = "https://x/?" + "s" * 900
     seen = summary_of(response_of(RawAnswer(200, f"{url} {url} end")))
     assert seen["start"] == "https://x/?[scrubbed] https://x/?[scrubbed] end"
