@@ -74,9 +74,7 @@ class Instagram:
         tls = tls_context()
         self._transports = TransportPool(_HOSTS, tls)
         self._files = ThreadPoolExecutor(max_downloads, thread_name_prefix="download")
-        self._file_transports = TransportPool(
-            CDN_HOSTS, tls, patience=STALLED_SECONDS, repeats=False
-        )
+        self._file_transports = TransportPool(CDN_HOSTS, tls, patience=STALLED_SECONDS, retry=False)
         self.paces = paces
         self.documents = Documents(override=doc_id, memory=documents, report=on_request)
         self._contexts = Contexts(paces, documents=self.documents, on_request=on_request)
@@ -169,13 +167,13 @@ class Instagram:
             if story and self.login.session() is None:
                 raise PostForbidden
             deadline = time.monotonic() + seconds
-            with query_gate(), self._transports.taken(deadline) as transport:
+            with query_gate(), self._transports.borrow(deadline) as transport:
                 return self._search.find(code, transport, without=without, story=story)
 
         def fetch_in_time(wanted: Wanted) -> Fetched:
             deadline = min(fetch.deadline, time.monotonic() + wanted.patience)
             bounded = replace(target, max_bytes=min(target.max_bytes, wanted.max_bytes))
-            with self._file_transports.taken(deadline) as transport:
+            with self._file_transports.borrow(deadline) as transport:
                 return fetch_file(self._contexts.logged_out(transport), bounded, wanted)
 
         def begin(wanted: Wanted) -> Future[Fetched]:
@@ -194,7 +192,7 @@ class Instagram:
 
         The account is used only for a *story*, or for a post that turns out to need a login.
         """
-        with self._transports.taken(deadline) as transport:
+        with self._transports.borrow(deadline) as transport:
             return self._search.examine(Shortcode(shortcode), transport, story=story)
 
     def open_share_link(self, path: str, deadline: float) -> str:
@@ -207,7 +205,7 @@ class Instagram:
             UnsupportedLink: the link does not lead to a post.
             ScrapeError: one of its subclasses, for any failure that is not a bug in the service.
         """
-        with self._transports.taken(deadline) as transport:
+        with self._transports.borrow(deadline) as transport:
             url = self._search.open_share_link(path, transport)
         try:
             link = read_link(url, max_length=MAX_TARGET)
@@ -231,12 +229,12 @@ class Instagram:
                 is full.
             OSError: the login cannot be stored.
         """
-        with self._transports.taken(deadline) as transport:
+        with self._transports.borrow(deadline) as transport:
             session = self._search.check(cookies, transport)
         return self.login.use(session.cookies, session.username)
 
     def _script(self, url: str) -> Iterator[bytes]:
-        with self._file_transports.taken(time.monotonic() + _SCRIPT_SECONDS) as transport:
+        with self._file_transports.borrow(time.monotonic() + _SCRIPT_SECONDS) as transport:
             yield from self._contexts.logged_out(transport).script(url)
 
     def close(self) -> None:

@@ -326,26 +326,26 @@ class Context(InstaloaderContext):
 
     def _with_tokens(self, query: Callable[[], Result]) -> Result:
         """Run *query* with the current tokens, and retry once with fresh ones if they are stale."""
-        held = self._apply_tokens()
+        tokens = self._apply_tokens()
         try:
             result = query()
         except Exception:
-            if not _are_stale(held, self.transport.response):
+            if not _are_stale(tokens, self.transport.response):
                 raise
-            self._tokens.drop(held)
-            held = self._apply_tokens()
-            held.renewed = True
+            self._tokens.drop(tokens)
+            tokens = self._apply_tokens()
+            tokens.renewed = True
             result = query()
-        held.worked = True
+        tokens.worked = True
         return result
 
     def _apply_tokens(self) -> PageTokens:
         left = self.transport.deadline - time.monotonic()
-        held = self._tokens.get(self._fetch_tokens, seconds=left)
-        self._fields = held.fields
-        for name, value in held.cookies.items():
+        tokens = self._tokens.get(self._fetch_tokens, seconds=left)
+        self._fields = tokens.fields
+        for name, value in tokens.cookies.items():
             self._session.cookies.set(name, value, domain=_DOMAIN)
-        return held
+        return tokens
 
     def _fetch_tokens(self) -> PageTokens:
         try:
@@ -430,15 +430,15 @@ def _tokens_of(response: requests.Response) -> PageTokens | None:
     return PageTokens(fields, cookies, time.monotonic())
 
 
-def _are_stale(held: PageTokens, response: requests.Response | None) -> bool:
+def _are_stale(tokens: PageTokens, response: requests.Response | None) -> bool:
     if response is None:
         return False
     refused = reason_of_response(response, with_session=False)
     if refused is None:
         return False
     if refused.reason is Reason.STALE:
-        return held.worked or not held.renewed
-    return held.worked and not response.ok and refused.reason in _STALE_SIGNS
+        return tokens.worked or not tokens.renewed
+    return tokens.worked and not response.ok and refused.reason in _STALE_SIGNS
 
 
 def _redirect_target(response: requests.Response) -> str | None:

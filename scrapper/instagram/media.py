@@ -110,7 +110,7 @@ class Item:
         width, full = self.candidates[0].width, self.full_width
         return width is not None and full is not None and width < _SMALL_SHARE * full
 
-    def or_larger(self, other: "Item") -> "Item":
+    def with_larger(self, other: "Item") -> "Item":
         """Return this item. If *other* is a larger picture, its best URLs come first."""
         if not self.type == other.type == "image":
             return self
@@ -170,7 +170,7 @@ class Description:
     def with_larger(self, other: "Description") -> "Description":
         """Return a copy with larger pictures taken from *other*, which describes the same post."""
         pairs = zip_longest(self.items, other.items[: len(self.items)])
-        larger = ((ours and theirs and ours.or_larger(theirs)) or ours for ours, theirs in pairs)
+        larger = ((ours and theirs and ours.with_larger(theirs)) or ours for ours, theirs in pairs)
         return self._with_items(other, larger)
 
     def _with_items(self, other: "Description", items: Iterable[Item | None]) -> "Description":

@@ -46,10 +46,10 @@ class _Backoff:
 class SourceOrder:
     """The order of the sources of one login state; thread-safe.
 
-    If a source refuses a post that another source has, it is tried last: for 10 minutes after the
-    first refusal, and twice as long after each further one in a row, up to 6 hours. Then it returns
-    to its usual place. With the same backoff, a source that had no larger pictures is skipped in
-    the search for them.
+    A source that refuses a post is tried last if another source had the post: for 10 minutes after
+    the first refusal, and twice as long after each further one in a row, up to 6 hours. Then it
+    returns to its usual place. The search for larger pictures skips a source that had none, with
+    the same backoff.
 
     If many posts are requested at once, :meth:`scout` lets one of them find out which source works
     before the others start.

@@ -169,7 +169,7 @@ class PaceFile:
         """Return the pace of one login state, which stores its learned limit in this file."""
         return Pace(max_queries, window, memory=_InFile(self, login_state))
 
-    def keep(self, login_state: str, learned: Learned) -> None:
+    def store(self, login_state: str, learned: Learned) -> None:
         """Store the learned limit of one login state."""
         with self._lock:
             self.learned[login_state] = learned
@@ -185,11 +185,11 @@ class _InFile(PaceMemory):
 
     def __init__(self, file: PaceFile, login_state: str) -> None:
         self._learned = file.learned.get(login_state)
-        self._keep = partial(file.keep, login_state)
+        self._store_in_file = partial(file.store, login_state)
 
     def store(self, learned: Learned) -> None:
         self._learned = learned
-        self._keep(learned)
+        self._store_in_file(learned)
 
 
 def _parse_learned(data: Any) -> dict[str, Learned]:

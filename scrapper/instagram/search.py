@@ -27,7 +27,7 @@ __all__ = ["Diagnosis", "Search", "SourceGroup", "SourceResult"]
 log = structlog.get_logger(__name__)
 
 _RETIRED = frozenset({Reason.RETIRED, Reason.NULL})
-# Shares of the remaining time, for the lookup of documents and the search for larger pictures.
+# Shares of the remaining time: for the lookup of documents, and for the search for larger pictures.
 _LOOKUP_SHARE = 0.25
 _LARGER_SHARE = 0.25
 # With a session, each of these may also mean that Instagram ended the session.
@@ -37,7 +37,7 @@ _DOUBTFUL = frozenset(
 # Failures of a source rather than a post. With a session, they pause the source for a short time.
 _SOURCE_FAILURES = frozenset({Reason.FAILED, Reason.CHANGED, Reason.WAIT, Reason.STALE})
 _SHORT_PAUSE_SECONDS = 30.0
-# Refusals that end after some time. The others end only with a new login or a new query.
+# Refusals that pass with time. The others last until there is a new login or a new query.
 _TEMPORARY = LIMITS | {Reason.FAILED, Reason.CHANGED, Reason.WAIT, Reason.CLOSED}
 _SESSION_REJECTED = frozenset(
     {Reason.SESSION_ENDED, Reason.NEEDS_LOGIN, Reason.LOGIN_WALL, Reason.STALE}
@@ -45,7 +45,7 @@ _SESSION_REJECTED = frozenset(
 
 
 class Search:
-    """Finds posts; thread-safe, if each thread passes its own transport.
+    """Finds posts; thread-safe if each thread passes its own transport.
 
     *paces* has one pace for each login state: ``logged_out`` and ``session``. *login* is used for
     posts that are not visible without it; with *login_first*, it is tried first for every post.
@@ -139,7 +139,7 @@ class Search:
                 diagnosis.rows.append(SourceResult(name, outcome))
                 continue
             if paused := group.pause_of(source.name):
-                attempt.refuse(source, group, paused)
+                attempt.add_refusal(source, group, paused)
                 diagnosis.rows.append(
                     SourceResult(name, paused.reason, retry_after=paused.retry_after)
                 )
@@ -154,7 +154,7 @@ class Search:
                 files = description.summary
                 self._keep_cookies(context)
             except Refused as error:
-                attempt.refuse(source, group, error)
+                attempt.add_refusal(source, group, error)
                 self._handle_refusal(group, context, error, source.name)
                 outcome, wait = error.reason, error.retry_after
             took = round((time.monotonic() - started) * 1000)
@@ -222,7 +222,7 @@ class Search:
                 if context is None or attempt.is_over or transport.abandoned:
                     return
                 if paused := group.pause_of(source.name):
-                    attempt.refuse(source, group, paused)
+                    attempt.add_refusal(source, group, paused)
                     continue
                 now = time.monotonic()
                 # A slow source must leave time for the next one.
@@ -232,7 +232,7 @@ class Search:
                     with record_outcome(source.name, context):
                         description = attempt.ask(source, group, context)
                 except Refused as error:
-                    attempt.refuse(source, group, error)
+                    attempt.add_refusal(source, group, error)
                     self._handle_refusal(group, context, error, source.name)
                     gated = error.reason is Reason.GATED and group.with_session
                     if error.reason is Reason.PACE or gated:
@@ -459,7 +459,7 @@ class _Attempt:
         known = self.description
         self.description = known.filled_from(description) if known else description
 
-    def refuse(self, source: Source, group: SourceGroup, error: Refused) -> None:
+    def add_refusal(self, source: Source, group: SourceGroup, error: Refused) -> None:
         self.refusals.append(
             Refusal(source.name, group.with_session, error.reason, error.retry_after)
         )

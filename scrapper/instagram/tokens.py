@@ -41,7 +41,7 @@ class TokenCache:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: PageTokens | None = None
+        self._cached: PageTokens | None = None
 
     def get(self, fetch: Callable[[], PageTokens], *, seconds: float) -> PageTokens:
         """Return the cached tokens, or else new ones from *fetch*.
@@ -54,8 +54,8 @@ class TokenCache:
         if not self._lock.acquire(timeout=max(0.0, seconds)):
             raise TimeoutError("timed out waiting for another thread to fetch page tokens")
         try:
-            self._held = held = self._fresh() or fetch()
-            return held
+            self._cached = tokens = self._fresh() or fetch()
+            return tokens
         finally:
             self._lock.release()
 
@@ -64,26 +64,26 @@ class TokenCache:
         if self._lock.acquire(blocking=False):
             try:
                 if self._fresh() is None:
-                    self._held = find()
+                    self._cached = find()
             finally:
                 self._lock.release()
 
     def drop(self, tokens: PageTokens) -> None:
         """Drop *tokens*, which look stale, from the cache unless they were already replaced."""
         with self._lock:
-            if self._held is tokens:
-                self._held = None
+            if self._cached is tokens:
+                self._cached = None
 
     @property
     def age(self) -> float | None:
         """Seconds since the cached tokens were fetched, or None if there are none."""
-        held = self._held
-        return None if held is None else time.monotonic() - held.at
+        tokens = self._cached
+        return None if tokens is None else time.monotonic() - tokens.at
 
     def _fresh(self) -> PageTokens | None:
-        held = self._held
-        fresh = held is not None and time.monotonic() - held.at < _FRESH_SECONDS
-        return held if fresh else None
+        tokens = self._cached
+        fresh = tokens is not None and time.monotonic() - tokens.at < _FRESH_SECONDS
+        return tokens if fresh else None
 
 
 def find_tokens(html: bytes) -> Mapping[str, str] | None:

@@ -102,11 +102,11 @@ class PooledTransport(HTTPAdapter):
     """
 
     def __init__(
-        self, context: DeadlineContext, hosts: tuple[str, ...], *, repeats: bool = True
+        self, context: DeadlineContext, hosts: tuple[str, ...], *, retry: bool = True
     ) -> None:
         self._context = context
         self._hosts = hosts
-        self._repeats = repeats
+        self._retry = retry
         self.response: requests.Response | None = None
         self.status: int | None = None
         """The status of the last response, even after :meth:`finish`."""
@@ -162,7 +162,7 @@ class PooledTransport(HTTPAdapter):
         always read here, because requests would read it without a limit.
 
         If the connection breaks before a response arrives, the request is retried once, if the
-        transport was made with *repeats*: the server may have closed a pooled connection since its
+        transport was made with *retry*: the server may have closed a pooled connection since its
         last use, or a router may have dropped it.
 
         Raises:
@@ -183,7 +183,7 @@ class PooledTransport(HTTPAdapter):
         except (requests.exceptions.SSLError, requests.Timeout):
             raise
         except requests.ConnectionError:
-            if not self._repeats:
+            if not self._retry:
                 raise
         if self.response is None:
             self.response = self._send(request, stream, host)
@@ -221,7 +221,7 @@ class TransportPool:
     """A pool of :class:`PooledTransport` over the TLS context *tls*; thread-safe.
 
     Requests may go to *hosts* and their subdomains. Pools that share a context share each thread's
-    deadline. A read times out after *patience* seconds without data. Without *repeats*, every
+    deadline. A read times out after *patience* seconds without data. Without *retry*, every
     request is sent only once, because the caller does its own retries.
     """
 
@@ -231,9 +231,9 @@ class TransportPool:
         tls: DeadlineContext,
         *,
         patience: float = float("inf"),
-        repeats: bool = True,
+        retry: bool = True,
     ) -> None:
-        self._make = partial(PooledTransport, tls, hosts, repeats=repeats)
+        self._make = partial(PooledTransport, tls, hosts, retry=retry)
         self._context = tls
         self._patience = patience
         # Last in, first out, so that few connections stay open.
@@ -241,7 +241,7 @@ class TransportPool:
         self._transports: list[PooledTransport] = []
 
     @contextmanager
-    def taken(self, deadline: float) -> Iterator[PooledTransport]:
+    def borrow(self, deadline: float) -> Iterator[PooledTransport]:
         """Lend the calling thread a transport until the block ends.
 
         *deadline* is in :func:`time.monotonic` time. The last response is closed afterwards.

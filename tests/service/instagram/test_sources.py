@@ -416,7 +416,7 @@ def test_proxied_connections_disable_the_nagle_algorithm(
     deadline = time.monotonic() + PATIENCE_SECONDS
     with (
         closing(pool),
-        pool.taken(deadline) as transport,
+        pool.borrow(deadline) as transport,
         requests.Session() as session,
     ):
         session.mount("https://", transport)

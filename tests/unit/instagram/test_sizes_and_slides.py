@@ -117,7 +117,7 @@ def test_only_pictures_of_known_width_can_be_small(one: Item, small: bool) -> No
     ],
 )
 def test_larger_pictures_come_first(ours: Item, theirs: Item, widths: list[int | None]) -> None:
-    assert [one.width for one in ours.or_larger(theirs).candidates] == widths
+    assert [one.width for one in ours.with_larger(theirs).candidates] == widths
 
 
 PICTURE, SMALL, VIDEO = item("image", 100), item("image", 10, full_width=100), item("video", 100)
