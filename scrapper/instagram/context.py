@@ -1,8 +1,8 @@
 """The Instaloader contexts that all sources use.
 
 Unlike Instaloader's own contexts, they share connections and the pace of the service, print
-nothing, and never sleep. For this, the module overrides methods of Instaloader 4.16, some of them
-private. Comments explain why.
+nothing, and never sleep. To do so, they override methods of Instaloader 4.16, some of them private.
+Comments explain why.
 """
 
 import time
@@ -113,8 +113,8 @@ class Context(InstaloaderContext):
     All logged-out contexts share *tokens*. *documents* are the documents of the web app's queries.
     *on_request* is available as ``report``.
 
-    Instaloader is told to make only one attempt per request. With more, it would hide the cause of
-    a failure behind a plain ``ConnectionException``, and sleep between attempts.
+    Instaloader is configured to make only one attempt per request. With more, it would hide the
+    cause of a failure behind a plain ``ConnectionException``, and sleep between attempts.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class Context(InstaloaderContext):
         self.request_number = self._pace.count(kind)
 
     def slow_down(self) -> None:
-        """Slow the pace, because the last request met a limit."""
+        """Slow the pace, because the last request hit a rate limit."""
         self._pace.slow_down(self.request_number)
 
     def query_by_instaloader(self, code: str) -> Any:

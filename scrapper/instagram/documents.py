@@ -2,7 +2,7 @@
 
 The web app does not send the text of a query, but the ID of a document that Instagram stores. A
 page of instagram.com links to about fifty scripts. For each query, one script contains the document
-ID, and another the names of the relay flags (capture script_queries).
+ID, and another the names of the relay flags (as captured in autumn 2026).
 """
 
 import re
@@ -51,7 +51,7 @@ _FLAG = re.compile(rb'"([A-Za-z0-9_]{1,100})\.relayprovider"')
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The result of a lookup: a query's document ID and the relay flags that go with it.
+    """The result of a lookup: the ID of a query's document, and its relay flags.
 
     ``doc_id`` is empty if no document was found. ``instead_of`` is the built-in ID that it
     replaces; the result no longer applies once a release has another built-in ID. ``looked_at`` is

@@ -1,7 +1,7 @@
 """Reads the files to download and the details of a post from Instagram's media objects.
 
-Only this module depends on the fields of these objects (captures, October 2026). On any day, any
-field may be null, missing or of another type. So only a missing media URL may make a file fail.
+Only this module depends on the fields of these objects (as captured in October 2026). On any day,
+any field may be null, missing or of another type. So only a missing media URL may make a file fail.
 """
 
 import math
@@ -323,8 +323,7 @@ def _item(media: Any) -> Item | None:
     has_audio = media.get("has_audio")
     return Item(
         "video",
-        # Don't add the original's size: the file may be smaller, and the manifest may have the
-        # original.
+        # Don't assume the original's size: the file may be smaller than a stream in the manifest.
         tuple(videos),
         cover=_sized(pictures, media),
         alt_text=_alt_text(media),
@@ -516,7 +515,7 @@ def _id(value: Any) -> str | None:
 
 
 def _text(value: Any) -> str | None:
-    """Return *value*, cut to 2,000 characters, if it is a non-blank string, else None."""
+    """Return *value*, truncated to 2,000 characters, or None if it is not a non-blank string."""
     if not isinstance(value, str) or not value.strip():
         return None
     return _encodable(value[:_MAX_TEXT])

@@ -43,7 +43,7 @@ def to_current_shape(node: dict[str, Any]) -> dict[str, Any]:
         "view_count": node.get("video_view_count"),
     }
     if is_video:
-        # Leave out the size: the node has only the original's, and this file may be smaller.
+        # Don't assume the original's size: the file may be smaller than a stream in the manifest.
         media["video_versions"] = [{"url": node.get("video_url")}]
         media["video_dash_manifest"] = _dict(node.get("dash_info")).get("video_dash_manifest")
     unchanged = ("location", "accessibility_caption", "has_audio", "video_duration", "product_type")

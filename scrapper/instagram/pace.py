@@ -77,9 +77,9 @@ class Pace:
     """Allows *max_queries* in any *window* seconds, and fewer after a rate limit; thread-safe.
 
     Instaloader 4.16 (``RateController``) allows each context 200 queries of one kind and 75 page
-    views in 660 seconds. Here all threads share one count, because Instagram sees a single address.
-    The ratio of page views to queries is the same, but at least 75 page views are allowed, or as
-    many as queries if that is fewer. A *max_queries* of 0 means no limit.
+    views in 660 seconds. Here, all threads share one count, because Instagram sees a single
+    address. The ratio of page views to queries is the same, but at least 75 page views are allowed,
+    or as many as queries if that is fewer. If *max_queries* is 0, there is no limit.
 
     Instagram's real limit is unknown: a soft block after 17 queries in ten minutes was reported in
     August 2026. So each sign of a rate limit halves the number of queries allowed, down to 10, and
@@ -131,8 +131,8 @@ class Pace:
     def slow_down(self, number: int) -> None:
         """Halve the number of queries allowed, because request *number* hit a rate limit.
 
-        If that request was sent before the pace was last slowed, it hit the same rate limit, and
-        nothing changes.
+        Do nothing if that request was sent before the pace was last slowed, because it hit the same
+        rate limit.
         """
         with self._lock:
             if not self.ceiling or number <= self._slowed_at_number:

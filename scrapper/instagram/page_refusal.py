@@ -1,6 +1,6 @@
-"""Finds out why Instagram did not return the page that was requested.
+"""Determines why Instagram did not return the page that was requested.
 
-The status, the target of a redirect, and the page's route show the reason.
+The reason follows from the status, the target of a redirect, or the page's route.
 """
 
 import re

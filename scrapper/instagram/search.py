@@ -94,7 +94,7 @@ class Search:
         without: frozenset[str] = frozenset(),
         story: bool = False,
     ) -> Description:
-        """Return the post's description, from as many sources as it takes to complete it.
+        """Return the post's description, combined from as many sources as needed to complete it.
 
         A *story* is searched for only with the session. Within the deadline and the pace, the
         search continues after a refusal as long as another source might have the post. Queries in
@@ -395,7 +395,7 @@ class SourceGroup:
         elif reason is Reason.CLOSED:
             seconds = cooldown
         elif reason in _DOUBTFUL | _RETIRED:
-            # A post that fails here may wait for another paused source. Pause this one until then.
+            # The post may be retried when another source's pause ends. Pause this one until then.
             seconds = max(end for end, _ in self._pauses.values()) - self._now()
         else:
             return
@@ -449,7 +449,7 @@ class _Attempt:
         """Return the post's description from *source*.
 
         Raises:
-            Refused: the source has no media of the post.
+            Refused: the source has no media for the post.
             Exception: whatever Instaloader and requests raise.
         """
         described = describe(source.ask(context, self.shortcode), self.shortcode)

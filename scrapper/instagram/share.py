@@ -28,9 +28,9 @@ _URL = re.compile(rb"""\b(?:href|content)\s?=\s?["']?([^"'<>\s]{1,1000})""", re.
 def open_share_link(context: Context, path: str) -> str:
     """Return the URL that the share link *path* leads to, whether it is a post's or not.
 
-    This sends one or two requests. Instagram redirects to that URL, or to a login form that would
-    continue to it, or it answers with the page itself. It may first redirect to another form of the
-    share link, with or without the trailing slash.
+    This sends one or two requests. Instagram redirects to that URL or to a login form that would
+    continue to it, or answers with the page itself. Before that, it may redirect to another form of
+    the share link, with or without the trailing slash.
 
     Raises:
         Refused: the link leads only to a login form, or nowhere.

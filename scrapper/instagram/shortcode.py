@@ -22,7 +22,7 @@ class Shortcode(NamedTuple):
 
     @property
     def code(self) -> str:
-        """The shortcode without the key of a private post."""
+        """The shortcode without the key that private posts have."""
         bare = self.text[:-_KEY_LENGTH]
         return bare if len(bare) >= _MIN_LENGTH else self.text
 

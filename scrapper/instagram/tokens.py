@@ -69,7 +69,7 @@ class TokenCache:
                 self._lock.release()
 
     def drop(self, tokens: PageTokens) -> None:
-        """Drop *tokens*, which look stale, from the cache unless they were already replaced."""
+        """Drop *tokens* from the cache, unless they were already replaced."""
         with self._lock:
             if self._cached is tokens:
                 self._cached = None

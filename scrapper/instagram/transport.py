@@ -210,7 +210,7 @@ class PooledTransport(HTTPAdapter):
             self.response = None
 
     def close(self) -> None:
-        """Do nothing: Instaloader closes a session after each request, and connections are kept."""
+        """Do nothing: Instaloader closes a session per request, but connections must stay open."""
 
     def dispose(self) -> None:
         """Close the connections."""

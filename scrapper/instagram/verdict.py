@@ -1,7 +1,7 @@
 """Interprets Instagram's answers, and chooses the error for clients if every source refuses a post.
 
-The meanings of the answers come from captures and bug reports of autumn 2026, and those of
-Instaloader's exceptions from the source code of Instaloader 4.16. Only this module decides the
+The meanings of the answers come from captured responses and bug reports of autumn 2026, and those
+of Instaloader's exceptions from the source code of Instaloader 4.16. Only this module decides the
 :class:`Reason` of a refusal, which of several refusals counts, and whether to begin a cool-down.
 """
 
@@ -452,7 +452,7 @@ class _ErrorBody(NamedTuple):
         return None
 
     def reason_of_failure(self, *, with_session: bool) -> Reason | None:
-        """Return the reason that an unsuccessful answer gives, or None."""
+        """Return the reason that the error of a failed request gives, or None."""
         if any(phrase in self.text for phrase in _RETIRED_PHRASES):
             return Reason.RETIRED
         if self.is_json and _DELETED.search(self.text):

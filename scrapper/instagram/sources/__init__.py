@@ -17,9 +17,10 @@ __all__ = ["LOGGED_OUT", "WITH_SESSION", "Source"]
 
 
 class Source(NamedTuple):
-    """A way of finding a post; its name appears in log lines, metrics and ``/ready``.
+    """A way of finding a post.
 
-    ``has_stories`` is true if the source can also find stories.
+    ``name`` appears in log lines, metrics and ``/ready``. ``has_stories`` is true if the source can
+    also find stories.
     """
 
     name: str

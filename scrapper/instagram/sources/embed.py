@@ -1,7 +1,7 @@
 """Reads the post's embed page, requested as if for a frame on another site.
 
 The request is GET ``/p/CODE/embed/captioned/``. On some days, it works when the page does not. The
-post is JSON inside a JSON string, in the older shape (captures embed_video and embed_carousel).
+post is JSON inside a JSON string, in the older shape (as captured in autumn 2026).
 """
 
 import re

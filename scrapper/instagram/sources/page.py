@@ -76,7 +76,7 @@ def _same_post(response: requests.Response, shortcode: Shortcode) -> str | None:
 
 
 def _read(html: bytes, shortcode: Shortcode, route: bytes | None) -> dict[str, Any] | None:
-    """Return the media object in the page; None if the page contains no post at all.
+    """Return the media object in the page, or None if the page contains no post at all.
 
     Raises:
         Refused: the post is gated, or the page was not understood.

@@ -20,13 +20,13 @@ class Query(NamedTuple):
 
 
 QUERIES: Mapping[str, Query] = {
-    # Seen live on 2026-09-23 (logged in) and on 2026-10-07 (logged out).
+    # Seen in use on 2026-09-23 (logged in) and on 2026-10-07 (logged out).
     "root_query": Query(
         "PolarisPostRootQuery",
         "27830990013244856",
         ("PolarisShortDramaEnabled", "PolarisMultiCaptionCarouselEnabled"),
     ),
-    # From capture api_logged_out_200, October 2026. The ID is the default of INSTAGRAM_DOC_ID.
+    # Captured in October 2026. The ID is the default of INSTAGRAM_DOC_ID.
     "logged_out_api": Query(
         "PolarisLoggedOutDesktopWWWPostRootContentQuery",
         Settings.model_fields["instagram_doc_id"].default,

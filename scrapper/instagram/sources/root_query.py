@@ -17,7 +17,7 @@ def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
     """Return the object under ``data.xdt_api__v1__media__shortcode__web_info.items[0]``.
 
     Raises:
-        Refused: the answer has no media object of this post.
+        Refused: the answer contains no media object for this post.
         Exception: whatever Instaloader and requests raise.
     """
     return media_in(context.query_web("root_query", {"shortcode": shortcode.code}), shortcode)
