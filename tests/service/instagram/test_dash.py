@@ -367,7 +367,7 @@ async def test_error_without_ffmpeg_says_what_to_install(
     assert "install ffmpeg" in post["error"]
 
 
-async def test_best_without_ffmpeg_is_the_progressive_file(
+async def test_best_without_ffmpeg_chooses_the_progressive_file(
     start_service: StartService, cdn: Cdn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapper.instagram.files.fetch.missing_programs", lambda: ["ffmpeg"])

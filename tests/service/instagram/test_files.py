@@ -674,7 +674,7 @@ async def test_refresh_keeps_old_files_that_it_cannot_replace(
     assert contents_of(post)[1] == content_of("video.mp4")
     assert post["thumbnail"]
     assert len(stored_files(media_root)) == 5
-    # An hour later the missing file is requested again, and arrives.
+    # After an hour, the missing file is requested again, and arrives.
     instagram.set_scenario("old", Scenario("", shape="carousel"))
     manifest = media_root / "old-one/post.json"
     assert json.loads(manifest.read_text())["outdated"] == [2]

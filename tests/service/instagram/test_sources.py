@@ -713,5 +713,5 @@ def test_one_broken_value_loses_no_file_with_a_url(
 
 
 def _may_be_the_post(media: dict[str, Any]) -> bool:
-    """Return false if *media* has the code of another post."""
+    """Return whether *media* has the post's code or no code at all."""
     return not isinstance(media.get("code"), str) or media["code"].startswith("broken")

@@ -113,7 +113,7 @@ def test_a_repeated_video_counts_once() -> None:
     assert tried(item(*streams), BEST) == ["v+s", "whole", "540+s"]
 
 
-def test_compatible_is_the_whole_file() -> None:
+def test_compatible_chooses_the_whole_file() -> None:
     assert tried(item(video("v", 1920), sound()), COMPATIBLE) == ["whole"]
 
 

@@ -35,7 +35,7 @@ def line(
 
 
 def parsed(*lines: str) -> dict[str, str]:
-    """Return the cookies parsed from *lines* and a line with a session, except the session."""
+    """Parse *lines* and a line with a session, and return the cookies except the session."""
     text = "\n".join([line("sessionid", SESSION["sessionid"]), *lines])
     cookies = parse_cookies(text.encode())
     assert cookies.pop("sessionid") == SESSION["sessionid"]

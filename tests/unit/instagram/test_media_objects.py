@@ -315,9 +315,13 @@ def test_duration_is_at_most_a_day(value: object, seconds: float | None) -> None
             "b?stp=p150x310",
             id="the longer side is a height",
         ),
-        pytest.param([("a", 300, 1000), ("b", 320, 640), ("c", 640, 500)], "b", id="a tall one"),
         pytest.param(
-            [("a", 300, 330), ("b", 100, 100), ("c", 90, 90)], "b", id="one that fits entirely"
+            [("a", 300, 1000), ("b", 320, 640), ("c", 640, 500)], "b", id="a tall picture"
+        ),
+        pytest.param(
+            [("a", 300, 330), ("b", 100, 100), ("c", 90, 90)],
+            "b",
+            id="a picture that fits entirely",
         ),
         pytest.param([("a", 320, None), ("b", None, 320), ("c", None, None)], None, id="no size"),
         pytest.param(
@@ -424,7 +428,7 @@ def test_caption_is_text_or_empty(caption: object, text: str) -> None:
     assert logs == []
 
 
-def test_cutting_a_long_caption_is_logged() -> None:
+def test_truncating_a_caption_is_logged() -> None:
     with capture_logs() as logs:
         assert read({**PICTURE, "caption": "x" * 10_001}).caption == "x" * 10_000
     assert [line["characters"] for line in logs] == [10_001]

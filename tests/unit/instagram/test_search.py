@@ -430,7 +430,7 @@ def test_limit_during_search_for_larger_pictures_slows_the_pace(
         ),
     ],
 )
-def test_source_that_had_the_post_is_tried_first_next(
+def test_source_that_had_the_post_is_tried_first_next_time(
     stage: Stage, answers: dict[str, Any], tried: str
 ) -> None:
     stage.open().tries(answers)

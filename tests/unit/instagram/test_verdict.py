@@ -209,7 +209,7 @@ def test_date_without_a_time_zone_is_in_utc(zone: str, hours: int) -> None:
     assert found == pytest.approx(hours * 3600, abs=60)
 
 
-def test_answer_without_retry_after_has_none() -> None:
+def test_missing_retry_after_is_none() -> None:
     assert retry_after_of(response_of(RawAnswer(429))) is None
 
 
@@ -325,7 +325,7 @@ def test_reason_of_each_page(
         ("", None),
     ],
 )
-def test_a_page_names_its_route(html: str, route: str | None) -> None:
+def test_route_is_read_from_a_page(html: str, route: str | None) -> None:
     assert route_of(html.encode()) == (None if route is None else route.encode())
 
 
@@ -503,7 +503,7 @@ def test_gated_post_hidden_from_the_account_is_forbidden() -> None:
     assert type(verdict(refusals)).__name__ == "PostForbidden"
 
 
-def test_null_twice_from_the_same_query_counts_once() -> None:
+def test_two_nulls_from_the_same_query_count_once() -> None:
     nulls = [Refusal(name, False, R.NULL, None) for name in ("api", "root_query")]
     assert type(verdict(nulls)).__name__ == "InstagramChanged"
 
