@@ -313,5 +313,5 @@ def document_of(entry: Any) -> Document:
     )
     for text in (document.doc_id, document.instead_of):
         if not re.fullmatch("(?:[0-9]{5,30})?", text):
-            raise ValueError("not a document id")
+            raise ValueError("not a document ID")
     return document
