@@ -117,7 +117,9 @@ def _table(found: Diagnosis) -> Iterator[str]:
         meaning = MEANINGS.get(finding.outcome, (finding.outcome, ""))[0]
         waits = "" if finding.retry_after is None else f" (wait {finding.retry_after:.0f} s)"
         took = "" if finding.milliseconds is None else str(finding.milliseconds)
-        rows.append((finding.source, str(finding.status or ""), meaning + waits, finding.had, took))
+        rows.append(
+            (finding.source, str(finding.status or ""), meaning + waits, finding.files, took)
+        )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (text.ljust(width) for text, width in zip(row, widths, strict=True))

@@ -92,11 +92,11 @@ def _learned(instagram: Instagram) -> dict[str, dict[str, Any]]:
     found = {source: document.doc_id for source, document in instagram.documents.found().items()}
     learned: dict[str, dict[str, Any]] = {
         name: {
-            "sources": standing.source_names,
-            "allowed": standing.pace.allowed_now(),
-            "ceiling": standing.pace.ceiling,
+            "sources": group.source_names,
+            "allowed": group.pace.allowed_now(),
+            "ceiling": group.pace.ceiling,
         }
-        for name, standing in instagram.standings.items()
+        for name, group in instagram.source_groups.items()
     }
     if found:
         learned["logged_out"]["queries"] = found

@@ -1,1 +1,1 @@
-"""Everything that knows Instagram or Instaloader; blocking code, without asyncio."""
+"""Everything specific to Instagram or Instaloader. The code is blocking, and uses no asyncio."""

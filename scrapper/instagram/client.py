@@ -17,7 +17,7 @@ from scrapper.instagram.login.file import LoginFile
 from scrapper.instagram.login.session import Login, LoginState
 from scrapper.instagram.media import Description
 from scrapper.instagram.pace import Pace
-from scrapper.instagram.search import Diagnosis, Search, Standing
+from scrapper.instagram.search import Diagnosis, Search, SourceGroup
 from scrapper.instagram.share import MAX_TARGET
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.sources import Source
@@ -29,12 +29,13 @@ from scrapper.settings import Settings
 __all__ = ["Instagram"]
 
 MakePace = Callable[[str, int, float], Pace]
-"""Makes the pace of a login state, ``logged_out`` or ``session``.
+"""A function that makes the pace of a login state.
 
-Its other arguments are the maximum number of queries and the window in seconds.
+Its arguments are the login state (``logged_out`` or ``session``), the maximum number of queries,
+and the window in seconds.
 """
 
-# The part of the time that is reserved for storing the files that are complete.
+# The share of a fetch's time that is reserved for storing complete files.
 _STORING_SHARE, _MAX_STORING_SECONDS = 0.1, 1.0
 _SCRIPT_SECONDS = 30.0
 _HOSTS = ("instagram.com", *CDN_HOSTS)
@@ -44,11 +45,12 @@ class Instagram:
     """Fetches posts; thread-safe.
 
     At most *max_downloads* files are downloaded at a time. All threads share *paces*, which has one
-    for each login state: ``logged_out`` and ``session``. A file may have at most *max_bytes*, and
-    *keep_free* bytes of the disk stay free. *doc_id* overrides the built-in document of the
-    logged-out web app's query. *documents* stores replacements for retired documents. *login* is
-    used for posts that are not visible without it; with *login_first*, it is tried first for every
-    post. After a limit without a duration, it is paused for *cooldown* seconds.
+    pace for each login state: ``logged_out`` and ``session``. No file may be larger than
+    *max_bytes*, and *keep_free* bytes of the disk must stay free. *doc_id* overrides the built-in
+    document ID of the logged-out web app's query. *documents* stores replacements for retired
+    documents. *login* is used for posts that are not visible without it; with *login_first*, it is
+    tried first for every post. After a rate limit of unknown duration, the login is paused for
+    *cooldown* seconds.
     """
 
     def __init__(
@@ -72,9 +74,7 @@ class Instagram:
         tls = tls_context()
         self._transports = TransportPool(_HOSTS, tls)
         self._files = ThreadPoolExecutor(max_downloads, thread_name_prefix="download")
-        self._file_transports = TransportPool(
-            CDN_HOSTS, tls, patience=STALLED_SECONDS, repeats=False
-        )
+        self._file_transports = TransportPool(CDN_HOSTS, tls, patience=STALLED_SECONDS, retry=False)
         self.paces = paces
         self.documents = Documents(override=doc_id, memory=documents, report=on_request)
         self._contexts = Contexts(paces, documents=self.documents, on_request=on_request)
@@ -100,13 +100,13 @@ class Instagram:
         documents: DocumentMemory | None = None,
         extra_sources: Sequence[Source] = (),
     ) -> "Instagram":
-        """Make the client that *settings* describe.
+        """Return a client configured by *settings*.
 
         *login_file* stores the login in use. *documents* stores replacements for retired documents.
         *extra_sources* are tried after the built-in ones.
 
         Raises:
-            SettingsError: the login's file holds no session, or others could have written it.
+            SettingsError: the login's file has no session, or other users could have written it.
         """
         return cls(
             paces={
@@ -133,9 +133,9 @@ class Instagram:
         )
 
     @property
-    def standings(self) -> Mapping[str, Standing]:
-        """The sources and the pace of each login state in use, and what was learned about them."""
-        return self._search.standings
+    def source_groups(self) -> Mapping[str, SourceGroup]:
+        """The sources of each login state in use, with their current order and their pace."""
+        return self._search.source_groups
 
     def fetch(
         self,
@@ -146,11 +146,11 @@ class Instagram:
     ) -> Post:
         """Download the post's media into *folder*, as ``{shortcode}.mp4`` or ``.jpg``.
 
-        A carousel's files are ``{shortcode}_1.jpg``, ``{shortcode}_2.mp4``, and so on. The cover of
-        a post whose main file is a video is ``{shortcode}.jpg``; it is missing if the CDN refuses
-        it. A story is fetched only with the session. The progress of *fetch* is kept up to date.
-        Instagram is queried only inside a *query_gate* context, in this thread. The call returns or
-        raises soon after the deadline, even if a server hangs.
+        A carousel's files are ``{shortcode}_1.jpg``, ``{shortcode}_2.mp4``, and so on. If the main
+        file is a video, its cover is ``{shortcode}.jpg``; the cover is missing if the CDN refuses
+        it. A story is fetched only with the session. ``fetch.progress`` is updated as data arrives.
+        All queries to Instagram are sent in this thread, inside a *query_gate* context. The call
+        returns or raises soon after the deadline, even if a server hangs.
 
         Raises:
             ScrapeError: one of its subclasses, for any failure that is not a bug in the service.
@@ -167,17 +167,17 @@ class Instagram:
             if story and self.login.session() is None:
                 raise PostForbidden
             deadline = time.monotonic() + seconds
-            with query_gate(), self._transports.taken(deadline) as transport:
+            with query_gate(), self._transports.borrow(deadline) as transport:
                 return self._search.find(code, transport, without=without, story=story)
 
         def fetch_in_time(wanted: Wanted) -> Fetched:
             deadline = min(fetch.deadline, time.monotonic() + wanted.patience)
             bounded = replace(target, max_bytes=min(target.max_bytes, wanted.max_bytes))
-            with self._file_transports.taken(deadline) as transport:
+            with self._file_transports.borrow(deadline) as transport:
                 return fetch_file(self._contexts.logged_out(transport), bounded, wanted)
 
         def begin(wanted: Wanted) -> Future[Fetched]:
-            # The context carries the request ID into the thread's log lines.
+            # The copied context puts the request ID into the thread's log lines.
             return self._files.submit(copy_context().run, fetch_in_time, wanted)
 
         return PostDownload(find, begin, fetch, max_bytes=max_bytes).post()
@@ -188,23 +188,24 @@ class Instagram:
         return self._contexts.tokens.age
 
     def examine(self, shortcode: str, deadline: float, *, story: bool) -> Diagnosis:
-        """Try each source once for a post, and return what each answered.
+        """Try each source once for a post, and return the outcome of each.
 
         The account is used only for a *story*, or for a post that turns out to need a login.
         """
-        with self._transports.taken(deadline) as transport:
+        with self._transports.borrow(deadline) as transport:
             return self._search.examine(Shortcode(shortcode), transport, story=story)
 
     def open_share_link(self, path: str, deadline: float) -> str:
-        """Return the shortcode of the post that the share link *path* leads to; 1 or 2 requests.
+        """Return the shortcode of the post that the share link *path* leads to.
 
-        Like :meth:`fetch`, it returns or raises soon after *deadline*.
+        This sends one or two requests. Like :meth:`fetch`, it returns or raises soon after
+        *deadline*.
 
         Raises:
-            UnsupportedLink: the link leads to something else.
+            UnsupportedLink: the link does not lead to a post.
             ScrapeError: one of its subclasses, for any failure that is not a bug in the service.
         """
-        with self._transports.taken(deadline) as transport:
+        with self._transports.borrow(deadline) as transport:
             url = self._search.open_share_link(path, transport)
         try:
             link = read_link(url, max_length=MAX_TARGET)
@@ -218,9 +219,9 @@ class Instagram:
         return link
 
     def log_in(self, cookies: Mapping[str, str], deadline: float) -> LoginState:
-        """Use *cookies* as the session if Instagram accepts them; one request.
+        """Use *cookies* as the session if Instagram accepts them.
 
-        If this fails, the session in use stays.
+        This sends one request. If it fails, the previous session stays in use.
 
         Raises:
             SessionRefused: Instagram does not accept the session.
@@ -228,12 +229,12 @@ class Instagram:
                 is full.
             OSError: the login cannot be stored.
         """
-        with self._transports.taken(deadline) as transport:
+        with self._transports.borrow(deadline) as transport:
             session = self._search.check(cookies, transport)
         return self.login.use(session.cookies, session.username)
 
     def _script(self, url: str) -> Iterator[bytes]:
-        with self._file_transports.taken(time.monotonic() + _SCRIPT_SECONDS) as transport:
+        with self._file_transports.borrow(time.monotonic() + _SCRIPT_SECONDS) as transport:
             yield from self._contexts.logged_out(transport).script(url)
 
     def close(self) -> None:

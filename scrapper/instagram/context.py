@@ -1,6 +1,8 @@
-"""The Instaloader contexts that all sources use: paced, pooled, silent, and never sleeping.
+"""The Instaloader contexts that all sources use.
 
-This module overrides methods of Instaloader 4.16, some of them private. Comments say why.
+Unlike Instaloader's own contexts, they share connections and the pace of the service, print
+nothing, and never sleep. To do so, they override methods of Instaloader 4.16, some of them private.
+Comments explain why.
 """
 
 import time
@@ -38,8 +40,9 @@ WWW = "https://www.instagram.com/"
 OnRequest = Callable[[str, str], None]
 """Called for each metadata request with the source and the outcome: ``ok`` or a reason."""
 
-# What a browser sends when its user types in the address. Without these, a page contains no data.
-# None removes a header that Instaloader's sessions add but a browser does not send.
+# The headers that a browser sends when its user types an address. Without them, Instagram's pages
+# contain no data. None removes a header that Instaloader's sessions add but a browser does not
+# send.
 _NAVIGATION: Mapping[str, str | None] = {
     "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
     "Sec-Fetch-Dest": "document",
@@ -68,7 +71,7 @@ _DOMAIN = ".instagram.com"
 _MAX_REDIRECTS = 5
 _MAX_CLAIM = 200
 _CHUNK_BYTES = 64 * 1024
-# Shorter values are too common to redact.
+# Shorter values are not redacted, because they may occur anywhere by chance.
 _MIN_SECRET_CHARACTERS = 6
 
 Result = TypeVar("Result")
@@ -105,13 +108,13 @@ class _PacedRateController(RateController):
 
 
 class Context(InstaloaderContext):
-    """One thread's Instaloader context, logged out or with a session.
+    """An Instaloader context for one thread; logged out unless it has a *session*.
 
-    Without *session* the context is logged out. All logged-out contexts share *tokens*. *documents*
-    are those of the web app's queries. *on_request* is available as ``report``.
+    All logged-out contexts share *tokens*. *documents* are the documents of the web app's queries.
+    *on_request* is available as ``report``.
 
-    Instaloader makes only one attempt per request. With more, it hides the cause of a failure
-    behind a plain ``ConnectionException``, and sleeps between attempts.
+    Instaloader is configured to make only one attempt per request. With more, it would hide the
+    cause of a failure behind a plain ``ConnectionException``, and sleep between attempts.
     """
 
     def __init__(
@@ -157,14 +160,14 @@ class Context(InstaloaderContext):
         self.request_number = self._pace.count(kind)
 
     def slow_down(self) -> None:
-        """Slow the pace, because the last request met a limit."""
+        """Slow the pace, because the last request hit a rate limit."""
         self._pace.slow_down(self.request_number)
 
     def query_by_instaloader(self, code: str) -> Any:
         """Send Instaloader's own query for a post, and return the answer as JSON data.
 
-        Instaloader parses more of the answer than the service needs, and fails if any of that is
-        null. So this method captures the answer before Instaloader parses it.
+        Instaloader parses more of the answer than the service needs, and fails if any part of it
+        is null. So this method captures the answer before Instaloader parses it.
 
         Raises:
             Exception: whatever Instaloader and requests raise.
@@ -183,7 +186,7 @@ class Context(InstaloaderContext):
         return query() if self.is_logged_in else self._with_tokens(query)
 
     def query_web(self, source: str, variables: Mapping[str, Any]) -> Any:
-        """Send the web app's query of *source*, logged out, and return the answer as JSON data.
+        """Send the web app's query for *source*, logged out, and return the answer as JSON data.
 
         Raises:
             Exception: whatever Instaloader and requests raise.
@@ -195,7 +198,7 @@ class Context(InstaloaderContext):
         )
 
     def script(self, url: str) -> Iterator[bytes]:
-        """Yield one of a page's scripts in chunks; nothing unless the status is 200.
+        """Yield the script at *url* in chunks, or nothing if the status is not 200.
 
         Raises:
             requests.RequestException: no answer arrived, or the connection broke.
@@ -205,7 +208,7 @@ class Context(InstaloaderContext):
             yield from response.iter_content(_CHUNK_BYTES)
 
     def view(self, path: str, *, embedded: bool = False) -> requests.Response:
-        """GET a page like a browser, or like a frame *embedded* in another site.
+        """GET a page as a browser would, or as a frame *embedded* in another site would.
 
         Redirects are not followed.
 
@@ -232,8 +235,8 @@ class Context(InstaloaderContext):
         """
         token = self._csrf_token()
         self.count("query")
-        more: Any = {"X-CSRFToken": token or None, "X-IG-WWW-Claim": self.claim, **headers}
-        response = self._session.get(WWW + path, headers=more, allow_redirects=False)
+        all_headers: Any = {"X-CSRFToken": token or None, "X-IG-WWW-Claim": self.claim, **headers}
+        response = self._session.get(WWW + path, headers=all_headers, allow_redirects=False)
         self.claim = response.headers.get("x-ig-set-www-claim", self.claim)[:_MAX_CLAIM]
         if not response.ok or response.is_redirect:
             refused = reason_of_response(response, with_session=self.is_logged_in)
@@ -247,7 +250,7 @@ class Context(InstaloaderContext):
 
     @property
     def secrets(self) -> list[str]:
-        """The current cookies and tokens, which no log may contain."""
+        """The current cookies and tokens, which must not appear in any log."""
         values = (*self.cookies.values(), *self._fields.values())
         return [value for value in values if len(value) >= _MIN_SECRET_CHARACTERS]
 
@@ -255,7 +258,7 @@ class Context(InstaloaderContext):
         answer: dict[str, Any] = super().doc_id_graphql_query(*args, **kwargs)
         response = self.transport.response
         if "__ar" in answer and response is not None:
-            # The answer is not from the API but from a server in front of it.
+            # The answer comes from a server in front of the API, not from the API itself.
             refused = reason_of_response(response, with_session=self.is_logged_in)
             raise refused or Refused(Reason.CHANGED)
         if self._capturing:
@@ -279,7 +282,8 @@ class Context(InstaloaderContext):
     def load_session(self, username: str, sessiondata: dict[str, str]) -> None:
         # Instaloader fails without a csrftoken.
         super().load_session(username, {"csrftoken": "", **sessiondata})  # type: ignore[no-untyped-call]
-        # Instaloader sets cookies without a domain: the old value would be sent with a rotated one.
+        # Instaloader sets cookies without a domain. After Instagram rotates a cookie, the old value
+        # would be sent along with the new one.
         self._session.cookies = RequestsCookieJar()
         for name, value in sessiondata.items():
             self._session.cookies.set(name, value, domain=_DOMAIN)
@@ -295,12 +299,12 @@ class Context(InstaloaderContext):
             yield self._pooled(session)
 
     def _follow_redirects(self, sess: Any, resp: requests.Response, *_: Any) -> requests.Response:
-        # The inherited method follows endless redirects. No redirect of the API leads to a post.
+        # The inherited method follows redirects without a limit. No API redirect leads to a post.
         del sess
         return resp
 
     def _csrf_token(self) -> str:
-        # The inherited method gets the token from the start page, a view that is not paced.
+        # To get the token, the inherited method views the start page without counting the view.
         token = self.cookies.get("csrftoken", "")
         if self.is_logged_in and not token and not self._csrf_requested:
             self._request_csrf_token()
@@ -308,7 +312,7 @@ class Context(InstaloaderContext):
         return token
 
     def _request_csrf_token(self) -> None:
-        """View the start page with the session, so that it sets the cookie ``csrftoken``."""
+        """View the start page with the session, which makes Instagram set ``csrftoken``."""
         response = self.view("")
         route = route_of(response.content)
         refused = refusal_of_page(response, with_session=True, route=route)
@@ -322,26 +326,26 @@ class Context(InstaloaderContext):
 
     def _with_tokens(self, query: Callable[[], Result]) -> Result:
         """Run *query* with the current tokens, and retry once with fresh ones if they are stale."""
-        held = self._apply_tokens()
+        tokens = self._apply_tokens()
         try:
             result = query()
         except Exception:
-            if not _are_stale(held, self.transport.response):
+            if not _are_stale(tokens, self.transport.response):
                 raise
-            self._tokens.drop(held)
-            held = self._apply_tokens()
-            held.renewed = True
+            self._tokens.drop(tokens)
+            tokens = self._apply_tokens()
+            tokens.renewed = True
             result = query()
-        held.worked = True
+        tokens.worked = True
         return result
 
     def _apply_tokens(self) -> PageTokens:
         left = self.transport.deadline - time.monotonic()
-        held = self._tokens.get(self._fetch_tokens, seconds=left)
-        self._fields = held.fields
-        for name, value in held.cookies.items():
+        tokens = self._tokens.get(self._fetch_tokens, seconds=left)
+        self._fields = tokens.fields
+        for name, value in tokens.cookies.items():
             self._session.cookies.set(name, value, domain=_DOMAIN)
-        return held
+        return tokens
 
     def _fetch_tokens(self) -> PageTokens:
         try:
@@ -356,7 +360,7 @@ class Context(InstaloaderContext):
         self.count("page")
         headers: Any = _NAVIGATION
         response = self._session.get(WWW, headers=headers, allow_redirects=False)
-        # For a logged-out visitor the start page is a login form, which has the tokens, too.
+        # Logged-out visitors get a login form as the start page. It contains the tokens, too.
         tokens = _tokens_of(response) if response.status_code == HTTPStatus.OK else None
         self._documents.record_page(response.content)
         if tokens is None:
@@ -378,8 +382,8 @@ class Context(InstaloaderContext):
 class Contexts:
     """Makes contexts, and caches them by transport.
 
-    *paces* has one for each login state: ``logged_out`` and ``session``. *documents* are
-    those of the web app's queries.
+    *paces* has one pace for each login state: ``logged_out`` and ``session``. *documents* are the
+    documents of the web app's queries.
     """
 
     def __init__(
@@ -426,18 +430,18 @@ def _tokens_of(response: requests.Response) -> PageTokens | None:
     return PageTokens(fields, cookies, time.monotonic())
 
 
-def _are_stale(held: PageTokens, response: requests.Response | None) -> bool:
+def _are_stale(tokens: PageTokens, response: requests.Response | None) -> bool:
     if response is None:
         return False
     refused = reason_of_response(response, with_session=False)
     if refused is None:
         return False
     if refused.reason is Reason.STALE:
-        return held.worked or not held.renewed
-    return held.worked and not response.ok and refused.reason in _STALE_SIGNS
+        return tokens.worked or not tokens.renewed
+    return tokens.worked and not response.ok and refused.reason in _STALE_SIGNS
 
 
 def _redirect_target(response: requests.Response) -> str | None:
-    """Return the target of a redirect. The method of requests raises on invalid URLs."""
+    """Return the target of a redirect, or None; unlike the original method, never raise."""
     known = location_of(response)
     return known.geturl() if known and response.is_redirect else None

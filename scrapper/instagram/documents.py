@@ -1,7 +1,8 @@
 """The documents of the web app's queries, and the lookup of replacements for retired ones.
 
-A page of instagram.com links about fifty scripts. For each query, one of them contains the document
-id, and another the names of the relay flags (capture script_queries).
+The web app does not send the text of a query, but the ID of a document that Instagram stores. A
+page of instagram.com links to about fifty scripts. For each query, one script contains the document
+ID, and another the names of the relay flags (as captured in autumn 2026).
 """
 
 import re
@@ -50,11 +51,11 @@ _FLAG = re.compile(rb'"([A-Za-z0-9_]{1,100})\.relayprovider"')
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A query's document: its id and the relay flags that go with it.
+    """The result of a lookup: the ID of a query's document, and its relay flags.
 
-    ``instead_of`` is the built-in id that it replaces; a later release of the service may have
-    another built-in id. ``looked_at`` is the unix time of the last lookup. ``doc_id`` is empty if
-    no lookup has found a document.
+    ``doc_id`` is empty if no document was found. ``instead_of`` is the built-in ID that it
+    replaces; the result no longer applies once a release has another built-in ID. ``looked_at`` is
+    the unix time of the last lookup.
     """
 
     doc_id: str = ""
@@ -64,14 +65,17 @@ class Document:
 
 
 class DocumentMemory(Protocol):
-    """Keeps lookup results by source, across restarts or replicas. No method raises."""
+    """Stores lookup results by source, for later processes or other replicas.
+
+    No method raises.
+    """
 
     def load(self) -> Mapping[str, Document]:
-        """Return the results of this process and of others."""
+        """Return all stored results, including those of other processes."""
         ...
 
     def claim(self, source: str) -> bool:
-        """Claim the lookup for *source*; return False if one began within the last day."""
+        """Claim the lookup for *source*; return False if a lookup began within the last day."""
         ...
 
     def store(self, source: str, document: Document) -> None:
@@ -80,14 +84,17 @@ class DocumentMemory(Protocol):
 
 
 class DocumentFile:
-    """A :class:`DocumentMemory` in the JSON file at *path*, or in memory without a path."""
+    """A :class:`DocumentMemory` in the JSON file at *path*, or in memory without a path.
+
+    *check* raises if the file's folder was replaced.
+    """
 
     def __init__(
         self, path: Path | None = None, *, check: Callable[[], None] = lambda: None
     ) -> None:
         self._file = StateFile(path, check=check) if path else None
         self._lock = threading.Lock()
-        self._known = (self._file and self._file.read(_all_documents)) or {}
+        self._known = (self._file and self._file.read(_parse_documents)) or {}
 
     def load(self) -> Mapping[str, Document]:
         return self._known
@@ -116,8 +123,8 @@ class DocumentFile:
 class Documents:
     """The documents in use; thread-safe.
 
-    *override* is the document id from the settings for the query of ``logged_out_api``. Unless it
-    is empty or the built-in id, it is never replaced. *report* is called for each lookup with
+    *override* is the document ID from the settings for the query of ``logged_out_api``. Unless it
+    is empty or the built-in ID, it is never replaced. *report* is called for each lookup with
     ``lookup_SOURCE`` and the outcome.
     """
 
@@ -138,7 +145,7 @@ class Documents:
         self._stale_at = 0.0
 
     def current(self, source: str) -> tuple[str, dict[str, Any]]:
-        """Return the id of the source's document, and its relay flags as query variables."""
+        """Return the ID of the source's document, and its relay flags as query variables."""
         query, found = QUERIES[source], self.found().get(source)
         doc_id, flags = (found.doc_id, found.flags) if found else (query.doc_id, query.flags)
         return self._override.get(source, doc_id), flag_variables(flags)
@@ -154,7 +161,7 @@ class Documents:
         }
 
     def record_page(self, html: bytes) -> None:
-        """Record the scripts that a page links, for the next lookup."""
+        """Record the URLs of a page's scripts, for the next lookup."""
         now = time.monotonic()
         if now >= self._stale_at and (scripts := scripts_of(html)):
             self._scripts, self._stale_at = scripts, now + _FRESH_SECONDS
@@ -169,10 +176,10 @@ class Documents:
     ) -> set[str]:
         """Look up replacements for the retired documents of *sources*.
 
-        Return the sources for which a new document was found. Nothing is looked up within a day of
-        the last lookup, or before any page was seen. After *seconds* (at most three), the lookup
-        continues in the background. *get* downloads a script in chunks. *begin* is called first,
-        and raises a ScrapeError if the pace allows no lookup now.
+        Return the sources for which a new document was found in time. After *seconds* (at most
+        three), the lookup continues in the background. Nothing is looked up within a day of the
+        last lookup, or before :meth:`record_page` was called. *get* downloads a script in chunks.
+        *begin* is called first, and raises a ScrapeError if the pace allows no lookup now.
         """
         with self._lock:
             now, scripts = time.monotonic(), self._scripts
@@ -213,7 +220,7 @@ class Documents:
 
 
 class _Lookup:
-    """One lookup: reads three scripts at a time, 20 MB in all, until everything is found."""
+    """A lookup: reads scripts, three at a time and at most 20 MB, until it has found everything."""
 
     def __init__(
         self,
@@ -268,16 +275,16 @@ class _Lookup:
 
 
 def scripts_of(html: bytes) -> tuple[str, ...]:
-    """Return the URLs of a page's scripts; only those on Instagram's own script host."""
+    """Return the URLs of a page's scripts, if they are on Instagram's script host."""
     paths = dict.fromkeys(found[1] for found in _SCRIPT.finditer(html))
     texts = (path.replace(b"\\", b"").decode("ascii", "replace") for path in paths)
     return tuple(f"https://static.cdninstagram.com{text}" for text in texts)[:_MAX_SCRIPTS]
 
 
 def document_in(script: bytes, name: str) -> tuple[str, tuple[str, ...] | None]:
-    """Find the document id and the relay flags of the query *name* in *script*.
+    """Return the document ID and the relay flags of the query *name*, as found in *script*.
 
-    A missing id is empty; missing flags are None.
+    A missing ID is returned as ``""``, and missing flags are returned as None.
     """
     quoted = re.escape(name).encode()
     operation = rb'__d\("%s_instagramRelayOperation",\[[^\]]{0,500}\],.{0,500}?' % quoted
@@ -290,7 +297,7 @@ def document_in(script: bytes, name: str) -> tuple[str, tuple[str, ...] | None]:
     return found[1].decode() if found else "", flags
 
 
-def _all_documents(data: Any) -> dict[str, Document]:
+def _parse_documents(data: Any) -> dict[str, Document]:
     return {source: document_of(entry) for source, entry in data.items()}
 
 
@@ -306,5 +313,5 @@ def document_of(entry: Any) -> Document:
     )
     for text in (document.doc_id, document.instead_of):
         if not re.fullmatch("(?:[0-9]{5,30})?", text):
-            raise ValueError("not a document id")
+            raise ValueError("not a document ID")
     return document

@@ -1,7 +1,7 @@
-"""Reads Instagram's media objects, in all their shapes, into files to download and details.
+"""Reads the files to download and the details of a post from Instagram's media objects.
 
-Only this module knows these shapes (captures, October 2026). On any day, any field except the media
-URLs may be null, missing or of another type. So only a missing URL may make a file fail.
+Only this module depends on the fields of these objects (as captured in October 2026). On any day,
+any field may be null, missing or of another type. So only a missing media URL may make a file fail.
 """
 
 import math
@@ -49,18 +49,19 @@ _MAX_NAMES = 100
 _MAX_SECONDS = 24 * 60 * 60
 _MAX_COUNT = 2**53
 _MAX_UNIX_TIME = 253_402_300_799
-# A picture counts as small below this part of the original's width. Instagram sometimes scales down
-# by only a few pixels.
+# A picture counts as small if its width is below this share of the original's. Instagram sometimes
+# scales a picture down by only a few pixels.
 _SMALL_SHARE = 0.9
 _MAX_LARGER = 2
-# The path of the web app's own pictures, which replace a file that Instagram withholds.
+# The path of the web app's own pictures. One of them takes the place of a file that Instagram
+# withholds.
 _PLACEHOLDER = "/rsrc.php/"
 _CROP = re.compile(r"[?&]stp=(?:[^&]*_)?c\d")
 _SONG_URLS = ("progressive_download_url", "fast_start_progressive_download_url")
-# The box that the CDN scaled a picture to, for candidates without a size.
+# The box that the CDN scaled a picture to; used if a candidate has no size.
 _SCALED = re.compile(r"[?&]stp=(?:[^&]*_)?[ps](\d{2,5})x(\d{2,5})(?![^_&])")
 _VIEWS = ("play_count", "view_count", "ig_play_count")
-# Keys that only videos have, in case the type is missing.
+# Keys that only videos have. They identify a video without a type.
 _VIDEO_KEYS = ("has_audio", "is_dash_eligible", "number_of_qualities", "video_duration")
 
 
@@ -68,9 +69,9 @@ _VIDEO_KEYS = ("has_audio", "is_dash_eligible", "number_of_qualities", "video_du
 class Candidate:
     """One URL of a file, and its size in pixels if known.
 
-    ``unreliable`` marks a URL that Instagram sent without TLS, as it does when it withholds a file.
-    ``in_parts`` marks a video from a DASH manifest, which must be joined with a file from one of
-    ``sounds`` (best first) if there are any.
+    ``unreliable`` marks a URL that Instagram sent with ``http:``, as it does when it withholds a
+    file. ``in_parts`` marks a video from a DASH manifest. If there are ``sounds`` (URLs, best
+    first), the video must be joined with one of them.
     """
 
     url: str
@@ -86,9 +87,9 @@ class Item:
     """One file of a post: the URLs to download it from, best first.
 
     ``cover`` has the candidates for a video's cover picture. ``streams`` are the video and audio
-    streams in its DASH manifest; a video without ``candidates`` has at least one. ``duration`` is
-    in seconds, and ``full_width`` is the width in pixels of the upload. ``small`` is a thumbnail
-    for lists, possibly cropped.
+    streams in a video's DASH manifest; a video without ``candidates`` has at least one video
+    stream. ``duration`` is in seconds, and ``full_width`` is the width of the original in pixels.
+    ``small`` is a thumbnail for lists, possibly cropped.
     """
 
     type: Kind
@@ -109,13 +110,13 @@ class Item:
         width, full = self.candidates[0].width, self.full_width
         return width is not None and full is not None and width < _SMALL_SHARE * full
 
-    def or_larger(self, other: "Item") -> "Item":
-        """Return this item, with the best URLs of *other* first if its picture is larger."""
+    def with_larger(self, other: "Item") -> "Item":
+        """Return this item. If *other* is a larger picture, its best URLs come first."""
         if not self.type == other.type == "image":
             return self
         ours, theirs = self.candidates[0].width, other.candidates[0].width
         if ours and theirs and theirs > ours:
-            # Only a few of theirs, so that some of ours are still tried if theirs fail.
+            # Take only a few of theirs, so that some of ours are still tried if theirs fail.
             return replace(self, candidates=other.candidates[:_MAX_LARGER] + self.candidates)
         return self
 
@@ -124,8 +125,9 @@ class Item:
 class Description:
     """A post as Instagram describes it. An item without a URL is None in ``items``.
 
-    ``taken_at`` is a time in UTC, in RFC 3339. ``named_item`` is the number, from 1, of the item
-    whose shortcode was requested. ``sources`` are the ids of the queries that it comes from.
+    ``taken_at`` is the time of the post as RFC 3339 in UTC. ``named_item`` is the number, from 1,
+    of the item whose own shortcode was requested, or None if the post's was. ``sources`` are the
+    IDs of the queries that returned the data.
     """
 
     is_carousel: bool
@@ -159,16 +161,16 @@ class Description:
         )
 
     def filled_from(self, other: "Description") -> "Description":
-        """Return this description with missing items taken from *other*, of the same post."""
+        """Return a copy with missing items taken from *other*, which describes the same post."""
         if self.is_carousel != other.is_carousel:
             return other if other.complete and not self.complete else self
         pairs = zip_longest(self.items, other.items)
         return self._with_items(other, (ours or theirs for ours, theirs in pairs))
 
     def with_larger(self, other: "Description") -> "Description":
-        """Return this description with larger pictures taken from *other*, of the same post."""
+        """Return a copy with larger pictures taken from *other*, which describes the same post."""
         pairs = zip_longest(self.items, other.items[: len(self.items)])
-        larger = ((ours and theirs and ours.or_larger(theirs)) or ours for ours, theirs in pairs)
+        larger = ((ours and theirs and ours.with_larger(theirs)) or ours for ours, theirs in pairs)
         return self._with_items(other, larger)
 
     def _with_items(self, other: "Description", items: Iterable[Item | None]) -> "Description":
@@ -203,9 +205,9 @@ def ungated(wrapper: Any, shortcode: Shortcode) -> dict[str, Any]:
 
 
 def find_in_page(data: Any, shortcode: Shortcode) -> dict[str, Any] | None:
-    """Find the post's media object in *data*, JSON from its page; None if there is none.
+    """Return the post's media object in *data*, JSON from the post's page, or None.
 
-    A page also contains other posts of the owner, and a stub of this one without media.
+    A page also contains other posts of the owner, and a stub of the post without media.
 
     Raises:
         Refused: the post is gated.
@@ -259,7 +261,7 @@ def describe(media: dict[str, Any], shortcode: Shortcode) -> Description:
 
 
 def _includes(media: dict[str, Any], shortcode: Shortcode) -> bool:
-    """Return whether *media* is the post, or a carousel with a slide of this shortcode."""
+    """Return whether *media* is the post, or a carousel with a slide that has this shortcode."""
     slides = _list(media.get("carousel_media"))
     return _has_code(media, shortcode) or _slide(slides, shortcode) is not None
 
@@ -277,7 +279,7 @@ def _slide(slides: Sequence[Any], shortcode: Shortcode) -> int | None:
 
 
 def _is_withheld(media: Any) -> bool:
-    """Return whether there are placeholders instead of the file's URLs."""
+    """Return whether a URL of the file was replaced by a placeholder."""
     media = _dict(media)
     versions = (*_list(media.get("video_versions")), *_list(_pictures(media)))
     return any(_PLACEHOLDER in str(_dict(version).get("url")) for version in versions)
@@ -321,7 +323,7 @@ def _item(media: Any) -> Item | None:
     has_audio = media.get("has_audio")
     return Item(
         "video",
-        # Without the original's size: the file may be smaller, and the manifest may have its size.
+        # Don't assume the original's size: the file may be smaller than a stream in the manifest.
         tuple(videos),
         cover=_sized(pictures, media),
         alt_text=_alt_text(media),
@@ -333,7 +335,7 @@ def _item(media: Any) -> Item | None:
 
 
 def _streams(media: dict[str, Any]) -> Iterator[Representation]:
-    """Yield the streams in the DASH manifest that have usable URLs; none if it is unreadable."""
+    """Yield the usable streams in the DASH manifest, or nothing if the manifest is unreadable."""
     text = media.get("video_dash_manifest")
     if not isinstance(text, str) or not text.strip():
         return
@@ -362,7 +364,8 @@ def _pictures(media: dict[str, Any]) -> Any:
 def _small(versions: Any) -> Candidate | None:
     """Return the best thumbnail among *versions*: the largest of at most 320 by 320 pixels.
 
-    If there is none, return the smallest whose shorter side has at most 320, as for tall pictures.
+    If there is none, as for tall pictures, return the smallest one whose shorter side has at most
+    320 pixels.
     """
     sizes = {one: _size(one) for one in _candidates(versions, crops=True)}
     fitting = {one: size for one, size in sizes.items() if size and min(size) <= SMALL_PIXELS}
@@ -383,10 +386,11 @@ def _size(candidate: Candidate) -> tuple[int, int] | None:
 
 
 def _candidates(versions: Any, *, crops: bool = False) -> list[Candidate]:
-    """Return the usable *versions*, best first: no placeholders, and crops only with *crops*.
+    """Return the usable candidates among *versions*, best first.
 
-    If all have a size, they are sorted by size; otherwise Instagram's order stays. The versions in
-    a carousel have no sizes, and the first one is the uncropped picture.
+    Placeholders are left out, and so are cropped pictures unless *crops* is true. If all candidates
+    have a size, they are sorted by size; otherwise they keep Instagram's order. In a carousel,
+    versions have no sizes, and the first one is the uncropped picture.
     """
     found: dict[str, Candidate] = {}
     for version in map(_dict, _list(versions)[:_MAX_CANDIDATES]):
@@ -401,7 +405,7 @@ def _candidates(versions: Any, *, crops: bool = False) -> list[Candidate]:
 
 
 def _checked_url(url: Any) -> tuple[str | None, bool]:
-    """Return the URL with https, or None if unusable, and whether it came without TLS."""
+    """Return *url* with ``https:``, or None if it is unusable, and whether it had ``http:``."""
     if not isinstance(url, str) or len(url) > _MAX_URL or not url.isprintable():
         return None, False
     secure = re.sub("^http://", "https://", url)
@@ -410,7 +414,7 @@ def _checked_url(url: Any) -> tuple[str | None, bool]:
 
 
 def _sized(candidates: Sequence[Candidate], media: dict[str, Any]) -> tuple[Candidate, ...]:
-    """Return *candidates*, with the original's size for the first one if it has no size."""
+    """Return *candidates*; if the first one has no size, it gets the original's."""
     if not candidates or (candidates[0].width and candidates[0].height):
         return tuple(candidates)
     width, height = _pixels(media.get("original_width")), _pixels(media.get("original_height"))
@@ -511,7 +515,7 @@ def _id(value: Any) -> str | None:
 
 
 def _text(value: Any) -> str | None:
-    """Return *value*, cut to 2,000 characters, if it is a non-blank string, else None."""
+    """Return *value*, truncated to 2,000 characters, or None if it is not a non-blank string."""
     if not isinstance(value, str) or not value.strip():
         return None
     return _encodable(value[:_MAX_TEXT])

@@ -12,7 +12,8 @@ _MAX_NODES = 100
 def to_current_shape(node: dict[str, Any]) -> dict[str, Any]:
     """Convert *node* to the shape that :mod:`scrapper.instagram.media` reads; never raises.
 
-    Missing or malformed fields become None or empty. A video without ``video_url`` has no file.
+    Missing or malformed fields become None or empty. A video without ``video_url`` has a version
+    whose URL is None.
     """
     children = [to_current_shape(child) for child in _nodes(node.get("edge_sidecar_to_children"))]
     is_video = node.get("is_video") is True or "Video" in str(node.get("__typename"))
@@ -42,7 +43,7 @@ def to_current_shape(node: dict[str, Any]) -> dict[str, Any]:
         "view_count": node.get("video_view_count"),
     }
     if is_video:
-        # No size here: the node has the original's, and the manifest may have a larger file.
+        # Don't assume the original's size: the file may be smaller than a stream in the manifest.
         media["video_versions"] = [{"url": node.get("video_url")}]
         media["video_dash_manifest"] = _dict(node.get("dash_info")).get("video_dash_manifest")
     unchanged = ("location", "accessibility_caption", "has_audio", "video_duration", "product_type")

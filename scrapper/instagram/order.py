@@ -1,4 +1,4 @@
-"""The order in which sources are tried: those that refused a post recently come last."""
+"""The order in which sources are tried: sources that recently refused a post come last."""
 
 import threading
 import time
@@ -29,7 +29,7 @@ Source = TypeVar("Source", bound=_Named)
 
 @dataclass(slots=True)
 class _Backoff:
-    """A source's number of failures in a row, and the end of its backoff."""
+    """The number of a source's failures in a row, and the end of its current backoff."""
 
     failures: int = 0
     until: float = 0.0
@@ -46,12 +46,13 @@ class _Backoff:
 class SourceOrder:
     """The order of the sources of one login state; thread-safe.
 
-    A source that refused a post which another source had is tried last: for 10 minutes after the
-    first refusal, and twice as long after each further one in a row, up to 6 hours. Then it returns
-    to its usual place. In the same way, a source that had no larger pictures is skipped in the
-    search for them.
+    A source that refuses a post is tried last if another source had the post: for 10 minutes after
+    the first refusal, and twice as long after each further one in a row, up to 6 hours. Then it
+    returns to its usual place. The search for larger pictures skips a source that had none, with
+    the same backoff.
 
-    With :meth:`scout`, one scrape of a burst finds out for all of them which source works.
+    If many posts are requested at once, :meth:`scout` lets one of them find out which source works
+    before the others start.
     """
 
     def __init__(self, name: str, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -70,7 +71,7 @@ class SourceOrder:
             return sorted(sources, key=lambda source: self._is_last(source.name, now))
 
     def record_success(self, name: str, refused: Collection[str]) -> None:
-        """Note that the source *name* had a post's media after the *refused* sources had none."""
+        """Record that the source *name* had a post after the *refused* sources had refused it."""
         with self._lock:
             now, self._known = self._now(), True
             self._refusals.pop(name, None)
@@ -82,8 +83,8 @@ class SourceOrder:
     def source_of_larger(self, sources: Iterable[Source]) -> Source | None:
         """Return the first of *sources* that may have larger pictures, or None.
 
-        The source counts as having none until :meth:`record_larger`, so only one post of a burst
-        tries it.
+        The backoff of the returned source starts now, and :meth:`record_larger` ends it. So if many
+        posts are requested at once, only one of them tries the source.
         """
         with self._lock:
             now = self._now()
@@ -94,23 +95,23 @@ class SourceOrder:
         return None
 
     def record_larger(self, name: str, others: Collection[str]) -> None:
-        """Note that the source *name* had larger pictures than *others*, which now come last."""
+        """Record that the source *name* had larger pictures than *others*, which now come last."""
         with self._lock:
             self._nothing_larger.pop(name, None)
         self.record_success(name, others)
 
     def restore(self, names: Iterable[str]) -> None:
-        """Move the sources *names* back to their usual places: they should work again."""
+        """Move the sources *names* back to their usual places, because they should work again."""
         with self._lock:
             for name in names:
                 self._refusals.pop(name, None)
 
     @contextmanager
     def scout(self, seconds: float) -> Iterator[None]:
-        """Run the block in one thread at a time until it is known which source works.
+        """Run the block in one thread at a time until a source is known to work.
 
-        The other threads wait, and run together as soon as it is known. In case the first thread
-        hangs, they wait for at most three seconds, and at most a quarter of their *seconds*.
+        Then all waiting threads run at once. Because the running thread may hang, a thread waits
+        for at most three seconds, and at most a quarter of the *seconds* that it has left.
         """
         if self._known:
             yield

@@ -20,7 +20,7 @@ __all__ = ["record_outcome"]
 
 log = structlog.get_logger(__name__)
 
-# For these, the response itself may give a more precise reason.
+# If a source refuses for one of these reasons, the response may show a more precise one.
 _VAGUE = frozenset({Reason.CHANGED, Reason.NULL})
 
 
@@ -44,7 +44,7 @@ def record_outcome(source: str, context: Context) -> Iterator[None]:
             reason=refused.reason,
             cause=str(error),
             chain=" <- ".join(type(link).__name__ for link in chain_of(error)),
-            **(_seen(error, context) if refused.reason is Reason.CHANGED else {}),
+            **(_details(error, context) if refused.reason is Reason.CHANGED else {}),
         )
         if refused is error:
             raise
@@ -54,8 +54,8 @@ def record_outcome(source: str, context: Context) -> Iterator[None]:
     context.report(source, "ok")
 
 
-def _seen(error: Exception, context: Context) -> dict[str, Any]:
-    """Return details of an answer that was not understood, for the log."""
+def _details(error: Exception, context: Context) -> dict[str, Any]:
+    """Return details for the log about an answer that the service does not understand."""
     response = context.transport.response
     seen = None if response is None else summary_of(response, context.secrets)
     return {"exc_info": error, "seen": seen}

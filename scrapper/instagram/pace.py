@@ -1,4 +1,4 @@
-"""Limits how often Instagram is queried, counting all threads and adapting to its refusals."""
+"""Limits how often all threads together query Instagram, and adapts to Instagram's refusals."""
 
 import math
 import threading
@@ -29,22 +29,22 @@ _MAX_ALLOWED = 2**31
 
 
 class Learned(NamedTuple):
-    """The queries per window that were ``allowed`` after a limit was met at unix time ``at``."""
+    """A learned limit: ``allowed`` queries per window, after a rate limit at unix time ``at``."""
 
     allowed: int
     at: float
 
 
 class PaceMemory:
-    """Keeps what was learned for one login state, for the life of the process.
+    """Keeps the learned limit of one login state in memory.
 
-    Subclasses keep it longer. Neither method raises.
+    Subclasses also store it elsewhere. Neither method raises.
     """
 
     _learned: Learned | None = None
 
     def load(self) -> Learned | None:
-        """Return what this or another process stored last, or None."""
+        """Return the limit that this or another process stored last, or None."""
         return self._learned
 
     def store(self, learned: Learned) -> None:
@@ -67,24 +67,24 @@ class Window:
         while sent and sent[0] <= now - seconds:
             sent.popleft()
         if len(sent) >= most:
-            # There may be more than *most*, if the limit was lowered.
+            # If the limit was lowered, more than *most* may have been counted.
             return sent[len(sent) - most] + seconds - now
         sent.append(now)
         return None
 
 
 class Pace:
-    """Allows *max_queries* in any *window* seconds, and fewer after a limit; thread-safe.
+    """Allows *max_queries* in any *window* seconds, and fewer after a rate limit; thread-safe.
 
     Instaloader 4.16 (``RateController``) allows each context 200 queries of one kind and 75 page
-    views in 660 seconds. Here all threads share one count, because Instagram sees a single address.
-    Page views keep that ratio, but at least 75 are allowed, or as many as queries if fewer.
-    *max_queries* of 0 means no limit.
+    views in 660 seconds. Here, all threads share one count, because Instagram sees a single
+    address. The ratio of page views to queries is the same, but at least 75 page views are allowed,
+    or as many as queries if that is fewer. If *max_queries* is 0, there is no limit.
 
     Instagram's real limit is unknown: a soft block after 17 queries in ten minutes was reported in
-    August 2026. So each sign of a limit halves the allowance, down to 10, and each hour without one
-    restores a tenth of *max_queries*. *memory* keeps the reduced allowance, and *counts* the
-    requests of the last *window* seconds.
+    August 2026. So each sign of a rate limit halves the number of queries allowed, down to 10, and
+    each hour without one restores a tenth of *max_queries*. *memory* keeps the learned limit, and
+    *counts* counts the requests of the last *window* seconds.
     """
 
     def __init__(
@@ -129,10 +129,10 @@ class Pace:
             return self._number
 
     def slow_down(self, number: int) -> None:
-        """Halve the allowance, because request *number* met a limit.
+        """Halve the number of queries allowed, because request *number* hit a rate limit.
 
-        A request sent before the pace was last slowed met the same limit, so it does not halve the
-        allowance again.
+        Do nothing if that request was sent before the pace was last slowed, because it hit the same
+        rate limit.
         """
         with self._lock:
             if not self.ceiling or number <= self._slowed_at_number:
@@ -146,7 +146,7 @@ class Pace:
         learned = self._memory.load()
         if learned is None:
             return self.ceiling
-        # If the clock was set back, the time since then is unknown.
+        # If the clock was set back, the difference may be negative.
         hours = int(max(0.0, time.time() - learned.at) // _HOUR)
         regained = min(hours, _RECOVERY_HOURS) * self.ceiling // _RECOVERY_HOURS
         return min(self.ceiling, learned.allowed + regained)
@@ -156,8 +156,8 @@ class PaceFile:
     """The JSON file at *path*: ``{login state: {"allowed": queries, "at": unix time}}``.
 
     The file is read once; if it is missing or damaged, it counts as empty. If it cannot be written,
-    the next process starts without what this one learned. *check* raises if the folder was
-    replaced.
+    the limits that this process learns are lost when it exits. *check* raises if the file's folder
+    was replaced.
     """
 
     def __init__(self, path: Path, *, check: Callable[[], None] = lambda: None) -> None:
@@ -166,11 +166,11 @@ class PaceFile:
         self.learned = self._file.read(_parse_learned) or {}
 
     def make_pace(self, login_state: str, max_queries: int, window: float) -> Pace:
-        """Return the pace of one login state, which stores in this file what it learns."""
+        """Return the pace of one login state, which stores its learned limit in this file."""
         return Pace(max_queries, window, memory=_InFile(self, login_state))
 
-    def keep(self, login_state: str, learned: Learned) -> None:
-        """Store what one login state learned."""
+    def store(self, login_state: str, learned: Learned) -> None:
+        """Store the learned limit of one login state."""
         with self._lock:
             self.learned[login_state] = learned
             data = {name: known._asdict() for name, known in self.learned.items()}
@@ -181,15 +181,15 @@ class PaceFile:
 
 
 class _InFile(PaceMemory):
-    """Keeps what one login state learned in memory and in *file*."""
+    """Keeps the learned limit of one login state in memory and in *file*."""
 
     def __init__(self, file: PaceFile, login_state: str) -> None:
         self._learned = file.learned.get(login_state)
-        self._keep = partial(file.keep, login_state)
+        self._store_in_file = partial(file.store, login_state)
 
     def store(self, learned: Learned) -> None:
         self._learned = learned
-        self._keep(learned)
+        self._store_in_file(learned)
 
 
 def _parse_learned(data: Any) -> dict[str, Learned]:

@@ -1,4 +1,7 @@
-"""Why a page of instagram.com is not the one requested, by its status, redirect and route."""
+"""Determines why Instagram did not return the page that was requested.
+
+The reason follows from the status, the target of a redirect, or the page's route.
+"""
 
 import re
 from http import HTTPStatus
@@ -18,7 +21,7 @@ _LOGIN_ROUTE = b"LoginHomepageRoute"
 def refusal_of_page(
     response: requests.Response, *, with_session: bool, route: bytes | None
 ) -> Refused | None:
-    """Return why the page in *response* is not the one requested; None if it seems to be.
+    """Return why *response* is not the page that was requested, or None if it seems to be.
 
     *route* is the page's route; see :func:`route_of`.
     """
@@ -29,13 +32,13 @@ def refusal_of_page(
             return Refused(Reason.GONE)
     refused = reason_of_response(response, with_session=with_session)
     if refused is not None and refused.reason is Reason.NEEDS_LOGIN:
-        # From a page this is weak evidence: pages also refuse addresses with too many requests.
+        # For a page, this proves little: Instagram also refuses pages after too many requests.
         return Refused(Reason.LOGIN_WALL)
     return refused
 
 
 def route_of(html: bytes) -> bytes | None:
-    """Return the route in an Instagram page; None if the page is not Instagram's."""
+    """Return a page's route, which is the web app's name for the kind of page, or None."""
     # A page may be a megabyte long, and finding a fixed string is faster than a regex.
     at = html.find(_ROUTE_KEY)
     found = _ROUTE.search(html, at) if at >= 0 else None

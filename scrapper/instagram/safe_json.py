@@ -10,7 +10,7 @@ from typing import Any
 __all__ = ["MAX_JSON_BYTES", "UnreadableJSON", "parse_json"]
 
 MAX_JSON_BYTES = 4_000_000
-"""The largest JSON text to parse. Instagram's are below 300 kB (captures, October 2026)."""
+"""The largest JSON text to parse. Instagram's have at most 300 kB (as captured in October 2026)."""
 
 _MAX_VALUES = 300_000
 _MAX_DIGITS = 20
@@ -27,11 +27,11 @@ class UnreadableJSON(json.JSONDecodeError):
 def parse_json(text: bytes) -> Any:
     """Parse *text* as UTF-8; invalid bytes become U+FFFD.
 
-    A leading ``for (;;);`` is skipped: Instagram adds it to some answers so that no script tag can
-    run them.
+    A leading ``for (;;);`` is skipped. Instagram adds it to some answers to keep script tags from
+    running them.
 
-    Integers of more than 20 digits, NaN and Infinity become None. The service uses no such values,
-    so they must not make the rest unreadable.
+    Integers of more than 20 digits, NaN and Infinity become None. The service needs no such values,
+    and one of them must not make the rest unreadable.
 
     Raises:
         UnreadableJSON: *text* is not JSON, has more than :data:`MAX_JSON_BYTES`, more than about

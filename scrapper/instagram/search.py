@@ -22,22 +22,22 @@ from scrapper.instagram.sources import LOGGED_OUT, WITH_SESSION, Source
 from scrapper.instagram.transport import PooledTransport
 from scrapper.instagram.verdict import LIMITS, SAME_QUERY, Reason, Refusal, Refused, verdict
 
-__all__ = ["Diagnosis", "Search", "SourceResult", "Standing"]
+__all__ = ["Diagnosis", "Search", "SourceGroup", "SourceResult"]
 
 log = structlog.get_logger(__name__)
 
 _RETIRED = frozenset({Reason.RETIRED, Reason.NULL})
-# Parts of the remaining time that the lookup of documents and the search for larger pictures get.
+# Shares of the remaining time: for the lookup of documents, and for the search for larger pictures.
 _LOOKUP_SHARE = 0.25
 _LARGER_SHARE = 0.25
-# With a session, each of these may also mean that Instagram ended it.
+# With a session, each of these may also mean that Instagram ended the session.
 _DOUBTFUL = frozenset(
     {Reason.NEEDS_LOGIN, Reason.WAIT, Reason.SOFT_BLOCK, Reason.LOGIN_WALL, Reason.STALE}
 )
-# Trouble with a source, not with the post: the source is paused for the account.
+# Failures of a source rather than a post. With a session, they pause the source for a short time.
 _SOURCE_FAILURES = frozenset({Reason.FAILED, Reason.CHANGED, Reason.WAIT, Reason.STALE})
 _SHORT_PAUSE_SECONDS = 30.0
-# Refusals that pass with time. The others need a login or another query.
+# Refusals that pass with time. The others last until there is a new login or a new query.
 _TEMPORARY = LIMITS | {Reason.FAILED, Reason.CHANGED, Reason.WAIT, Reason.CLOSED}
 _SESSION_REJECTED = frozenset(
     {Reason.SESSION_ENDED, Reason.NEEDS_LOGIN, Reason.LOGIN_WALL, Reason.STALE}
@@ -45,13 +45,13 @@ _SESSION_REJECTED = frozenset(
 
 
 class Search:
-    """Finds posts; thread-safe, if each thread passes its own transport.
+    """Finds posts; thread-safe if each thread passes its own transport.
 
-    *paces* has one for each login state: ``logged_out`` and ``session``. *login* is used for posts
-    that are not visible without it; with *login_first*, it is tried first for every post. After a
-    limit without a duration, it is paused for *cooldown* seconds. *documents* are those of the web
-    app's queries, and *get_script* downloads a page's script in chunks. *extra_sources* are tried
-    logged out, after the built-in ones.
+    *paces* has one pace for each login state: ``logged_out`` and ``session``. *login* is used for
+    posts that are not visible without it; with *login_first*, it is tried first for every post.
+    After a rate limit of unknown duration, the login is paused for *cooldown* seconds. *documents*
+    are the documents of the web app's queries, and *get_script* downloads a script of a page in
+    chunks. *extra_sources* are tried logged out, after the built-in sources.
     """
 
     def __init__(
@@ -72,19 +72,19 @@ class Search:
         self._contexts = contexts
         self._login_first = login_first
         self._cooldown = cooldown
-        self._logged_out = Standing("logged_out", (*LOGGED_OUT, *extra_sources), paces)
-        self._with_session = Standing("session", WITH_SESSION, paces)
+        self._logged_out = SourceGroup("logged_out", (*LOGGED_OUT, *extra_sources), paces)
+        self._with_session = SourceGroup("session", WITH_SESSION, paces)
 
     @property
-    def standings(self) -> Mapping[str, "Standing"]:
-        """The standings in use, in the order in which they are tried.
+    def source_groups(self) -> Mapping[str, "SourceGroup"]:
+        """The sources by login state, in the order in which the login states are tried.
 
         The keys are ``logged_out`` and, if there is a session, ``session``.
         """
-        standings = [self._logged_out]
+        groups = [self._logged_out]
         if self._login.session() is not None:
-            standings.insert(0 if self._login_first else 1, self._with_session)
-        return {standing.name: standing for standing in standings}
+            groups.insert(0 if self._login_first else 1, self._with_session)
+        return {group.name: group for group in groups}
 
     def find(
         self,
@@ -94,21 +94,21 @@ class Search:
         without: frozenset[str] = frozenset(),
         story: bool = False,
     ) -> Description:
-        """Return the post's description, from as many sources as it takes to complete it.
+        """Return the post's description, combined from as many sources as needed to complete it.
 
         A *story* is searched for only with the session. Within the deadline and the pace, the
-        search continues after a refusal while another source might have the post. Queries in
-        *without*, which are the ``sources`` of another description, are not sent.
+        search continues after a refusal as long as another source might have the post. Queries in
+        *without* are not sent; it contains the ``sources`` of an earlier description.
 
         Raises:
             ScrapeError: no source had the post; the error sums up all refusals.
         """
         attempt, deadline = _Attempt(shortcode, story, without), transport.deadline
-        standings = [self._with_session] if story else list(self.standings.values())
+        groups = [self._with_session] if story else list(self.source_groups.values())
         try:
-            for standing in standings:
-                last = standing is standings[-1]
-                self._try_sources(standing, attempt, transport, deadline, last=last)
+            for group in groups:
+                last = group is groups[-1]
+                self._try_sources(group, attempt, transport, deadline, last=last)
                 if attempt.is_over or transport.abandoned:
                     break
             self._find_larger(attempt, transport, deadline)
@@ -127,48 +127,50 @@ class Search:
 
         The account is used only for a *story*, or for a post that turns out to need a login.
         """
-        attempt, deadline, found = _Attempt(shortcode, story), transport.deadline, Diagnosis()
-        standings = (self._logged_out, self._with_session)
-        asked = [(one, source) for one in standings for source in attempt.sources(one)]
-        for left, (standing, source) in zip(range(len(asked), 0, -1), asked, strict=True):
+        attempt, deadline, diagnosis = _Attempt(shortcode, story), transport.deadline, Diagnosis()
+        groups = (self._logged_out, self._with_session)
+        sources = [(group, source) for group in groups for source in attempt.sources(group)]
+        for left, (group, source) in zip(range(len(sources), 0, -1), sources, strict=True):
             gated = any(one.reason is Reason.GATED for one in attempt.refusals)
-            context = self._context(standing, transport)
-            name = f"{source.name} (session)" if standing.with_session else source.name
-            if context is None or (standing.with_session and not (story or gated)):
+            context = self._context(group, transport)
+            name = f"{source.name} (session)" if group.with_session else source.name
+            if context is None or (group.with_session and not (story or gated)):
                 outcome = "no_session" if context is None else "not_needed"
-                found.rows.append(SourceResult(name, outcome))
+                diagnosis.rows.append(SourceResult(name, outcome))
                 continue
-            if paused := standing.pause_of(source.name):
-                attempt.refuse(source, standing, paused)
-                found.rows.append(SourceResult(name, paused.reason, retry_after=paused.retry_after))
+            if paused := group.pause_of(source.name):
+                attempt.add_refusal(source, group, paused)
+                diagnosis.rows.append(
+                    SourceResult(name, paused.reason, retry_after=paused.retry_after)
+                )
                 continue
             started, transport.status = time.monotonic(), None
             transport.deadline = started + (deadline - started) / left
-            outcome, had, wait = "ok", "", None
+            outcome, files, wait = "ok", "", None
             try:
                 with record_outcome(source.name, context):
-                    description = attempt.ask(source, standing, context)
+                    description = attempt.ask(source, group, context)
                 attempt.add(description)
-                had = description.summary
+                files = description.summary
                 self._keep_cookies(context)
             except Refused as error:
-                attempt.refuse(source, standing, error)
-                self._handle_refusal(standing, context, error, source.name)
+                attempt.add_refusal(source, group, error)
+                self._handle_refusal(group, context, error, source.name)
                 outcome, wait = error.reason, error.retry_after
             took = round((time.monotonic() - started) * 1000)
-            found.rows.append(SourceResult(name, outcome, transport.status, had, took, wait))
+            diagnosis.rows.append(SourceResult(name, outcome, transport.status, files, took, wait))
             if transport.clock_difference is not None:
-                found.clock_difference = transport.clock_difference
+                diagnosis.clock_difference = transport.clock_difference
         transport.deadline = deadline
         if attempt.description is None:
-            found.error = verdict(attempt.refusals) if attempt.refusals else PostForbidden()
-        return found
+            diagnosis.error = verdict(attempt.refusals) if attempt.refusals else PostForbidden()
+        return diagnosis
 
     def open_share_link(self, path: str, transport: PooledTransport) -> str:
         """Return the URL that the share link *path* leads to.
 
         Raises:
-            ScrapeError: Instagram refused.
+            ScrapeError: Instagram refused the request.
         """
         context = self._contexts.logged_out(transport)
         try:
@@ -180,7 +182,7 @@ class Search:
             raise verdict([refusal]) from None
 
     def check(self, cookies: Mapping[str, str], transport: PooledTransport) -> Session:
-        """Return the session that *cookies* belong to; one request.
+        """Return the session that *cookies* belong to. This sends one request.
 
         Raises:
             SessionRefused: Instagram does not accept the session.
@@ -190,7 +192,7 @@ class Search:
         try:
             with record_outcome("login", context):
                 username = check_session(context)
-                # By now the context also has the cookies that Instagram added.
+                # The context also has the cookies that Instagram has just added.
                 return Session("", context.cookies, username)
         except Refused as error:
             if error.reason in _SESSION_REJECTED:
@@ -204,7 +206,7 @@ class Search:
 
     def _try_sources(
         self,
-        standing: "Standing",
+        group: "SourceGroup",
         attempt: "_Attempt",
         transport: PooledTransport,
         deadline: float,
@@ -212,15 +214,15 @@ class Search:
         last: bool,
     ) -> None:
         """Try the sources of one login state until the search is over."""
-        with standing.order.scout(deadline - time.monotonic()):
-            sources = standing.order.sorted(attempt.sources(standing))
+        with group.order.scout(deadline - time.monotonic()):
+            sources = group.order.sorted(attempt.sources(group))
             refused: list[str] = []
             for left, source in zip(range(len(sources), 0, -1), sources, strict=True):
-                context = self._context(standing, transport)
+                context = self._context(group, transport)
                 if context is None or attempt.is_over or transport.abandoned:
                     return
-                if paused := standing.pause_of(source.name):
-                    attempt.refuse(source, standing, paused)
+                if paused := group.pause_of(source.name):
+                    attempt.add_refusal(source, group, paused)
                     continue
                 now = time.monotonic()
                 # A slow source must leave time for the next one.
@@ -228,18 +230,18 @@ class Search:
                 transport.deadline = now + (deadline - now) / (2 if more_to_come else 1)
                 try:
                     with record_outcome(source.name, context):
-                        description = attempt.ask(source, standing, context)
+                        description = attempt.ask(source, group, context)
                 except Refused as error:
-                    attempt.refuse(source, standing, error)
-                    self._handle_refusal(standing, context, error, source.name)
-                    gated = error.reason is Reason.GATED and standing.with_session
+                    attempt.add_refusal(source, group, error)
+                    self._handle_refusal(group, context, error, source.name)
+                    gated = error.reason is Reason.GATED and group.with_session
                     if error.reason is Reason.PACE or gated:
-                        # All sources share the pace and the account, so none would do better.
+                        # The other sources use the same pace and account, so they would fail, too.
                         return
                     refused.append(source.name)
                 else:
                     attempt.add(description)
-                    standing.order.record_success(source.name, refused)
+                    group.order.record_success(source.name, refused)
                     refused = []
                     self._replace_retired(attempt, deadline, transport)
                     self._keep_cookies(context)
@@ -247,16 +249,16 @@ class Search:
     def _find_larger(
         self, attempt: "_Attempt", transport: PooledTransport, deadline: float
     ) -> None:
-        """Try one more source if pictures are small, unless it recently had no larger ones."""
-        small, standing = attempt.description, self._logged_out
+        """If pictures are small, try one more source that may have larger ones."""
+        small, group = attempt.description, self._logged_out
         if small is None or not small.is_small or transport.abandoned:
             return
-        asked = {one.source for one in attempt.refusals}
-        # The page comes first because it has the most details.
-        source = standing.order.source_of_larger(
+        refused = {one.source for one in attempt.refusals}
+        # The page is tried first because it has the most details.
+        source = group.order.source_of_larger(
             one
-            for one in sorted(attempt.sources(standing), key=lambda one: one.name != "page")
-            if one.name not in asked and standing.query_id(one) not in small.sources
+            for one in sorted(attempt.sources(group), key=lambda one: one.name != "page")
+            if one.name not in refused and group.query_id(one) not in small.sources
         )
         if source is None:
             return
@@ -264,21 +266,19 @@ class Search:
         transport.deadline = now + (deadline - now) * _LARGER_SHARE
         try:
             with record_outcome(source.name, context):
-                found = attempt.ask(source, standing, context)
-        except Refused as refused:
-            self._handle_refusal(standing, context, refused, source.name)
+                found = attempt.ask(source, group, context)
+        except Refused as error:
+            self._handle_refusal(group, context, error, source.name)
             return
         attempt.description = small.with_larger(found)
         if attempt.description.items != small.items:
-            names = [
-                one.name for one in standing.sources if standing.query_id(one) in small.sources
-            ]
-            standing.order.record_larger(source.name, names)
+            names = [one.name for one in group.sources if group.query_id(one) in small.sources]
+            group.order.record_larger(source.name, names)
 
     def _replace_retired(
         self, attempt: "_Attempt", deadline: float, transport: PooledTransport
     ) -> None:
-        """Look up documents for retired queries, now that another source had the post."""
+        """Look up new documents for retired queries, now that another source had the post."""
         retired = [one.source for one in attempt.refusals if one.reason in _RETIRED]
         if retired:
             context = self._contexts.logged_out(transport)
@@ -289,16 +289,16 @@ class Search:
             self._logged_out.order.restore(found)
 
     def _handle_refusal(
-        self, standing: "Standing", context: Context, refused: Refused, source: str
+        self, group: "SourceGroup", context: Context, refused: Refused, source: str
     ) -> None:
-        """Slow down after a limit; with a session, pause and check it as the refusal requires."""
+        """Slow down after a rate limit. With a session, also pause sources and check the login."""
         if refused.reason in LIMITS:
             context.slow_down()
         session = context.session
         if session is None:
             return
         self._record_session_loss(session, refused)
-        standing.pause(source, refused, self._cooldown)
+        group.pause(source, refused, self._cooldown)
         if refused.reason in _DOUBTFUL and self._login.check_is_due():
             try:
                 with record_outcome("login", context):
@@ -307,7 +307,7 @@ class Search:
                 self._record_session_loss(session, found)
 
     def _record_session_loss(self, session: Session, refused: Refused) -> None:
-        """Record it if *refused* means that the session ended or its account must be confirmed."""
+        """Record the session as ended or challenged if *refused* means that it is."""
         if refused.reason is Reason.SESSION_ENDED:
             self._login.record_ended(session)
         elif refused.reason is Reason.CHALLENGE:
@@ -319,9 +319,9 @@ class Search:
             self._login.record_cookies(context.session, context.cookies)
             context.session = self._login.session()
 
-    def _context(self, standing: "Standing", transport: PooledTransport) -> Context | None:
-        """Return the context of *transport*; None if a session is needed and there is none."""
-        if standing is self._logged_out:
+    def _context(self, group: "SourceGroup", transport: PooledTransport) -> Context | None:
+        """Return the context for *group* that uses *transport*, or None without its session."""
+        if group is self._logged_out:
             return self._contexts.logged_out(transport)
         session = self._login.session()
         if session is None:
@@ -333,24 +333,24 @@ class SourceResult(NamedTuple):
     """The outcome of trying one source.
 
     ``outcome`` is ``ok``, a :class:`Reason`, or why the source was skipped: ``no_session`` or
-    ``not_needed``. ``status`` is the status of its last response, ``had`` a summary of the files
+    ``not_needed``. ``status`` is the status of its last response, ``files`` a summary of the files
     that it offered, and ``retry_after`` is in seconds.
     """
 
     source: str
     outcome: str
     status: int | None = None
-    had: str = ""
+    files: str = ""
     milliseconds: int | None = None
     retry_after: float | None = None
 
 
 @dataclass(slots=True)
 class Diagnosis:
-    """The outcomes of trying every source for a post; ``error`` is None if one of them has it.
+    """The outcomes of trying every source for a post.
 
-    ``clock_difference`` is the number of seconds by which this machine's clock is ahead of
-    Instagram's.
+    ``error`` is None if a source had the post. ``clock_difference`` is how many seconds this
+    machine's clock is ahead of Instagram's.
     """
 
     rows: list[SourceResult] = field(default_factory=list)
@@ -358,10 +358,10 @@ class Diagnosis:
     clock_difference: float | None = None
 
 
-class Standing:
-    """The sources of one login state, their order, their pace, and which of them are paused.
+class SourceGroup:
+    """The sources of one login state, with their order, their pauses and their pace.
 
-    ``with_session`` says whether the sources need a session.
+    ``with_session`` is whether the sources need a session.
     """
 
     def __init__(
@@ -381,9 +381,10 @@ class Standing:
         self._pauses = {source.name: (0.0, Reason.CLOSED) for source in sources}
 
     def pause(self, name: str, refused: Refused, cooldown: float) -> None:
-        """Pause the source *name*, or all sources after a limit, while *refused* is likely to last.
+        """Pause the source *name*, or all sources after a rate limit, because of a refusal.
 
-        The pause is *cooldown* seconds for a limit without a duration, and for a closed source.
+        After a rate limit of unknown duration, or if the source is closed, the pause lasts
+        *cooldown* seconds.
         """
         reason, names = refused.reason, [name]
         if reason in LIMITS:
@@ -394,7 +395,7 @@ class Standing:
         elif reason is Reason.CLOSED:
             seconds = cooldown
         elif reason in _DOUBTFUL | _RETIRED:
-            # If another source is paused, the post waits for it: try this one again then, too.
+            # The post may be retried when another source's pause ends. Pause this one until then.
             seconds = max(end for end, _ in self._pauses.values()) - self._now()
         else:
             return
@@ -402,7 +403,7 @@ class Standing:
             self._pauses[one] = (self._now() + seconds, reason)
 
     def pause_of(self, name: str) -> Refused | None:
-        """Return the refusal for which the source *name* is paused, or None if it is not."""
+        """Return the refusal that paused the source *name*, or None if it is not paused."""
         end, reason = self._pauses[name]
         left = end - self._now()
         if left <= 0:
@@ -410,7 +411,7 @@ class Standing:
         return Refused(reason, retry_after=left if reason in _TEMPORARY else None)
 
     def query_id(self, source: Source) -> str:
-        """Return a name for the query that the source sends, unique across login states."""
+        """Return an ID for the query that *source* sends, unique across login states."""
         return f"{self.name} {SAME_QUERY.get(source.name, source.name)}"
 
     @property
@@ -421,7 +422,7 @@ class Standing:
 
 @dataclass(slots=True)
 class _Attempt:
-    """The search for one post: what the sources have answered so far."""
+    """The search for one post, with the answers so far."""
 
     shortcode: Shortcode
     story: bool
@@ -431,34 +432,34 @@ class _Attempt:
 
     @property
     def is_over(self) -> bool:
-        """Whether the search can stop: the post is complete, or its page says that it is gone."""
+        """Whether the search can stop, because the post is complete or certainly gone."""
         if self.description is not None and self.description.complete:
             return True
         return any(refusal.reason is Reason.GONE for refusal in self.refusals)
 
-    def sources(self, standing: Standing) -> list[Source]:
-        """Return the sources of *standing* to try for this post."""
+    def sources(self, group: SourceGroup) -> list[Source]:
+        """Return the sources of *group* to try for this post."""
         return [
             one
-            for one in standing.sources
-            if standing.query_id(one) not in self.without and (one.has_stories or not self.story)
+            for one in group.sources
+            if group.query_id(one) not in self.without and (one.has_stories or not self.story)
         ]
 
-    def ask(self, source: Source, standing: Standing, context: Context) -> Description:
+    def ask(self, source: Source, group: SourceGroup, context: Context) -> Description:
         """Return the post's description from *source*.
 
         Raises:
-            Refused: the source has no media of the post.
+            Refused: the source has no media for the post.
             Exception: whatever Instaloader and requests raise.
         """
         described = describe(source.ask(context, self.shortcode), self.shortcode)
-        return replace(described, sources=frozenset({standing.query_id(source)}))
+        return replace(described, sources=frozenset({group.query_id(source)}))
 
     def add(self, description: Description) -> None:
         known = self.description
         self.description = known.filled_from(description) if known else description
 
-    def refuse(self, source: Source, standing: Standing, error: Refused) -> None:
+    def add_refusal(self, source: Source, group: SourceGroup, error: Refused) -> None:
         self.refusals.append(
-            Refusal(source.name, standing.with_session, error.reason, error.retry_after)
+            Refusal(source.name, group.with_session, error.reason, error.retry_after)
         )

@@ -26,18 +26,18 @@ _URL = re.compile(rb"""\b(?:href|content)\s?=\s?["']?([^"'<>\s]{1,1000})""", re.
 
 
 def open_share_link(context: Context, path: str) -> str:
-    """Return the URL that the share link *path* leads to, of a post or not; one or two requests.
+    """Return the URL that the share link *path* leads to, whether it is a post's or not.
 
-    Instagram redirects to that URL, or to a login form that would continue to it, or answers with
-    the page itself. It may first redirect to another form of the share link, with or without the
-    trailing slash.
+    This sends one or two requests. Instagram redirects to that URL or to a login form that would
+    continue to it, or answers with the page itself. Before that, it may redirect to another form of
+    the share link, with or without the trailing slash.
 
     Raises:
         Refused: the link leads only to a login form, or nowhere.
         requests.RequestException: no answer arrived.
     """
     response, target = _open(context, path)
-    if target is not None and isinstance(_post_at(target), ShareLink):
+    if target is not None and isinstance(_parse(target), ShareLink):
         path = urlsplit(target)._replace(scheme="", netloc="").geturl().lstrip("/")
         response, target = _open(context, path)
     if target is not None:
@@ -49,18 +49,21 @@ def open_share_link(context: Context, path: str) -> str:
 
 
 def _open(context: Context, path: str) -> tuple[requests.Response, str | None]:
-    """Return the answer and the URL that it leads to, or None if it is a refusal."""
+    """Return the answer and the URL that it leads to. After a refusal, the URL is None."""
     response = context.view(path)
     urls = list(_urls_in(response, path))
-    if post := next(filter(_post_at, urls), None):
-        return response, post
+    if target := next(filter(_parse, urls), None):
+        return response, target
     refused = refusal_of_page(response, with_session=False, route=route_of(response.content))
     leads_elsewhere = refused is None or (response.is_redirect and refused.reason is Reason.CHANGED)
     return response, urls[0] if urls and leads_elsewhere else None
 
 
 def _urls_in(response: requests.Response, path: str) -> Iterator[str]:
-    """Yield the URLs that an answer leads to, except that of the share link's own page."""
+    """Yield the URLs that an answer leads to.
+
+    A share link in the page's tags is left out, because it is the page's own URL.
+    """
     if response.is_redirect:
         target = location_of(response)
         if target is not None:
@@ -72,7 +75,7 @@ def _urls_in(response: requests.Response, path: str) -> Iterator[str]:
     for _, tag in zip(range(_MAX_TAGS), tags, strict=False):
         url = _URL.search(tag[0]) if _NAMES_PAGE.search(tag[0]) else None
         found = _absolute(html.unescape(url[1].decode("utf-8", "replace"))) if url else ""
-        if found and not isinstance(_post_at(found), ShareLink):
+        if found and not isinstance(_parse(found), ShareLink):
             yield found
 
 
@@ -85,7 +88,8 @@ def _absolute(url: str, path: str = "") -> str:
     return re.sub("^http:", "https:", absolute)
 
 
-def _post_at(url: str) -> str | ShareLink | None:
+def _parse(url: str) -> str | ShareLink | None:
+    """Return the shortcode or the share link in *url*, or None for any other URL."""
     try:
         return read_link(url, max_length=MAX_TARGET)
     except (InvalidURL, UnsupportedLink):

@@ -15,20 +15,20 @@ class Shortcode(NamedTuple):
     """A post's shortcode as it appears in a link.
 
     In links to posts of private accounts, a key of 28 characters follows the code: 39 characters in
-    all. Instagram's answers have the code without the key.
+    all. Instagram's answers contain the code without the key.
     """
 
     text: str
 
     @property
     def code(self) -> str:
-        """The shortcode without the key of a private post's link."""
+        """The shortcode without the key that private posts have."""
         bare = self.text[:-_KEY_LENGTH]
         return bare if len(bare) >= _MIN_LENGTH else self.text
 
     @property
     def media_id(self) -> int:
-        """Instagram's ``pk``: the code read as a number in base 64, digits ``A-Za-z0-9-_``."""
+        """Instagram's ``pk``: the code as a number in base 64, with the digits ``A-Za-z0-9-_``."""
         number = 0
         for letter in self.code:
             number = number * len(SHORTCODE_ALPHABET) + _DIGITS[letter]

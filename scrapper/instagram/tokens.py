@@ -41,21 +41,21 @@ class TokenCache:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: PageTokens | None = None
+        self._cached: PageTokens | None = None
 
     def get(self, fetch: Callable[[], PageTokens], *, seconds: float) -> PageTokens:
         """Return the cached tokens, or else new ones from *fetch*.
 
-        One thread fetches; the others wait for it.
+        Only one thread at a time calls *fetch*; the others wait for its result.
 
         Raises:
-            TimeoutError: another thread did not get tokens within *seconds*.
+            TimeoutError: another thread took longer than *seconds* to fetch tokens.
         """
         if not self._lock.acquire(timeout=max(0.0, seconds)):
             raise TimeoutError("timed out waiting for another thread to fetch page tokens")
         try:
-            self._held = held = self._fresh() or fetch()
-            return held
+            self._cached = tokens = self._fresh() or fetch()
+            return tokens
         finally:
             self._lock.release()
 
@@ -64,35 +64,35 @@ class TokenCache:
         if self._lock.acquire(blocking=False):
             try:
                 if self._fresh() is None:
-                    self._held = find()
+                    self._cached = find()
             finally:
                 self._lock.release()
 
     def drop(self, tokens: PageTokens) -> None:
-        """Drop *tokens*, which look stale, unless they have been replaced."""
+        """Drop *tokens* from the cache, unless they were already replaced."""
         with self._lock:
-            if self._held is tokens:
-                self._held = None
+            if self._cached is tokens:
+                self._cached = None
 
     @property
     def age(self) -> float | None:
         """Seconds since the cached tokens were fetched, or None if there are none."""
-        held = self._held
-        return None if held is None else time.monotonic() - held.at
+        tokens = self._cached
+        return None if tokens is None else time.monotonic() - tokens.at
 
     def _fresh(self) -> PageTokens | None:
-        held = self._held
-        fresh = held is not None and time.monotonic() - held.at < _FRESH_SECONDS
-        return held if fresh else None
+        tokens = self._cached
+        fresh = tokens is not None and time.monotonic() - tokens.at < _FRESH_SECONDS
+        return tokens if fresh else None
 
 
 def find_tokens(html: bytes) -> Mapping[str, str] | None:
-    """Return the form fields that a query must send, from a page of instagram.com, or None.
+    """Return the form fields that queries must send, from a page of instagram.com, or None.
 
-    The LSD token is in the page's scripts as ``["LSD",[],{"token":...}]``. On some days it is only
-    in the script ``__eqmc``, under ``l``, and a second token, ``fb_dtsg``, is there under ``f``.
-    Instaloader 4.16 reads only the first form, and fails without the user's ID, which is 0 when
-    logged out.
+    The LSD token is in the page's scripts as ``["LSD",[],{"token":...}]``. On some days, it is only
+    in the script ``__eqmc``, under ``l``, along with a second token, ``fb_dtsg``, under ``f``.
+    Instaloader 4.16 reads only the first form, and fails if the page has no user ID. Here, a
+    missing user ID becomes 0, as when logged out.
     """
     found = _LSD.search(html)
     token = found[1].decode("utf-8", "replace") if found else _token_of_eqmc(html)
@@ -102,7 +102,7 @@ def find_tokens(html: bytes) -> Mapping[str, str] | None:
     fields = {"lsd": token, "av": user[1].decode() if user else "0"}
     dtsg = _DTSG.search(html)
     fb_dtsg = dtsg[1].decode("utf-8", "replace") if dtsg else _token_of_eqmc(html, "f")
-    # Most pages have no fb_dtsg for logged-out visitors.
+    # Most pages for logged-out visitors have no fb_dtsg.
     return fields | {"fb_dtsg": fb_dtsg} if fb_dtsg else fields
 
 

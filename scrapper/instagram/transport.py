@@ -1,9 +1,9 @@
 """The HTTPS transport under Instaloader: pooled, with a deadline, a size limit and allowed hosts.
 
 The timeouts of requests apply to a single read of a socket, so a server that sends one byte per
-second can hold a thread indefinitely. Here every read of a TLS socket, whether of a handshake,
+second can hold a thread indefinitely. Here, every read of a TLS socket, whether of a handshake,
 headers or a body, times out at the reading thread's deadline. requests also reads bodies of any
-decompressed size; here reading stops at a limit.
+decompressed size. Here, reading stops at a limit.
 """
 
 import ssl
@@ -45,7 +45,7 @@ Instagram's own pages are 0.7 to 1 MB long (October 2026).
 """
 
 CDN_HOSTS = ("cdninstagram.com", "fbcdn.net")
-"""The hosts of files. No file may come from a host whose requests count towards the pace."""
+"""The hosts of media files. They must not include hosts whose requests count towards the pace."""
 
 STALLED_SECONDS = 10.0
 """Seconds without data after which a download is abandoned."""
@@ -95,23 +95,23 @@ class DeadlineContext(ssl.SSLContext):
 
 
 class PooledTransport(HTTPAdapter):
-    """A requests adapter that keeps its connections when a session using it is closed.
+    """A requests adapter that keeps its connections open when a session that uses it is closed.
 
     Only one thread may use it at a time. :attr:`response` is the last response, or None during a
     request and after a failed one.
     """
 
     def __init__(
-        self, context: DeadlineContext, hosts: tuple[str, ...], *, repeats: bool = True
+        self, context: DeadlineContext, hosts: tuple[str, ...], *, retry: bool = True
     ) -> None:
         self._context = context
         self._hosts = hosts
-        self._repeats = repeats
+        self._retry = retry
         self.response: requests.Response | None = None
         self.status: int | None = None
         """The status of the last response, even after :meth:`finish`."""
         self.clock_difference: float | None = None
-        """Seconds by which this machine's clock is ahead of the server of the last response."""
+        """How many seconds this machine's clock is ahead of the last response's server."""
         self.abandoned = False
         """Whether a hanging thread may still use the transport. If so, it is not reused."""
         super().__init__(pool_connections=_POOLED_HOSTS, pool_maxsize=1)
@@ -134,8 +134,8 @@ class PooledTransport(HTTPAdapter):
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        # For HTTP proxies, urllib3 leaves Nagle's algorithm on: the kernel holds a query's body
-        # back until the packet with its headers is acknowledged, which costs 40 ms per query.
+        # For HTTP proxies, urllib3 leaves Nagle's algorithm on. The kernel would hold back a
+        # query's body until the packet with its headers is acknowledged: 40 ms per query.
         options = HTTPConnection.default_socket_options
         return super().proxy_manager_for(
             proxy, **kwargs, ssl_context=self._context, socket_options=options
@@ -162,14 +162,14 @@ class PooledTransport(HTTPAdapter):
         always read here, because requests would read it without a limit.
 
         If the connection breaks before a response arrives, the request is retried once, if the
-        transport was made with *repeats*: the server may have closed a pooled connection since its
+        transport was made with *retry*: the server may have closed a pooled connection since its
         last use, or a router may have dropped it.
 
         Raises:
             BodyTooLarge: the body is larger than :data:`MAX_BODY_BYTES`.
             HostRefused: the URL is not https on an allowed host.
             TimeoutError: the deadline passed.
-            requests.RequestException: whatever requests raises.
+            requests.RequestException: the request failed.
         """
         parts = urlsplit(request.url or "")
         host = str(parts.hostname)
@@ -183,7 +183,7 @@ class PooledTransport(HTTPAdapter):
         except (requests.exceptions.SSLError, requests.Timeout):
             raise
         except requests.ConnectionError:
-            if not self._repeats:
+            if not self._retry:
                 raise
         if self.response is None:
             self.response = self._send(request, stream, host)
@@ -210,7 +210,7 @@ class PooledTransport(HTTPAdapter):
             self.response = None
 
     def close(self) -> None:
-        """Do nothing: Instaloader closes a session after each request, and connections are kept."""
+        """Do nothing: Instaloader closes a session per request, but connections must stay open."""
 
     def dispose(self) -> None:
         """Close the connections."""
@@ -220,9 +220,9 @@ class PooledTransport(HTTPAdapter):
 class TransportPool:
     """A pool of :class:`PooledTransport` over the TLS context *tls*; thread-safe.
 
-    *hosts* are the allowed hosts, including their subdomains. Pools that share a context share each
-    thread's deadline. A read times out after *patience* seconds without data. Without *repeats*,
-    every request is sent only once, because the caller does its own retries.
+    Requests may go to *hosts* and their subdomains. Pools that share a context share each thread's
+    deadline. A read times out after *patience* seconds without data. Without *retry*, every
+    request is sent only once, because the caller does its own retries.
     """
 
     def __init__(
@@ -231,9 +231,9 @@ class TransportPool:
         tls: DeadlineContext,
         *,
         patience: float = float("inf"),
-        repeats: bool = True,
+        retry: bool = True,
     ) -> None:
-        self._make = partial(PooledTransport, tls, hosts, repeats=repeats)
+        self._make = partial(PooledTransport, tls, hosts, retry=retry)
         self._context = tls
         self._patience = patience
         # Last in, first out, so that few connections stay open.
@@ -241,7 +241,7 @@ class TransportPool:
         self._transports: list[PooledTransport] = []
 
     @contextmanager
-    def taken(self, deadline: float) -> Iterator[PooledTransport]:
+    def borrow(self, deadline: float) -> Iterator[PooledTransport]:
         """Lend the calling thread a transport until the block ends.
 
         *deadline* is in :func:`time.monotonic` time. The last response is closed afterwards.
@@ -267,10 +267,10 @@ class TransportPool:
 
 
 def tls_context() -> DeadlineContext:
-    """Make a TLS context to share between pools: its certificate authorities take a megabyte.
+    """Return a TLS context for pools to share: its certificate authorities take up a megabyte.
 
-    The authorities are those that requests would use: ``REQUESTS_CA_BUNDLE`` (a file or a folder),
-    or else certifi's.
+    It trusts the certificate authorities that requests would trust: those in
+    ``REQUESTS_CA_BUNDLE`` (a file or a folder), or else certifi's.
     """
     context = DeadlineContext(ssl.PROTOCOL_TLS_CLIENT)
     context.deadline = _Deadline()

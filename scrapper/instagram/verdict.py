@@ -1,8 +1,8 @@
-"""What Instagram's answers mean, and which error clients get when every source refused.
+"""Interprets Instagram's answers, and chooses the error for clients if every source refuses a post.
 
-The meanings come from captures and bug reports from autumn 2026. Those of Instaloader's exceptions
-come from the source of Instaloader 4.16. Only this module decides the :class:`Reason` of a refusal,
-which of several refusals counts, and whether to begin a cool-down.
+The meanings of the answers come from captured responses and bug reports of autumn 2026, and those
+of Instaloader's exceptions from the source code of Instaloader 4.16. Only this module decides the
+:class:`Reason` of a refusal, which of several refusals counts, and whether to begin a cool-down.
 """
 
 import re
@@ -71,13 +71,13 @@ class Reason(StrEnum):
     RETIRED = "retired"
     """``execution error`` or ``invalid request``: the query is retired, or the post is gone."""
     GATED = "gated"
-    """The post needs a login (private or age-restricted), or is not shown in this country."""
+    """The post is private or age-restricted, which requires a login, or hidden in this country."""
     NEEDS_LOGIN = "needs_login"
     """The API refuses clients that are not logged in."""
     LOGIN_WALL = "login_wall"
     """The page is a login form: this address sent too many requests, or the post needs a login."""
     SESSION_ENDED = "session_ended"
-    """Instagram ended the session."""
+    """Instagram has ended the session."""
     CHALLENGE = "challenge"
     """The account must be confirmed in a browser."""
     STALE = "stale"
@@ -96,9 +96,9 @@ class Reason(StrEnum):
     PACE = "pace"
     """The service's own pace allows no request now; nothing was sent."""
     CHANGED = "changed"
-    """This version does not understand the answer, or the answer is too large."""
+    """This version of the service does not understand the answer, or the answer is too large."""
     FAILED = "failed"
-    """A 5xx from Instagram."""
+    """Instagram answered with a 5xx status."""
     UNREACHABLE = "unreachable"
     """The connection failed or broke."""
     LATE = "late"
@@ -109,7 +109,7 @@ LIMITS = frozenset({Reason.RATE_LIMITED, Reason.SOFT_BLOCK, Reason.THROTTLED})
 """Signs of a rate limit. They slow the pace and, if no source has the post, begin a cool-down."""
 
 SAME_QUERY: Mapping[str, str] = {"root_query": "api"}
-"""Sources that send the same query as another source, and so return the same files and gaps."""
+"""Maps a source to another one whose query returns the same data, with the same missing files."""
 
 
 class Refused(Exception):
@@ -122,7 +122,7 @@ class Refused(Exception):
 
 
 class Refusal(NamedTuple):
-    """One source's refusal, and whether the source was used with a session."""
+    """A source's refusal; ``with_session`` is whether the source used a session."""
 
     source: str
     with_session: bool
@@ -201,12 +201,13 @@ _UNREADABLE = (
 
 
 def verdict(refusals: Sequence[Refusal]) -> ScrapeError:
-    """Return the error for clients, from the *refusals* of all sources in one scrape.
+    """Return the error for clients, from the *refusals* of all sources in the search for a post.
 
-    In order of precedence: a page that says the post is gone; a refusal that states how long to
-    wait; an account that must be confirmed; a post that needs a login; a limit without a duration;
-    what the API merely suggests; and last a login form instead of the page, which can mean
-    anything. If the post needs a login and a session was used, a failure of that session wins.
+    The first of these that occurred decides: a page that says the post is gone; a refusal that
+    states how long to wait; an account that must be confirmed; a post that needs a login; a rate
+    limit of unknown duration; what the API merely suggests; a login form instead of the page, which
+    can mean anything. But if the post needs a login and a session was used, a failure of the
+    session takes precedence over the need for a login.
     """
     error = _overall(refusals)
     return (_session_failure(refusals) if type(error) is PostForbidden else None) or error
@@ -228,9 +229,10 @@ def _overall(refusals: Sequence[Refusal]) -> ScrapeError:
 
 
 def _session_failure(refusals: Sequence[Refusal]) -> ScrapeError | None:
-    """Return why the session could not get a post that needs it.
+    """Return the error that kept the session from getting a post that needs it.
 
-    None if it ended, its account may not see the post, or none of the refusals is conclusive.
+    Return None if the session ended, if its account may not see the post, or if no refusal is
+    conclusive.
     """
     reasons = [refusal.reason for refusal in refusals if refusal.with_session]
     if not {Reason.GATED, Reason.SESSION_ENDED}.isdisjoint(reasons):
@@ -242,7 +244,7 @@ def _session_failure(refusals: Sequence[Refusal]) -> ScrapeError | None:
 
 
 def _certain(reasons: Set[Reason], refusals: Sequence[Refusal]) -> ScrapeError | None:
-    """Return what is certain about the account, the post or this address."""
+    """Return the error if the refusals leave no doubt about it, or None."""
     if Reason.CHALLENGE in reasons:
         return ChallengeRequired()
     if Reason.GATED in reasons:
@@ -253,8 +255,11 @@ def _certain(reasons: Set[Reason], refusals: Sequence[Refusal]) -> ScrapeError |
 
 
 def _suggested(reasons: Set[Reason], refusals: Sequence[Refusal]) -> ScrapeError | None:
-    """Return what the API suggests, which a login form instead of the page may confirm."""
-    # Two different queries that are both null are unlikely to be both retired.
+    """Return the error that the API's refusals suggest, or None.
+
+    A login form instead of the page may confirm a suggestion.
+    """
+    # If two different queries both return null, they are unlikely to be both retired.
     nulls = {
         SAME_QUERY.get(refusal.source, refusal.source)
         for refusal in refusals
@@ -279,15 +284,18 @@ def _longest(waits: Sequence[Refusal]) -> ScrapeError:
 
 
 def _limited_logged_out(refusals: Sequence[Refusal]) -> bool:
-    """Return whether a limit was met logged out; a limit on the account pauses only the account."""
+    """Return whether a source hit a rate limit while logged out.
+
+    A rate limit on the account begins no cool-down, because it pauses only the account.
+    """
     return any(refusal.reason in LIMITS and not refusal.with_session for refusal in refusals)
 
 
 def reason_of_response(response: requests.Response, *, with_session: bool) -> Refused | None:
     """Return why the API refused, or None if its answer is not a refusal.
 
-    The body of *response* must have been read, and must contain no media: in an answer with media,
-    an error is only a warning.
+    The body of *response* must have been read, and must contain no media, because an error in an
+    answer with media is only a warning.
     """
     if response.is_redirect:
         return reason_of_redirect(response, with_session=with_session)
@@ -313,7 +321,7 @@ def _reason_of_answer(response: requests.Response, *, with_session: bool) -> Rea
 
 
 def reason_of_redirect(response: requests.Response, *, with_session: bool) -> Refused:
-    """Return what a redirect away from the post means: a login form, a challenge, or unknown."""
+    """Return what a redirect away from the post means, judging by its target."""
     target = location_of(response)
     if target is None or target.hostname not in _HOSTS:
         return Refused(Reason.CHANGED)
@@ -327,10 +335,10 @@ def reason_of_redirect(response: requests.Response, *, with_session: bool) -> Re
 
 
 def location_of(response: requests.Response) -> SplitResult | None:
-    """Return the target of a redirect, maybe relative; None if ``Location`` is not a URL."""
+    """Return the target of a redirect, which may be relative; None if it is not a valid URL."""
     try:
         target = urlsplit(response.headers.get("Location", ""))
-        # An invalid port raises only when it is read.
+        # Reading an invalid port raises.
         _ = target.port
     except ValueError:
         return None
@@ -338,10 +346,10 @@ def location_of(response: requests.Response) -> SplitResult | None:
 
 
 def summary_of(response: requests.Response, secrets: Collection[str] = ()) -> dict[str, Any]:
-    """Summarize an unexpected answer for the log.
+    """Return a summary of an unexpected answer for the log.
 
-    The summary has its status, the keys of its JSON, and its first 200 characters. *secrets*,
-    anything that looks like a token, and the queries of URLs are redacted.
+    It contains the status, the keys of the JSON, and the first 200 characters of the body.
+    *secrets*, anything that looks like a token, and the queries of URLs are redacted.
     """
     start = response.content[: 10 * _SUMMARY_CHARACTERS].decode("utf-8", "replace")
     for secret in secrets:
@@ -355,7 +363,8 @@ def summary_of(response: requests.Response, secrets: Collection[str] = ()) -> di
 def reason_of_error(error: BaseException) -> Refused | None:
     """Return what an exception from Instaloader or requests means; None for a bug in the service.
 
-    The whole chain of causes counts, because Instaloader's outermost exception reveals little.
+    This considers the whole chain of causes, because Instaloader's outermost exception reveals
+    little.
     """
     chain = tuple(chain_of(error))
     for link in chain:
@@ -397,9 +406,9 @@ def retry_after_of(response: requests.Response) -> float | None:
 
 
 class _ErrorBody(NamedTuple):
-    """The error messages in an answer, in lower case, and its error codes.
+    """The error messages in an answer, in lower case, and the error codes.
 
-    The answer's data is never searched, because a caption may contain the same phrases.
+    They come only from the fields for errors, because a caption may contain the same phrases.
     """
 
     text: str
@@ -432,7 +441,7 @@ class _ErrorBody(NamedTuple):
         )
 
     def reason(self, *, with_session: bool) -> Reason | None:
-        """Return the reason that holds in any answer; None if there is none."""
+        """Return the reason that a code or phrase gives, even in a successful answer, or None."""
         for code in self.codes:
             if code in _CODES:
                 return _CODES[code]
@@ -443,11 +452,11 @@ class _ErrorBody(NamedTuple):
         return None
 
     def reason_of_failure(self, *, with_session: bool) -> Reason | None:
-        """Return a reason that holds only in an answer that failed; None if there is none."""
+        """Return the reason that the error of a failed request gives, or None."""
         if any(phrase in self.text for phrase in _RETIRED_PHRASES):
             return Reason.RETIRED
         if self.is_json and _DELETED.search(self.text):
-            # Logged out, only the page is conclusive.
+            # Without a session, only the page is conclusive.
             return Reason.GONE if with_session else Reason.EMPTY
         return Reason.SOFT_BLOCK if self.requires_login and not self.text else None
 

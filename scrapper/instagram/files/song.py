@@ -29,12 +29,12 @@ def fetch_song(
     """
     wanted = Wanted("audio", Candidate(url, None, None), name, with_sound=True)
     target = Target(folder, Progress(), max_bytes, keep_free)
-    pool = TransportPool(CDN_HOSTS, tls_context(), patience=STALLED_SECONDS, repeats=False)
-    # Downloads make no queries, so the pace and the documents are never used.
+    pool = TransportPool(CDN_HOSTS, tls_context(), patience=STALLED_SECONDS, retry=False)
+    # A download makes no query, so it needs neither a pace nor documents.
     paces = {"logged_out": Pace(0, 1.0)}
     contexts = Contexts(paces, documents=Documents(), on_request=lambda *_: None)
     try:
-        with pool.taken(time.monotonic() + seconds) as transport:
+        with pool.borrow(time.monotonic() + seconds) as transport:
             context = contexts.logged_out(transport)
             fetched = fetch_file(context, target, wanted)
             if next_step(fetched.outcome, {Step.RETRY}) is Step.RETRY:

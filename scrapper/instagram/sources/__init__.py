@@ -1,8 +1,9 @@
-"""Finds posts in several ways, one module per source.
+"""The ways of finding a post, one module per source.
 
 A source takes a context and a shortcode. It returns Instagram's media object or raises
 :class:`~scrapper.instagram.verdict.Refused`. Any other exception from Instaloader or requests
-counts as a refusal, too. To add a source, add a module here and an entry in one of the two lists.
+counts as a refusal, too. To add a source, add a module here and an entry to ``LOGGED_OUT`` or
+``WITH_SESSION``.
 """
 
 from collections.abc import Callable
@@ -16,9 +17,10 @@ __all__ = ["LOGGED_OUT", "WITH_SESSION", "Source"]
 
 
 class Source(NamedTuple):
-    """A way of finding a post; its name appears in log lines, metrics and ``/ready``.
+    """A way of finding a post.
 
-    ``has_stories`` is true if the source can also find stories.
+    ``name`` appears in log lines, metrics and ``/ready``. ``has_stories`` is true if the source can
+    also find stories.
     """
 
     name: str
@@ -33,7 +35,7 @@ LOGGED_OUT = (
     Source("page", page.ask),
     Source("embed", embed.ask),
 )
-"""The sources in their default order, the one with the smallest answer first."""
+"""The sources in their usual order; the source with the smallest answer comes first."""
 
 WITH_SESSION = (
     Source("media_info", media_info.ask, has_stories=True),

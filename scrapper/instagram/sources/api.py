@@ -1,4 +1,4 @@
-"""Sends Instaloader's own query, which has the smallest answer but is often refused logged out.
+"""Sends Instaloader's own query. Its answer is the smallest. Logged out, it is often refused.
 
 The query is POSTed to ``/api/graphql`` when logged out, and to ``/graphql/query`` with a session.
 Instaloader defines the query and its document, so a newer Instaloader sends a newer query.
@@ -20,17 +20,17 @@ def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
     """Return the object under ``data.xdt_api__v1__media__shortcode__web_info.items[0]``.
 
     Raises:
-        Refused: the answer has no media object of this post.
+        Refused: the answer contains no media object for this post.
         Exception: whatever Instaloader and requests raise.
     """
     return media_in(context.query_by_instaloader(shortcode.code), shortcode)
 
 
 def media_in(answer: Any, shortcode: Shortcode) -> dict[str, Any]:
-    """Return the media object in the *answer* to a query of this kind.
+    """Return the media object in *answer*, which has the format that Instaloader's query returns.
 
     Raises:
-        Refused: the answer has no media object of this post.
+        Refused: the answer contains no media object for this post.
     """
     data = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(data, dict) or _KEY not in data:

@@ -1,7 +1,7 @@
 """Reads the post's embed page, requested as if for a frame on another site.
 
-GET ``/p/CODE/embed/captioned/``, which works on some days when the page does not. The post is JSON
-inside a JSON string, in the older shape (captures embed_video and embed_carousel).
+The request is GET ``/p/CODE/embed/captioned/``. On some days, it works when the page does not. The
+post is JSON inside a JSON string, in the older shape (as captured in autumn 2026).
 """
 
 import re
@@ -42,7 +42,7 @@ def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
 
 
 def node_in(html: bytes) -> dict[str, Any] | None:
-    """Return the post in the page, or None if Instagram left it out.
+    """Return the post's object in the page, in the older shape, or None if there is none.
 
     Raises:
         Refused: the JSON in the page is malformed.

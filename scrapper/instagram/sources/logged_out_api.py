@@ -1,7 +1,7 @@
-"""Sends the query of the logged-out web app, whose answer is also embedded in the public page.
+"""Sends the query of the logged-out web app. The public page contains the same answer.
 
-POST ``/api/graphql`` with the variable ``media_id``, and the document ``INSTAGRAM_DOC_ID`` if set
-(capture api_logged_out_200, October 2026).
+The request is POST ``/api/graphql`` with the variable ``media_id``, and with the document
+``INSTAGRAM_DOC_ID`` if set (as captured in October 2026).
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
     """Return the media object under ``data.xig_polaris_media.if_not_gated_logged_out``.
 
     Raises:
-        Refused: the answer has no media object of this post.
+        Refused: the answer contains no media object for this post.
         Exception: whatever Instaloader and requests raise.
     """
     answer = context.query_web("logged_out_api", {"media_id": str(shortcode.media_id)})

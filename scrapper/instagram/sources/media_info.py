@@ -20,7 +20,7 @@ def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
     """Return the media object under ``items[0]``.
 
     Raises:
-        Refused: the answer has no media object of this post.
+        Refused: the answer contains no media object for this post.
         Exception: whatever requests raises.
     """
     answer = context.get_api(f"api/v1/media/{shortcode.media_id}/info/", _HEADERS)

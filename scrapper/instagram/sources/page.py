@@ -1,7 +1,8 @@
 """Reads the post's public page, requested as a browser would.
 
-GET ``/p/CODE/``, then ``/reel/CODE/``. The page is 0.7 to 1 MB large and has about a hundred
-scripts. A byte search finds those that may contain the post, so that only a few are parsed.
+The request is GET ``/p/CODE/``, and ``/reel/CODE/`` if that fails. A page is 0.7 to 1 MB long and
+has about a hundred scripts. A byte search finds the scripts that may contain the post, so that only
+a few are parsed.
 """
 
 import re
@@ -25,10 +26,10 @@ _SCRIPT, _SCRIPT_END = b"<script", b"</script>"
 _JSON_TYPE = b"application/json"
 _MAX_TAG_BYTES = 500
 _MAX_SCRIPTS = 8
-# The script that contains the post, or marks it as gated, has one of these.
+# A script that contains the post, or marks it as gated, contains one of these.
 _MARKS = (b"if_not_gated_logged_out", b"image_versions2", b"video_versions", b"carousel_media")
 _SAME_POST = re.compile(r"/(?:[A-Za-z0-9._]{1,30}/)?(?:p|reel|reels|tv)/([A-Za-z0-9_-]+)/?")
-# After these reasons, the other path may still have the post.
+# If the first path is refused for one of these reasons, the other may still have the post.
 _TRY_OTHER_PATH = frozenset({Reason.LOGIN_WALL, Reason.CHANGED, Reason.FAILED})
 
 
@@ -54,17 +55,17 @@ def _ask(context: Context, path: str, shortcode: Shortcode) -> dict[str, Any]:
         response = context.view(target)
     route = route_of(response.content)
     refused = refusal_of_page(response, with_session=context.is_logged_in, route=route)
-    # If the page has the post, its route does not matter.
-    is_there = response.status_code == HTTPStatus.OK
-    media = _read(response.content, shortcode, route) if is_there else None
+    # If the page contains the post, the route does not matter.
+    is_ok = response.status_code == HTTPStatus.OK
+    media = _read(response.content, shortcode, route) if is_ok else None
     if media is None:
-        # After too many requests, Instagram sends pages with a post's route but without the post.
+        # After too many requests, Instagram sends pages that have a post's route but no post.
         raise refused or Refused(Reason.THROTTLED)
     return media
 
 
 def _same_post(response: requests.Response, shortcode: Shortcode) -> str | None:
-    """Return the path of a redirect to another page of the post, or None for other redirects."""
+    """Return the path of a redirect to another page of the same post, or None."""
     target = location_of(response)
     found = target and _SAME_POST.fullmatch(target.path)
     if not target or target.hostname not in (None, "www.instagram.com", "instagram.com"):
@@ -75,7 +76,7 @@ def _same_post(response: requests.Response, shortcode: Shortcode) -> str | None:
 
 
 def _read(html: bytes, shortcode: Shortcode, route: bytes | None) -> dict[str, Any] | None:
-    """Return the media object in the page; None if the page contains no post at all.
+    """Return the media object in the page, or None if the page contains no post at all.
 
     Raises:
         Refused: the post is gated, or the page was not understood.
@@ -100,7 +101,7 @@ def json_scripts_of(html: bytes, shortcode: Shortcode) -> Iterator[bytes]:
             mention = html.find(code, end)
             if mention < 0:
                 return
-            # Skip the scripts that end before the next mention of the post, as most do.
+            # Skip all scripts that end before the next mention of the post; most do.
             end = max(end, html.rfind(_SCRIPT_END, end, mention))
         start = html.find(_SCRIPT, end)
         if start < 0:

@@ -1,6 +1,6 @@
-"""Lists the web app's queries, with their names, document IDs and relay flags.
+"""The web app's queries: their names, document IDs and relay flags.
 
-Instaloader's own query is not listed, because it is updated with Instaloader.
+Instaloader's own query is not listed here, because it is updated with Instaloader.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ __all__ = ["KNOWN_FLAGS", "QUERIES", "Query", "flag_variables"]
 
 
 class Query(NamedTuple):
-    """A query's name in Instagram's scripts, and the last document known to work."""
+    """A query: its name in Instagram's scripts, and the last document known to work."""
 
     name: str
     doc_id: str
@@ -20,13 +20,13 @@ class Query(NamedTuple):
 
 
 QUERIES: Mapping[str, Query] = {
-    # Seen live on 2026-09-23 (logged in) and on 2026-10-07 (logged out).
+    # Seen in use on 2026-09-23 (logged in) and on 2026-10-07 (logged out).
     "root_query": Query(
         "PolarisPostRootQuery",
         "27830990013244856",
         ("PolarisShortDramaEnabled", "PolarisMultiCaptionCarouselEnabled"),
     ),
-    # From capture api_logged_out_200, October 2026. The ID is the default of INSTAGRAM_DOC_ID.
+    # Captured in October 2026. The ID is the default of INSTAGRAM_DOC_ID.
     "logged_out_api": Query(
         "PolarisLoggedOutDesktopWWWPostRootContentQuery",
         Settings.model_fields["instagram_doc_id"].default,

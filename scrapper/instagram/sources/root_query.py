@@ -1,6 +1,7 @@
 """Sends Instaloader's query as the current web app does, with another document.
 
-POST ``/api/graphql`` with ``PolarisPostRootQuery``, the variable ``shortcode`` and relay flags.
+The request is POST ``/api/graphql`` with ``PolarisPostRootQuery``, the variable ``shortcode`` and
+relay flags.
 """
 
 from typing import Any
@@ -16,7 +17,7 @@ def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
     """Return the object under ``data.xdt_api__v1__media__shortcode__web_info.items[0]``.
 
     Raises:
-        Refused: the answer has no media object of this post.
+        Refused: the answer contains no media object for this post.
         Exception: whatever Instaloader and requests raise.
     """
     return media_in(context.query_web("root_query", {"shortcode": shortcode.code}), shortcode)

@@ -1,4 +1,4 @@
-"""What Instagram's answers mean, logged out and with an account, over a real socket."""
+"""What Instagram's answers mean, logged out and with a session, over a real socket."""
 
 import asyncio
 from pathlib import Path
@@ -59,7 +59,7 @@ async def test_response_and_cool_down_for_each_api_answer(
 
 
 @pytest.mark.parametrize("answer", sorted(ANSWERS))
-async def test_post_is_found_despite_any_answer_of_one_source(
+async def test_post_is_found_despite_any_answer_from_one_source(
     instagram: StandIn, start_service: StartService, answer: str
 ) -> None:
     instagram.set_scenario("one", Scenario("", api=answer, web=answer, page="post"))
@@ -170,7 +170,7 @@ async def test_challenged_account_is_no_longer_used(
         ("to_nourl", (502, CHANGED)),
     ],
 )
-async def test_refusal_by_the_account_pauses_it(
+async def test_refusal_with_a_session_pauses_the_account(
     instagram: StandIn, start_service: StartService, tmp_path: Path, answer: str, first: Any
 ) -> None:
     instagram.override_answer("info", answer)
@@ -239,7 +239,7 @@ async def test_batch_succeeds_while_all_documents_are_retired(
     assert {status for status, _ in results} == {200}
 
 
-async def test_media_deleted_according_to_the_account_is_not_found(
+async def test_post_deleted_according_to_the_account_is_not_found(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
     instagram.set_scenario("erased", Scenario("", api="forbidden", page="gated", info="deleted"))

@@ -1,4 +1,4 @@
-"""The best quality and the largest size that fits, with real files made by ffmpeg."""
+"""The best quality, and the largest file that fits, with real files made by ffmpeg."""
 
 import asyncio
 import json
@@ -80,7 +80,7 @@ async def test_every_pair_of_codecs_is_joined_in_sync(
 
 
 def half_a_second_late(content: bytes, *, units: int = 22_050) -> bytes:
-    """Delay every fragment of a sound of 44,100 Hz by *units* samples (half a second)."""
+    """Delay every fragment of a 44.1 kHz sound by *units* samples, by default half a second."""
     late = bytearray(content)
     for found in re.finditer(b"tfdt", content):
         wide = 8 if content[found.end()] else 4
@@ -322,7 +322,7 @@ async def test_manifest_in_another_form_is_read(
     assert "/video/" in post["cdn_url"]
 
 
-# ---- parts only, and without ffmpeg
+# ---- videos in parts, and without ffmpeg
 
 
 @pytest.mark.parametrize("quality", ["compatible", "best"])
@@ -367,7 +367,7 @@ async def test_error_without_ffmpeg_says_what_to_install(
     assert "install ffmpeg" in post["error"]
 
 
-async def test_best_without_ffmpeg_is_the_progressive_file(
+async def test_best_without_ffmpeg_chooses_the_progressive_file(
     start_service: StartService, cdn: Cdn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapper.instagram.files.fetch.missing_programs", lambda: ["ffmpeg"])
@@ -406,7 +406,7 @@ async def test_failing_ffmpeg_lowers_only_the_quality(
     assert "/best/" in post["cdn_url"]
 
 
-# ---- a size that fits
+# ---- size limits
 
 
 PARTS: Mapping[str, str] = {"large": "large", "small": "h264", "sound": "aac"}
@@ -575,7 +575,7 @@ async def test_size_limit_holds_whatever_is_stored(start_service: StartService, 
     assert (await scrape(client, max_mb=most))[1]["cached"]
     status, error = await scrape(client, max_mb=0.001)
     assert (status, error["code"]) == (422, "media_too_large")
-    # A request without a limit downloads the large one again.
+    # A request without a limit downloads the large file again.
     _, again = await scrape(client)
     assert (again["cached"], again["media"][0]["height"]) == (False, 640)
     assert (await scrape(client))[1]["cached"]

@@ -80,13 +80,13 @@ CASES = [
         [2],
     ),
     Case(
-        "a slide is 503 once",
+        "a slide fails with 503 once",
         "carousel",
         {"best/2": [BUSY, VIDEO]},
         CAROUSEL,
     ),
     Case(
-        "a slide is 500 every time",
+        "a slide fails with 500 every time",
         "carousel",
         {"best/2": [BROKEN], "second/2": [BROKEN]},
         ("photo.jpg", "photo2.jpg"),
@@ -106,19 +106,19 @@ CASES = [
         CAROUSEL,
     ),
     Case(
-        "a file is 502 once",
+        "a file fails with 502 once",
         "video",
         {"best/1": [Answer(status=502), VIDEO]},
         ["video.mp4"],
     ),
     Case(
-        "the first candidate is 500",
+        "the first candidate fails with 500",
         "video",
         {"best/1": [BROKEN], "second/1": [VIDEO]},
         ["video.mp4"],
     ),
     Case(
-        "the first candidate is 404",
+        "the first candidate fails with 404",
         "photo",
         {"best/1": [GONE], "small/1": [JPEG]},
         ["photo.jpg"],
@@ -130,13 +130,13 @@ CASES = [
         ["video.mp4"],
     ),
     Case(
-        "a video is AVIF first",
+        "the first candidate of a video is AVIF",
         "video",
         {"best/1": [AVIF], "second/1": [VIDEO]},
         ["video.mp4"],
     ),
     Case(
-        "a video is only pictures",
+        "all candidates of a video are pictures",
         "video",
         {"best/1": [AVIF], "second/1": [JPEG]},
         code="media_unexpected",
@@ -217,7 +217,7 @@ CASES = [
         ["video.mp4"],
     ),
     Case(
-        "no length, complete",
+        "no length, but complete",
         "video",
         {"best/1": [Answer(wire="bare")]},
         ["video.mp4"],
@@ -229,7 +229,7 @@ CASES = [
         ["video.mp4"],
     ),
     Case(
-        "no length, cut off",
+        "no length, and the first candidate is cut off",
         "video",
         {"best/1": [Answer(wire="bare", only=6000)], "second/1": [VIDEO]},
         ["video.mp4"],
@@ -244,7 +244,7 @@ CASES = [
         code="media_incomplete",
     ),
     Case(
-        "compressed without request",
+        "compressed without being requested",
         "video",
         {"best/1": [Answer(wire="packed")]},
         ["video.mp4"],
@@ -274,7 +274,7 @@ CASES = [
         ["silent.mp4"],
     ),
     Case(
-        "a video is only a sound",
+        "the first candidate of a video is a sound",
         "video",
         {"best/1": [Answer("sound.m4a")], "second/1": [VIDEO]},
         ["video.mp4"],
@@ -368,17 +368,17 @@ async def test_number_of_requests_for_a_file_is_limited(
         ]
         return media
 
-    # Candidates without a defined answer are pictures.
+    # The other URLs return pictures.
     answers = {f"best{number}/1": [CUT] for number in range(9)}
     instagram.set_scenario("never", Scenario("", answers=answers, change=change))
     assert (await scrape(await start_service(), "never-one"))[1]["code"] == "media_incomplete"
-    # Five URLs, tried twice, for each different description, and the cover at most twice.
+    # For each description with new URLs, five are tried twice. The cover is tried at most twice.
     assert most <= instagram.requests("media", "never-one") <= most + 2
     described = [instagram.requests(kind, "never-one") for kind in ("graphql", "web_query")]
     assert described == [2, 1]
 
 
-async def test_broken_connection_counts_as_a_try(
+async def test_broken_connection_counts_as_an_attempt(
     instagram: StandIn, start_service: StartService
 ) -> None:
     answers = {name: [Answer(wire="reset")] for name in ("best/1", "small/1")}
@@ -397,7 +397,7 @@ def withheld(media: dict[str, Any]) -> dict[str, Any]:
     return media
 
 
-def plain(media: dict[str, Any]) -> dict[str, Any]:
+def over_http(media: dict[str, Any]) -> dict[str, Any]:
     for candidate in media["image_versions2"]["candidates"]:
         candidate["url"] = candidate["url"].replace("https://", "http://")
     return media
@@ -420,29 +420,29 @@ async def test_files_withheld_by_every_source_need_a_login(
 
 
 @pytest.mark.parametrize("answer", [Answer(), GONE])
-async def test_url_without_tls_is_tried_once_with_it(
+async def test_http_url_is_tried_once_over_https(
     instagram: StandIn, start_service: StartService, answer: Answer
 ) -> None:
     answers = {"best/1": [answer], "small/1": [GONE]}
-    scenario = Scenario("", shape="photo", change=plain, answers=answers)
+    scenario = Scenario("", shape="photo", change=over_http, answers=answers)
     instagram.set_scenario("plain", scenario)
     status, post = await scrape(await start_service(), "plain-one")
     expected = (200, None) if answer.status == 200 else (403, "login_required")
     assert (status, post.get("code")) == expected
 
 
-async def test_url_without_tls_is_replaced_from_another_source(
+async def test_http_url_is_replaced_by_one_from_another_source(
     instagram: StandIn, start_service: StartService
 ) -> None:
-    changes = {"api": plain_and_gone}
+    changes = {"api": over_http_and_gone}
     scenario = Scenario("", shape="photo", change_by=changes, answers={"gone/1": [GONE]})
     instagram.set_scenario("plain", scenario)
     assert (await scrape(await start_service(), "plain-one"))[0] == 200
     assert instagram.requests("media", "plain-one") == 2
 
 
-def plain_and_gone(media: dict[str, Any]) -> dict[str, Any]:
-    media["image_versions2"]["candidates"] = plain(media)["image_versions2"]["candidates"][:1]
+def over_http_and_gone(media: dict[str, Any]) -> dict[str, Any]:
+    media["image_versions2"]["candidates"] = over_http(media)["image_versions2"]["candidates"][:1]
     [candidate] = media["image_versions2"]["candidates"]
     candidate["url"] = candidate["url"].replace("/best/", "/gone/")
     return media
@@ -521,7 +521,7 @@ async def test_largest_picture_of_all_sources_is_stored(
 
 
 @pytest.mark.parametrize("larger_from", ["page", "web", ""])
-async def test_search_for_larger_pictures_costs_few_requests(
+async def test_search_for_larger_pictures_takes_few_requests(
     instagram: StandIn, start_service: StartService, larger_from: str
 ) -> None:
     changes = {"api": small, "web": small, "page": small}
@@ -652,7 +652,7 @@ async def test_files_come_only_from_the_cdn(
     assert instagram.requests(shortcode="other-page") == 0
 
 
-# ---- refreshes and freshness
+# ---- refreshes and missing files
 
 
 async def test_refresh_keeps_old_files_that_it_cannot_replace(
@@ -674,7 +674,7 @@ async def test_refresh_keeps_old_files_that_it_cannot_replace(
     assert contents_of(post)[1] == content_of("video.mp4")
     assert post["thumbnail"]
     assert len(stored_files(media_root)) == 5
-    # An hour later the missing file is requested again, and arrives.
+    # After an hour, the missing file is requested again, and arrives.
     instagram.set_scenario("old", Scenario("", shape="carousel"))
     manifest = media_root / "old-one/post.json"
     assert json.loads(manifest.read_text())["outdated"] == [2]

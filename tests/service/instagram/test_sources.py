@@ -1,4 +1,4 @@
-"""What the sources' answers lead to, alone and together, over a real socket."""
+"""How the service responds when its sources answer or refuse, over a real socket."""
 
 import asyncio
 import json
@@ -55,7 +55,7 @@ def contents_of(post: dict[str, Any]) -> list[bytes]:
         "reelonly",
     ],
 )
-async def test_another_source_has_the_post_after_a_refusal(
+async def test_refused_post_comes_from_another_source(
     instagram: StandIn, start_service: StartService, scenario: str
 ) -> None:
     # A source that hangs gets half of the remaining time.
@@ -64,7 +64,7 @@ async def test_another_source_has_the_post_after_a_refusal(
     status, post = await scrape(client, f"{scenario}-one")
     assert (status, post.get("code"), post.get("missing")) == (200, None, [])
     assert contents_of(post) == instagram.bytes_of(f"{scenario}-one")
-    # There is no cool-down, because another source contradicted any sign of a limit.
+    # There is no cool-down: another source had the post, so any sign of a rate limit was wrong.
     assert (await scrape(client, "reel-next"))[0] == 200
 
 
@@ -136,7 +136,7 @@ def memory_of(service: Service, name: str) -> int:
 def process(
     shared_stand_in: StandIn, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    """A service as a process, which has already downloaded a post."""
+    """A service in its own process, which has already downloaded a post."""
     environment = {**shared_stand_in.environment, "INSTAGRAM_MAX_QUERIES": "0"}
     with Service(tmp_path_factory.mktemp("media"), environment) as service:
         assert service.scrape(POST.format("reel-first")).status_code == 200
@@ -160,7 +160,7 @@ def process(
 def test_oversized_answer_is_refused_without_using_much_memory(
     instagram: StandIn, process: Service, scenario: str, code: str
 ) -> None:
-    # Reset the peak: proc_pid_clear_refs(5).
+    # This resets VmHWM; see proc_pid_clear_refs(5).
     Path(f"/proc/{process.pid}/clear_refs").write_text("5")
     idle = memory_of(process, "VmRSS")
     assert process.scrape(POST.format(f"{scenario}-x")).json()["code"] == code
@@ -247,7 +247,7 @@ async def test_details_are_read_from_the_media_object(
     assert [item["duration"] for item in post["media"]] == [None, 1.0, None]
 
 
-async def test_shortcode_with_a_private_key_is_kept(
+async def test_shortcode_of_a_private_post_keeps_its_key(
     instagram: StandIn, start_service: StartService
 ) -> None:
     shortcode = "reel-aaaaaa" + "k" * 28
@@ -289,7 +289,7 @@ async def test_embed_page_without_the_file_does_not_decide_the_error(
 
 
 @pytest.mark.parametrize("by", ["api", "page", "embed", "info"])
-async def test_shortcode_of_a_slide_gives_its_post(
+async def test_shortcode_of_a_slide_returns_the_whole_post(
     instagram: StandIn, start_service: StartService, tmp_path: Path, by: str
 ) -> None:
     def change(media: dict[str, Any]) -> dict[str, Any]:
@@ -356,7 +356,7 @@ async def test_batch_succeeds_while_one_source_fails(
     assert sum(instagram.requests(kind) for kind in kinds) <= 25
 
 
-async def test_batch_costs_few_requests_while_the_api_refuses(
+async def test_batch_takes_few_requests_while_the_api_refuses(
     instagram: StandIn, start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapper.instagram.order._SCOUT_SECONDS", 600)
@@ -416,13 +416,13 @@ def test_proxied_connections_disable_the_nagle_algorithm(
     deadline = time.monotonic() + PATIENCE_SECONDS
     with (
         closing(pool),
-        pool.taken(deadline) as transport,
+        pool.borrow(deadline) as transport,
         requests.Session() as session,
     ):
         session.mount("https://", transport)
         response = session.get("https://www.instagram.com/", stream=True)
         connection: Any = response.raw.connection
-        # Otherwise the kernel delays a body until the packet with its headers is acknowledged.
+        # Without this, the kernel delays a body until the packet with its headers is acknowledged.
         assert connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
@@ -500,7 +500,7 @@ async def test_doubtful_session_is_checked_once(
         response = await client.post("/scrape", json={"url": url})
         assert response.status in (403, 429)
     assert (await (await client.get("/ready")).json())["login"] == "expired"
-    # The media info of the first post, and the view of the start page that followed.
+    # One request for the first post's media info, and one for the start page, to check the session.
     assert instagram.requests("account") == 2
 
 
@@ -706,12 +706,12 @@ def test_one_broken_value_loses_no_file_with_a_url(
         for item, is_video in zip(items_of(media, shape), are_videos, strict=False)
     ]
     usable_type = not isinstance(media.get("media_type"), int) or media["media_type"] in (1, 2, 8)
-    if not any(wanted) or not usable_type or not _may_be_itself(media):
+    if not any(wanted) or not usable_type or not _may_be_the_post(media):
         return
     assert post is not None, (path, value, remove)
     assert len(post.media) >= sum(map(bool, wanted)), (path, value, remove)
 
 
-def _may_be_itself(media: dict[str, Any]) -> bool:
-    """Return whether *media* has no code of another post."""
+def _may_be_the_post(media: dict[str, Any]) -> bool:
+    """Return whether *media* has the post's code or no code at all."""
     return not isinstance(media.get("code"), str) or media["code"].startswith("broken")

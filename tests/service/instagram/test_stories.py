@@ -1,4 +1,4 @@
-"""A story or a highlight item, by its link; only with a session."""
+"""Stories and highlight items, which are fetched by their links, and only with a session."""
 
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,18 @@ LINKS = (
     f"https://www.instagram.com/stories/someone/{NUMBER}/",
     f"https://www.instagram.com/s/aGlnaGxpZ2h0OjE3OTAw?story_media_id={NUMBER}_4242&igsh=x",
 )
-LACKS = ("caption", "location", "clips_metadata", "like_count", "comment_count", "usertags")
+ABSENT = (
+    "caption",
+    "location",
+    "clips_metadata",
+    "like_count",
+    "comment_count",
+    "usertags",
+)
 
 
-def of_story(media: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in media.items() if key not in LACKS}
+def as_story(media: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in media.items() if key not in ABSENT}
 
 
 async def scrape(client: Client, url: str) -> tuple[int, dict[str, Any]]:
@@ -32,7 +39,7 @@ async def scrape(client: Client, url: str) -> tuple[int, dict[str, Any]]:
 async def test_story_takes_one_request_with_the_session(
     instagram: StandIn, start_service: StartService, tmp_path: Path, url: str
 ) -> None:
-    instagram.set_scenario("story", Scenario("", shape="reel", change=of_story))
+    instagram.set_scenario("story", Scenario("", shape="reel", change=as_story))
     client = await start_service(**session_file(tmp_path, "alive"))
     status, post = await scrape(client, url)
     assert (status, post["shortcode"], post["original_url"]) == (200, "story-one", url)

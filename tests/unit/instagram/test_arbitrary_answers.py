@@ -132,7 +132,7 @@ def _drop(*_: Any) -> Any:
     suppress_health_check=list(HealthCheck),
 )
 @given(answers=st.lists(ANSWER, min_size=1, max_size=4), session=st.booleans())
-def test_every_answer_gives_a_post_or_a_scrape_error(
+def test_any_answer_leads_to_a_post_or_a_scrape_error(
     answers: list[tuple[int, dict[str, str], bytes]], session: bool
 ) -> None:
     search, transport = search_with(session), CannedTransport(answers)

@@ -1,4 +1,4 @@
-"""Which files are tried, and in which order, by quality and size."""
+"""Which files are tried, and in which order, depending on quality and size."""
 
 import sys
 from dataclasses import replace
@@ -55,7 +55,7 @@ def test_best_prefers_height_and_then_h264() -> None:
         ([(700, None), (None, 1000)], (None, None), "None 700 whole"),
     ],
 )
-def test_an_unknown_height_follows_from_the_width(
+def test_unknown_height_is_estimated_from_the_width(
     sizes: list[tuple[int | None, int | None]], whole: tuple[int | None, int | None], expected: str
 ) -> None:
     streams = [
@@ -66,7 +66,7 @@ def test_an_unknown_height_follows_from_the_width(
     assert " ".join(found).replace("+s", "") == expected
 
 
-def test_best_is_the_whole_file_if_that_is_larger() -> None:
+def test_best_chooses_the_whole_file_if_it_is_larger() -> None:
     assert tried(item(video("540", 960), sound()), BEST) == ["whole", "540+s"]
 
 
@@ -113,7 +113,7 @@ def test_a_repeated_video_counts_once() -> None:
     assert tried(item(*streams), BEST) == ["v+s", "whole", "540+s"]
 
 
-def test_compatible_is_the_whole_file() -> None:
+def test_compatible_chooses_the_whole_file() -> None:
     assert tried(item(video("v", 1920), sound()), COMPATIBLE) == ["whole"]
 
 
@@ -122,7 +122,7 @@ def test_compatible_prefers_h264_among_videos_in_parts() -> None:
     assert tried(item(*streams, whole=()), COMPATIBLE) == ["h+s", "v+s"]
 
 
-def test_the_best_sound_is_one_that_most_players_support() -> None:
+def test_sound_that_most_players_support_is_preferred() -> None:
     sounds = (sound("x", "mp4a.40.42", 99), sound("low", rate=48), sound("high", rate=96))
     assert tried(item(video("v", 1920), *sounds), BEST)[0] == "v+high"
 

@@ -35,7 +35,7 @@ def line(
 
 
 def parsed(*lines: str) -> dict[str, str]:
-    """Return the cookies parsed from *lines*, without the session."""
+    """Parse *lines* and a line with a session, and return the cookies except the session."""
     text = "\n".join([line("sessionid", SESSION["sessionid"]), *lines])
     cookies = parse_cookies(text.encode())
     assert cookies.pop("sessionid") == SESSION["sessionid"]
@@ -92,8 +92,8 @@ def test_cookies_are_read_in_every_common_format(text: str, encoding: str) -> No
     assert parse_cookies(text.encode(encoding)) == expected
 
 
-def exported_beside(**fields: Any) -> dict[str, str]:
-    """Return the cookie with *fields* as parsed from a JSON export that also has a session."""
+def parsed_export(**fields: Any) -> dict[str, str]:
+    """Return the cookie with *fields*, as parsed from a JSON export that also has a session."""
     session = {"name": "sessionid", "value": "the-session", "domain": "instagram.com"}
     cookies = parse_cookies(json.dumps([session, {"name": "mid", "value": "m", **fields}]).encode())
     assert cookies.pop("sessionid") == "the-session"
@@ -120,7 +120,7 @@ def exported_beside(**fields: Any) -> dict[str, str]:
 def test_only_instagram_cookies_in_an_export_are_read(
     key: str, domain: object, is_instagram: bool
 ) -> None:
-    assert exported_beside(**{key: domain}) == ({"mid": "m"} if is_instagram else {})
+    assert parsed_export(**{key: domain}) == ({"mid": "m"} if is_instagram else {})
 
 
 @pytest.mark.parametrize("key", ["expirationDate", "expires", "Expires raw"])
@@ -145,7 +145,7 @@ def test_only_instagram_cookies_in_an_export_are_read(
 def test_expired_cookies_in_an_export_are_left_out(
     key: str, moment: object, is_expired: bool
 ) -> None:
-    assert exported_beside(**{key: moment}) == ({} if is_expired else {"mid": "m"})
+    assert parsed_export(**{key: moment}) == ({} if is_expired else {"mid": "m"})
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_cookie_line_needs_seven_fields_and_two_flags(text: str, is_read: bool) 
         ("COOKIE:sessionid=the-session;", True),
     ],
 )
-def test_header_needs_cookie_as_its_name(text: str, is_read: bool) -> None:
+def test_header_must_be_named_cookie(text: str, is_read: bool) -> None:
     if is_read:
         assert parse_cookies(text.encode()) == SESSION
     else:
@@ -212,7 +212,7 @@ def test_header_needs_cookie_as_its_name(text: str, is_read: bool) -> None:
 
 @pytest.mark.parametrize("value", [7, None, "", ["the-token"], {}])
 def test_csrf_token_must_be_a_string(value: object) -> None:
-    assert exported_beside(name="csrftoken", value=value) == {}
+    assert parsed_export(name="csrftoken", value=value) == {}
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -229,7 +229,7 @@ def test_sessions_in_every_pickle_protocol_are_read(
     assert (found["sessionid"], found["csrftoken"]) == (text, text)
 
 
-def test_given_user_id_is_kept() -> None:
+def test_user_id_among_the_cookies_is_kept() -> None:
     text = "ds_user_id=9; sessionid=7%3Aabcdef%3A2"
     assert parse_cookies(text.encode())["ds_user_id"] == "9"
 

@@ -1,4 +1,4 @@
-"""What is read from a DASH manifest."""
+"""Which files are read from a DASH manifest."""
 
 from collections.abc import Mapping
 

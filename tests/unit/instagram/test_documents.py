@@ -1,4 +1,4 @@
-"""The documents of queries, and what a lookup reads, within which limits."""
+"""The documents of queries, and the lookup of new ones within its limits."""
 
 import json
 import threading
@@ -47,7 +47,7 @@ def test_id_and_flags_are_read_from_a_script(module: str) -> None:
 
 
 @given(st.binary() | st.text().map(lambda text: SCRIPT[: len(text) * 9] + text.encode()))
-def test_lookup_never_raises_on_any_script(script: bytes) -> None:
+def test_no_script_makes_the_lookup_raise(script: bytes) -> None:
     doc_id, _ = document_in(script, NAME)
     assert doc_id in ("", "20000000000000002")
 
@@ -165,7 +165,7 @@ def test_nothing_is_looked_up_if_the_pace_refuses() -> None:
     assert look_up(documents, site) == {"root_query"}
 
 
-def test_nothing_is_looked_up_before_a_page_was_seen() -> None:
+def test_nothing_is_looked_up_before_a_page_is_viewed() -> None:
     documents, site = Documents(), Site(lambda _: SCRIPT)
     assert look_up(documents, site) == set()
     documents.record_page(PAGE)

@@ -20,8 +20,11 @@ def described(*urls: str, unreliable: bool = False) -> Description:
     return Description(False, (Item("image", candidates),), "", None, None, Details())
 
 
-def tries(descriptions: Sequence[Description], outcome: Outcome) -> Counter[str]:
-    """Count the attempts for each URL when each search returns the next of *descriptions*."""
+def attempts(descriptions: Sequence[Description], outcome: Outcome) -> Counter[str]:
+    """Count the attempts per URL if every attempt has *outcome*.
+
+    Each search returns the next of *descriptions*.
+    """
     remaining, tried = list(descriptions), Counter[str]()
 
     def begin(wanted: Wanted) -> Future[Fetched]:
@@ -45,19 +48,19 @@ def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("outcome", [Outcome.UNREACHABLE, Outcome.FAILED, Outcome.CUT])
 def test_a_url_is_tried_twice_across_all_descriptions(outcome: Outcome) -> None:
     same = described("a", "b")
-    assert tries([same, same, described("b", "c")], outcome) == {"a": 2, "b": 2, "c": 2}
+    assert attempts([same, same, described("b", "c")], outcome) == {"a": 2, "b": 2, "c": 2}
 
 
 def test_a_refused_url_is_tried_at_most_twice() -> None:
-    assert tries([described("a")] * 3, Outcome.GONE) == {"a": 2}
+    assert attempts([described("a")] * 3, Outcome.GONE) == {"a": 2}
 
 
 def test_an_unreliable_url_is_tried_once() -> None:
-    assert tries([described("a", unreliable=True)] * 3, Outcome.FORBIDDEN) == {"a": 1}
+    assert attempts([described("a", unreliable=True)] * 3, Outcome.FORBIDDEN) == {"a": 1}
 
 
 def test_at_most_five_candidates_are_tried() -> None:
-    assert tries([described(*"abcdefg")] * 3, Outcome.CUT) == dict.fromkeys("abcde", 2)
+    assert attempts([described(*"abcdefg")] * 3, Outcome.CUT) == dict.fromkeys("abcde", 2)
 
 
 def tries_if_too_large(description: Description, results: Mapping[str, Fetched]) -> Counter[str]:

@@ -1,4 +1,4 @@
-"""The table of outcomes and next steps for a file."""
+"""Which outcome an attempt to download a file has, and which step follows."""
 
 import re
 from pathlib import Path
@@ -41,7 +41,7 @@ ALL_STEPS = (Step.RETRY, Step.NEXT, Step.FRESH, Step.OTHER)
 
 
 def steps(outcome: Outcome) -> str:
-    """Return the steps in order if every attempt has the same outcome."""
+    """Return the steps that are taken, in order, if every attempt has the same outcome."""
     left = list(ALL_STEPS)
     done = []
     while (step := next_step(outcome, left)) in left:
@@ -184,7 +184,7 @@ def test_an_empty_body_is_cut_or_unexpected(content_type: str, outcome: Outcome)
     assert found is outcome
 
 
-def test_the_most_temporary_reason_is_reported() -> None:
+def test_the_failure_most_worth_a_retry_is_reported() -> None:
     in_order: list[ScrapeError] = [
         PaceExceeded(),
         RateLimited(),

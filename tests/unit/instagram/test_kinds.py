@@ -175,7 +175,7 @@ def box(name: bytes, content: bytes) -> bytes:
 
 
 def wide_box(name: bytes, content: bytes) -> bytes:
-    """Return the same box, with its size in eight bytes."""
+    """Return a box whose header has its size in eight bytes instead of four."""
     return number(1) + name + number(16 + len(content), 8) + content
 
 
@@ -256,7 +256,7 @@ LARGE_TRACK = movie(number(500) + b"trak") + box(b"mdia", handler(b"vide"))
             Movie("h264", 720, 1280, 2.5),
             id="the first of two",
         ),
-        pytest.param(movie(SUBTITLES), NOT_A_MOVIE, id="neither"),
+        pytest.param(movie(SUBTITLES), NOT_A_MOVIE, id="neither video nor sound"),
         pytest.param(
             movie(SUBTITLES * 19 + track()), Movie("h264", 720, 1280, 2.5), id="twenty tracks"
         ),
@@ -373,13 +373,15 @@ def test_every_sample_entry_has_its_codec(entries: str, codec: str | None) -> No
             movie(track(), track(b"soun")), FileKind("video", ".mp4", True), id="with a sound"
         ),
         pytest.param(movie(track(b"soun")), FileKind("audio", ".m4a", True), id="a sound"),
-        pytest.param(movie(SUBTITLES), FileKind("audio", ".m4a", False), id="neither"),
+        pytest.param(
+            movie(SUBTITLES), FileKind("audio", ".m4a", False), id="neither video nor sound"
+        ),
         pytest.param(movie(), FileKind("video", ".mp4"), id="no tracks"),
         pytest.param(
             movie(SUBTITLES * 19 + track()), FileKind("video", ".mp4", False), id="twenty tracks"
         ),
         pytest.param(
-            movie(SUBTITLES * 20 + track()), FileKind("audio", ".m4a", False), id="too many"
+            movie(SUBTITLES * 20 + track()), FileKind("audio", ".m4a", False), id="too many tracks"
         ),
         pytest.param(
             movie(track()) + box(b"moov", track(b"soun")),
@@ -495,7 +497,7 @@ TOO_MANY = index(len(DATA) + 10**6) + 20 * index(0)
         pytest.param(movie(track(), length(0)) + DATA + index(0), True, False, id="an empty index"),
     ],
 )
-def test_a_movie_shows_whether_it_is_whole(content: bytes, whole: bool, early: bool) -> None:
+def test_boxes_show_whether_a_movie_is_whole(content: bytes, whole: bool, early: bool) -> None:
     file = BytesIO(content)
     assert (is_whole(file, FileKind("video", ".mp4")), ends_early(file)) == (whole, early)
 
@@ -556,7 +558,7 @@ PREVIEW = b"\xff\xe0" + number(6, 2) + b"\xff\xd9\xff\xd9"
         pytest.param(".gif", b";", False, id="a GIF of one byte"),
     ],
 )
-def test_a_picture_shows_whether_it_is_whole(extension: str, content: bytes, whole: bool) -> None:
+def test_bytes_show_whether_a_picture_is_whole(extension: str, content: bytes, whole: bool) -> None:
     assert is_whole(BytesIO(content), FileKind("image", extension)) is whole
 
 
@@ -567,7 +569,7 @@ def test_any_bytes_in_a_movie_are_read_without_an_error(content: bytes) -> None:
         ends_early(BytesIO(file))
 
 
-def test_a_box_may_claim_an_impossible_end(tmp_path: Path) -> None:
+def test_an_impossible_box_size_causes_no_error(tmp_path: Path) -> None:
     path = tmp_path / "file"
     huge = b"\0\0\0\1" + b"free" + b"\xff" * 8
     path.write_bytes(box(b"ftyp", b"isom\0\0\0\0isom") + huge + bytes(100))

@@ -1,4 +1,4 @@
-"""Which source is tried first, and which for larger pictures."""
+"""Which source is tried first, and which one is tried for larger pictures."""
 
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ def test_source_without_larger_pictures_backs_off() -> None:
     assert order.source_of_larger([PAGE]) is None
 
 
-def test_source_with_larger_pictures_goes_before_the_others() -> None:
+def test_source_with_smaller_pictures_is_moved_to_the_end() -> None:
     order = SourceOrder("logged_out", now=Clock())
     assert order.source_of_larger([PAGE, WEB]) == PAGE
     order.record_larger("page", ["api"])
@@ -31,7 +31,7 @@ def test_source_with_larger_pictures_goes_before_the_others() -> None:
     assert order.source_of_larger([PAGE, WEB]) == PAGE
 
 
-def test_source_moved_to_the_end_is_not_tried_for_larger() -> None:
+def test_demoted_source_is_not_tried_for_larger_pictures() -> None:
     clock = Clock()
     order = SourceOrder("logged_out", now=clock)
     order.record_success("api", ["page"])

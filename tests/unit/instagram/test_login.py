@@ -81,7 +81,7 @@ def test_damaged_file_does_not_replace_the_session(
     assert login.secrets == ("the-session", "the-token")
 
 
-def test_login_state_has_its_start_time(tmp_path: Path) -> None:
+def test_login_state_includes_its_start_time(tmp_path: Path) -> None:
     before = time.time()
     assert Login().state.state == "none"
     state = Login(cookies_file=write(tmp_path / "c", COOKIES.encode())).state

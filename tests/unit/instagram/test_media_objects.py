@@ -1,4 +1,4 @@
-"""Instagram's media objects, well-formed or not, become descriptions."""
+"""How Instagram's media objects, well-formed or not, become descriptions."""
 
 import copy
 import math
@@ -75,7 +75,7 @@ def reason(media: dict[str, Any]) -> Reason:
 
 
 @pytest.mark.parametrize("kind", [1, 2, *OTHER_TYPES])
-def test_item_with_video_urls_is_a_video_of_any_type(kind: object) -> None:
+def test_item_with_video_urls_is_always_a_video(kind: object) -> None:
     assert item({**PICTURE, **VIDEO, "media_type": kind}).type == "video"
 
 
@@ -119,7 +119,7 @@ def test_unknown_media_type_is_refused(kind: int) -> None:
 
 
 @pytest.mark.parametrize("kind", [1, 2, 8, *OTHER_TYPES])
-def test_item_with_children_is_a_carousel_of_any_type(kind: object) -> None:
+def test_item_with_children_is_always_a_carousel(kind: object) -> None:
     described = read({**carousel(PICTURE), "media_type": kind})
     assert (described.is_carousel, len(described.items)) == (True, 1)
 
@@ -313,16 +313,20 @@ def test_duration_is_at_most_a_day(value: object, seconds: float | None) -> None
         pytest.param(
             [("a?stp=p200x300", None, None), ("b?stp=p310x150", None, None)],
             "b?stp=p310x150",
-            id="the longer side counts, whichever it is",
+            id="the longer side is a width",
         ),
         pytest.param(
             [("a?stp=p300x200", None, None), ("b?stp=p150x310", None, None)],
             "b?stp=p150x310",
-            id="also in the other direction",
+            id="the longer side is a height",
         ),
-        pytest.param([("a", 300, 1000), ("b", 320, 640), ("c", 640, 500)], "b", id="a tall one"),
         pytest.param(
-            [("a", 300, 330), ("b", 100, 100), ("c", 90, 90)], "b", id="one that fits entirely"
+            [("a", 300, 1000), ("b", 320, 640), ("c", 640, 500)], "b", id="a tall picture"
+        ),
+        pytest.param(
+            [("a", 300, 330), ("b", 100, 100), ("c", 90, 90)],
+            "b",
+            id="a picture that fits entirely",
         ),
         pytest.param([("a", 320, None), ("b", None, 320), ("c", None, None)], None, id="no size"),
         pytest.param(
@@ -392,7 +396,7 @@ def manifest(**urls: str) -> str:
             False,
             id="a video and its sound",
         ),
-        pytest.param(manifest(audio=CDN + "a"), False, ["audio a"], False, id="a sound alone"),
+        pytest.param(manifest(audio=CDN + "a"), False, ["audio a"], False, id="only a sound"),
         pytest.param(manifest(video="http://cdn/v"), False, [], False, id="without TLS"),
         pytest.param(manifest(video="/v"), False, [], False, id="not a URL"),
         pytest.param("<MPD>", False, [], True, id="not XML"),
@@ -403,7 +407,7 @@ def manifest(**urls: str) -> str:
         ),
     ],
 )
-def test_video_may_have_a_manifest_only(
+def test_video_may_have_only_a_manifest(
     text: object, has_file: bool, streams: list[str], is_logged: bool
 ) -> None:
     with capture_logs() as logs:
@@ -440,7 +444,7 @@ def test_caption_is_text_or_empty(caption: object, text: str) -> None:
     assert logs == []
 
 
-def test_cutting_a_long_caption_is_logged() -> None:
+def test_truncating_a_caption_is_logged() -> None:
     with capture_logs() as logs:
         assert read({**PICTURE, "caption": "x" * 10_001}).caption == "x" * 10_000
     assert [line["characters"] for line in logs] == [10_001]
@@ -490,7 +494,7 @@ def test_count_is_a_non_negative_integer_that_json_can_hold(
 ) -> None:
     found = details(like_count=value, comment_count=value)
     assert (found.likes, found.comments) == (count, count)
-    # Zero views usually mean that they were not counted.
+    # Zero usually means that views were not counted.
     assert details(play_count=value).views == (count or None)
 
 
@@ -581,7 +585,7 @@ OWN = {"original_sound_info": {"original_audio_title": "Own", "ig_artist": {"use
 
 
 FAST = {"fast_start_progressive_download_url": "https://cdn/f"}
-ON_FAST = Music("", None, "https://cdn/f")
+FAST_SOUND = Music("", None, "https://cdn/f")
 
 
 def with_url(title: str | None, name: str) -> dict[str, Any]:
@@ -597,7 +601,7 @@ def with_url(title: str | None, name: str) -> dict[str, Any]:
         (with_url("One", "a"), with_url("Other", "b"), Music("One", None, "https://cdn/a")),
         (None, with_url(None, "a"), Music("", None, "https://cdn/a")),
         *(
-            ({"original_sound_info": {"progressive_download_url": url, **FAST}}, None, ON_FAST)
+            ({"original_sound_info": {"progressive_download_url": url, **FAST}}, None, FAST_SOUND)
             for url in (None, "text", "http://cdn/without-tls")
         ),
         (SONG, {"music_info": None}, Music("Song", "Band")),
@@ -847,7 +851,7 @@ JSON = st.recursive(
 
 
 @given(media=st.dictionaries(st.sampled_from(list(TEMPLATES["carousel"])), JSON))
-def test_arbitrary_object_gives_a_description_or_a_refusal(media: dict[str, Any]) -> None:
+def test_arbitrary_object_is_described_or_refused(media: dict[str, Any]) -> None:
     with suppress(Refused):
         assert any(read(media).items)
 

@@ -1,4 +1,4 @@
-"""The order of sources: one that refused what another had comes last, for longer each time."""
+"""The order of sources: a source comes last for a while if it refuses a post that another has."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ SOURCES = [Named(name) for name in "abc"]
 
 
 class Clocked:
-    """An order with a fake clock."""
+    """The order of three sources, with a fake clock."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -38,7 +38,7 @@ class Clocked:
         return "".join(source.name for source in self.order.sorted(SOURCES))
 
     def advance_until_restored(self, name: str) -> float:
-        """Advance the clock until the source is back in its place; return the seconds."""
+        """Advance the clock until the source is back in its place, and return the seconds."""
         start = self.now
         while self.names.index(name) != "abc".index(name):
             self.now += MINUTE
@@ -61,7 +61,7 @@ def test_each_source_has_the_name_of_its_module() -> None:
     assert [it.name for it in (*LOGGED_OUT, *WITH_SESSION) if it.has_stories] == ["media_info"]
 
 
-def test_order_stays_until_a_refusing_source_is_contradicted(clocked: Clocked) -> None:
+def test_success_without_a_refusal_does_not_change_the_order(clocked: Clocked) -> None:
     assert clocked.names == "abc"
     clocked.order.record_success("a", [])
     clocked.order.record_success("b", [])
@@ -216,7 +216,7 @@ class Lock:
 
 @pytest.fixture
 def scouting(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[SourceOrder, Lock]]:
-    """An order and the lock that its scout holds."""
+    """An order, and the lock that a scout holds."""
     locks: list[Lock] = []
 
     def make() -> Lock:

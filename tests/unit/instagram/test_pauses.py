@@ -1,9 +1,9 @@
-"""How long the account or one of its sources is paused after a refusal."""
+"""How long the account, or one of its sources, is paused after a refusal."""
 
 import pytest
 
 from scrapper.instagram.pace import Pace
-from scrapper.instagram.search import Standing
+from scrapper.instagram.search import SourceGroup
 from scrapper.instagram.sources import WITH_SESSION
 from scrapper.instagram.verdict import Reason, Refused
 
@@ -11,18 +11,18 @@ R = Reason
 
 
 class Account:
-    """The standing of a session, with a fake clock."""
+    """The sources of an account, with a fake clock."""
 
     def __init__(self) -> None:
         self.now = 1000.0
         paces = {"session": Pace(100, 60)}
-        self.standing = Standing("session", WITH_SESSION, paces, now=lambda: self.now)
+        self._group = SourceGroup("session", WITH_SESSION, paces, now=lambda: self.now)
 
     def refuse(self, name: str, reason: Reason, retry_after: float | None = None) -> None:
-        self.standing.pause(name, Refused(reason, retry_after=retry_after), 300.0)
+        self._group.pause(name, Refused(reason, retry_after=retry_after), 300.0)
 
     def pauses(self) -> dict[str, tuple[Reason, float | None]]:
-        found = {source.name: self.standing.pause_of(source.name) for source in WITH_SESSION}
+        found = {source.name: self._group.pause_of(source.name) for source in WITH_SESSION}
         return {name: (it.reason, it.retry_after) for name, it in found.items() if it}
 
 
@@ -46,7 +46,9 @@ def test_limit_pauses_the_whole_account(account: Account, reason: Reason) -> Non
     ("reason", "seconds"),
     [(R.CLOSED, 300.0), (R.FAILED, 30.0), (R.CHANGED, 30.0), (R.WAIT, 30.0), (R.STALE, None)],
 )
-def test_trouble_pauses_one_source(account: Account, reason: Reason, seconds: float | None) -> None:
+def test_failure_pauses_only_its_source(
+    account: Account, reason: Reason, seconds: float | None
+) -> None:
     account.refuse("media_info", reason)
     assert account.pauses() == {"media_info": (reason, seconds)}
 

@@ -1,4 +1,4 @@
-"""Which source is tried when, and what its answer changes; no request is sent."""
+"""Which sources a search tries, and what their answers change. No request is sent."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -57,17 +57,18 @@ Answer = Mapping[str, Any] | Reason | Refused
 
 
 class Stage:
-    """A search over fake sources that return media or refuse, as ``answers`` says.
+    """A search over fake sources, each of which returns or raises its answer in ``answers``.
 
-    The names of sources with the session have a star. Each source takes ``seconds``. ``asked`` has
-    the names of the sources that were tried, in order, and ``left`` the seconds that each had.
+    The name of a source with the session ends with a star. Each source takes ``seconds`` to answer.
+    ``tried`` has the names of the sources that were tried, in order, and ``left`` the seconds that
+    each had.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._patch = monkeypatch
         self._clock = Clock(1000.0)
         self.seconds = 0.0
-        self.asked: list[str] = []
+        self.tried: list[str] = []
         self.left: list[float] = []
         self.scouted: list[float] = []
         self.reports: list[tuple[str, str]] = []
@@ -124,10 +125,10 @@ class Stage:
         return self.search.find(CODE, self.transport, **options)
 
     def tries(self, answers: Mapping[str, Answer], **options: Any) -> str:
-        """Search, and return the names of the sources that were tried, even if it fails."""
+        """Return the names of the sources that a search tries, even if it fails."""
         with suppress(ScrapeError):
             self.find(answers, **options)
-        return " ".join(self.asked)
+        return " ".join(self.tried)
 
     def examine(self, answers: Mapping[str, Answer], *, story: bool = False) -> Any:
         self._begin(answers)
@@ -135,7 +136,7 @@ class Stage:
 
     @property
     def allowed(self) -> tuple[int, int]:
-        """The queries that the pace allows logged out, and with the session."""
+        """The number of queries that the pace allows logged out, and with the session."""
         return self.paces["logged_out"].allowed_now(), self.paces["session"].allowed_now()
 
     @property
@@ -143,7 +144,7 @@ class Stage:
         return self.transport.deadline - self._clock.now
 
     def _begin(self, answers: Mapping[str, Answer]) -> None:
-        self.asked, self.left, self.answers = [], [], answers
+        self.tried, self.left, self.answers = [], [], answers
         self.transport.deadline = self._clock.now + 100
 
     def _source(self, name: str, *, has_stories: bool = False) -> Source:
@@ -160,7 +161,7 @@ class Stage:
 
     def _answer(self, name: str, context: Context) -> Mapping[str, Any]:
         context.count("query")
-        self.asked.append(name)
+        self.tried.append(name)
         self.left.append(self.seconds_to_the_deadline)
         self._clock.now += self.seconds
         self.on_ask(context)
@@ -198,11 +199,15 @@ GATED = dict.fromkeys(LOGGED_OUT.split(), R.GATED)
 
 
 @pytest.mark.parametrize(
-    ("options", "answers", "asked", "found"),
+    ("options", "answers", "tried", "found"),
     [
         pytest.param({}, {"api": WHOLE}, "api", "1 image", id="a whole post ends the search"),
         pytest.param(
-            {}, {"page": WHOLE}, "api root_query page", "1 image", id="a refusal does not end it"
+            {},
+            {"page": WHOLE},
+            "api root_query page",
+            "1 image",
+            id="a refusal does not end the search",
         ),
         pytest.param(
             {},
@@ -224,9 +229,9 @@ GATED = dict.fromkeys(LOGGED_OUT.split(), R.GATED)
             "1 image, 1 missing",
             id="items found before the post was gone are kept",
         ),
-        pytest.param({}, {}, LOGGED_OUT, RateLimited, id="no source has it"),
+        pytest.param({}, {}, LOGGED_OUT, RateLimited, id="no source has the post"),
         pytest.param({}, {"api": R.PACE}, "api", PaceExceeded, id="all sources share one pace"),
-        pytest.param({}, GATED, LOGGED_OUT, PostForbidden, id="a logged-out gate stops no source"),
+        pytest.param({}, GATED, LOGGED_OUT, PostForbidden, id="a gate stops no logged-out source"),
         pytest.param(
             {"session": True},
             {**GATED, "media_info*": WHOLE},
@@ -260,7 +265,7 @@ GATED = dict.fromkeys(LOGGED_OUT.split(), R.GATED)
             {"api*": WHOLE},
             "media_info* api*",
             "1 image",
-            id="the session may come first",
+            id="the session can be tried first",
         ),
         pytest.param(
             {"session": True, "story": True},
@@ -285,7 +290,7 @@ def test_sources_are_tried_until_the_post_is_complete(
     stage: Stage,
     options: dict[str, Any],
     answers: dict[str, Any],
-    asked: str,
+    tried: str,
     found: str | type[ScrapeError],
 ) -> None:
     find_options = {key: options[key] for key in ("story", "without") if key in options}
@@ -301,9 +306,9 @@ def test_sources_are_tried_until_the_post_is_complete(
                 stage.find(answers, **find_options)
     outcomes = [line["outcome"] for line in logs if "outcome" in line]
     assert outcomes == ([] if isinstance(found, str) else [found.__name__])
-    assert " ".join(stage.asked) == asked
-    # No thread waits for the scout of a login state that is not used.
-    assert len(stage.scouted) == len({name.endswith("*") for name in stage.asked} or {asked})
+    assert " ".join(stage.tried) == tried
+    # A search does not wait for the scout of a login state that it does not use.
+    assert len(stage.scouted) == len({name.endswith("*") for name in stage.tried} or {tried})
     assert stage.seconds_to_the_deadline == 100
 
 
@@ -322,7 +327,7 @@ def test_description_lists_the_queries_it_comes_from(stage: Stage) -> None:
     ("session", "left"),
     [(False, [50, 45, 40, 70]), (True, [50, 45, 40, 35, 30, 50])],
 )
-def test_each_source_gets_half_the_time_the_last_all(
+def test_each_source_but_the_last_gets_half_the_time(
     stage: Stage, session: bool, left: list[float]
 ) -> None:
     stage.seconds = 10
@@ -333,7 +338,7 @@ def test_each_source_gets_half_the_time_the_last_all(
 
 def test_hanging_transport_ends_the_search(stage: Stage) -> None:
     def hang(_: Context) -> None:
-        stage.transport.abandoned = len(stage.asked) == 2
+        stage.transport.abandoned = len(stage.tried) == 2
 
     stage.on_ask = hang
     assert stage.open(session=True).tries({}) == "api root_query"
@@ -346,13 +351,13 @@ def test_hanging_transport_ends_the_search(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answers", "asked", "widths"),
+    ("answers", "tried", "widths"),
     [
         pytest.param({"api": WHOLE}, "api", [640], id="large enough"),
         pytest.param(
             {"api": SMALL, "page": LARGER}, "api page", [320, 64], id="the page is tried first"
         ),
-        pytest.param({"api": SMALL}, "api page", [64], id="one more request is enough"),
+        pytest.param({"api": SMALL}, "api page", [64], id="only one more request is sent"),
         pytest.param(
             {"page": SMALL, "root_query": R.NULL, "more": LARGER},
             "api root_query page more",
@@ -367,13 +372,13 @@ def test_hanging_transport_ends_the_search(stage: Stage) -> None:
         ),
     ],
 )
-def test_small_pictures_are_worth_one_more_request(
-    stage: Stage, answers: dict[str, Any], asked: str, widths: list[int]
+def test_small_pictures_cause_one_more_request(
+    stage: Stage, answers: dict[str, Any], tried: str, widths: list[int]
 ) -> None:
     [found] = stage.open().find(answers).items
     assert found is not None
     assert [one.width for one in found.candidates] == widths
-    assert " ".join(stage.asked) == asked
+    assert " ".join(stage.tried) == tried
 
 
 def test_search_for_larger_pictures_gets_a_quarter_of_the_time(stage: Stage) -> None:
@@ -390,22 +395,22 @@ def test_source_with_larger_pictures_is_tried_first_afterwards(stage: Stage) -> 
 @pytest.mark.parametrize("answer", [R.CLOSED, SMALL])
 def test_source_without_larger_pictures_is_not_tried_again(stage: Stage, answer: Answer) -> None:
     stage.open()
-    asked = [stage.tries({"api": SMALL, "page": answer, "more": answer}) for _ in range(3)]
-    assert asked == ["api page", "api more", "api"]
+    tried = [stage.tries({"api": SMALL, "page": answer, "more": answer}) for _ in range(3)]
+    assert tried == ["api page", "api more", "api"]
 
 
-def test_source_that_just_refused_is_not_tried_for_larger(stage: Stage) -> None:
+def test_source_that_just_refused_is_not_tried_for_larger_pictures(stage: Stage) -> None:
     answers = {"api": {"media_type": 8, "carousel_media": [SMALL, {}]}}
     assert stage.open().tries(answers) == LOGGED_OUT
 
 
-def test_session_pictures_may_be_replaced_by_larger_logged_out(stage: Stage) -> None:
+def test_session_pictures_may_be_replaced_by_larger_logged_out_ones(stage: Stage) -> None:
     stage.open(session=True, login_first=True)
     assert stage.tries({"media_info*": SMALL}) == "media_info* page"
 
 
 @pytest.mark.parametrize(("reason", "allowed"), [(R.THROTTLED, 50), (R.CLOSED, 100)])
-def test_limit_in_search_for_larger_pictures_slows_the_pace(
+def test_limit_during_search_for_larger_pictures_slows_the_pace(
     stage: Stage, reason: Reason, allowed: int
 ) -> None:
     stage.open().find({"api": SMALL, "page": reason})
@@ -416,42 +421,42 @@ def test_limit_in_search_for_larger_pictures_slows_the_pace(
 
 
 @pytest.mark.parametrize(
-    ("answers", "asked"),
+    ("answers", "tried"),
     [
-        pytest.param({"root_query": WHOLE}, "root_query", id="a refusal that is contradicted"),
+        pytest.param({"root_query": WHOLE}, "root_query", id="a post that another source refused"),
         pytest.param({"api": R.GONE}, "api", id="a post that is gone"),
         pytest.param(
             {"root_query": FIRST, "more": SECOND}, "root_query more", id="two sources with gaps"
         ),
     ],
 )
-def test_source_that_had_the_post_is_tried_first_next(
-    stage: Stage, answers: dict[str, Any], asked: str
+def test_source_that_had_the_post_is_tried_first_next_time(
+    stage: Stage, answers: dict[str, Any], tried: str
 ) -> None:
     stage.open().tries(answers)
-    assert stage.tries(answers) == asked
-    names = stage.search.standings["logged_out"].source_names
-    assert " ".join(names).startswith(asked)
+    assert stage.tries(answers) == tried
+    names = stage.search.source_groups["logged_out"].source_names
+    assert " ".join(names).startswith(tried)
 
 
 @pytest.mark.parametrize(
     ("reason", "looked_up"),
     [(R.NULL, ["api"]), (R.RETIRED, ["api"]), (R.CLOSED, None), (R.CHANGED, None)],
 )
-def test_retired_query_is_looked_up_if_another_has_the_post(
+def test_retired_query_is_looked_up_if_another_source_works(
     stage: Stage, reason: Reason, looked_up: list[str] | None
 ) -> None:
     stage.seconds, stage.replaced = 10, {"api"}
     stage.open().find({"api": reason, "root_query": WHOLE})
     assert stage.looked_up == ([(looked_up, [b"script"], 20)] if looked_up else [])
-    # A replaced query is back in its usual place.
+    # A source with a new document is back in its usual place.
     assert stage.tries({"api": WHOLE, "root_query": WHOLE}) == "api" if looked_up else "root_query"
 
 
-def test_replaced_query_is_contradicted_once(stage: Stage) -> None:
+def test_source_with_a_new_document_keeps_its_usual_place(stage: Stage) -> None:
     stage.replaced = {"api"}
     stage.open().find({"api": R.NULL, "root_query": FIRST, "page": SECOND})
-    assert stage.search.standings["logged_out"].source_names == LOGGED_OUT.split()
+    assert stage.search.source_groups["logged_out"].source_names == LOGGED_OUT.split()
 
 
 @pytest.mark.parametrize("reason", Reason)
@@ -464,7 +469,7 @@ def test_only_limits_slow_the_pace_of_their_login_state(stage: Stage, reason: Re
 
 
 @pytest.mark.parametrize(
-    ("reason", "alive", "state", "asked"),
+    ("reason", "check", "state", "tried"),
     [
         (R.SESSION_ENDED, WHOLE, "expired", "media_info*"),
         (R.CHALLENGE, WHOLE, "challenged", "media_info*"),
@@ -480,13 +485,13 @@ def test_only_limits_slow_the_pace_of_their_login_state(stage: Stage, reason: Re
     ],
 )
 def test_refusal_may_mean_that_the_session_ended(
-    stage: Stage, reason: Reason, alive: Answer, state: str, asked: str
+    stage: Stage, reason: Reason, check: Answer, state: str, tried: str
 ) -> None:
     stage.open(session=True)
-    assert stage.tries({"media_info*": reason, "login": alive}, story=True) == asked
+    assert stage.tries({"media_info*": reason, "login": check}, story=True) == tried
     assert stage.login.state.state == state
-    assert [name for name, _ in stage.reports] == asked.replace("*", "").split()
-    # The session is checked once an hour.
+    assert [name for name, _ in stage.reports] == tried.replace("*", "").split()
+    # The session is checked at most once an hour.
     assert "login" not in stage.tries({"media_info*": reason}, story=True)
 
 
@@ -502,14 +507,14 @@ def test_paused_source_of_the_account_is_not_tried(stage: Stage) -> None:
     assert stage.tries(limited) == f"{LOGGED_OUT} media_info*"
     with pytest.raises(RateLimited) as refused:
         stage.find({"media_info*": WHOLE}, story=True)
-    assert stage.asked == []
+    assert stage.tried == []
     assert refused.value.retry_after == pytest.approx(600, abs=60)
     stage.open(session=True, login_first=True).tries({"media_info*": R.CLOSED, "api*": R.EMPTY})
     assert stage.tries({"api*": WHOLE}) == "api*"
 
 
 def set_cookie(context: Context, name: str, value: str) -> None:
-    """Set a cookie as a response of Instagram does."""
+    """Set a cookie as a response from Instagram would."""
     jar = RequestsCookieJar()
     jar.set(name, value, domain=".instagram.com")
     context.update_cookies(jar)  # type: ignore[no-untyped-call]
@@ -542,20 +547,20 @@ def test_rotated_cookies_are_kept(stage: Stage) -> None:
 def test_login_states_are_listed_in_order_of_use(
     stage: Stage, options: dict[str, Any], names: list[str]
 ) -> None:
-    standings = stage.open(**options).search.standings
-    assert list(standings) == names
-    assert [standings[name].pace for name in names] == [stage.paces[name] for name in names]
-    assert standings["logged_out"].source_names == LOGGED_OUT.split()
+    groups = stage.open(**options).search.source_groups
+    assert list(groups) == names
+    assert [groups[name].pace for name in names] == [stage.paces[name] for name in names]
+    assert groups["logged_out"].source_names == LOGGED_OUT.split()
 
 
 # ---- doctor: every source once
 
 
-def found(name: str, outcome: str, had: str = "", wait: float | None = None) -> SourceResult:
-    return SourceResult(name, outcome, 418, had, 1230, wait)
+def result(name: str, outcome: str, files: str = "", wait: float | None = None) -> SourceResult:
+    return SourceResult(name, outcome, 418, files, 1230, wait)
 
 
-CLOSED = [found(name, "closed") for name in ("root_query", "page", "more")]
+CLOSED = [result(name, "closed") for name in ("root_query", "page", "more")]
 
 
 @pytest.mark.parametrize(
@@ -565,7 +570,7 @@ CLOSED = [found(name, "closed") for name in ("root_query", "page", "more")]
             {},
             {"api": WHOLE},
             [
-                *(found("api", "ok", "1 image"), *CLOSED),
+                *(result("api", "ok", "1 image"), *CLOSED),
                 *(
                     SourceResult("media_info (session)", "no_session"),
                     SourceResult("api (session)", "no_session"),
@@ -578,7 +583,7 @@ CLOSED = [found(name, "closed") for name in ("root_query", "page", "more")]
             {"session": True},
             {"api": Refused(R.RATE_LIMITED, retry_after=7)},
             [
-                *(found("api", "rate_limited", wait=7), *CLOSED),
+                *(result("api", "rate_limited", wait=7), *CLOSED),
                 *(
                     SourceResult("media_info (session)", "not_needed"),
                     SourceResult("api (session)", "not_needed"),
@@ -591,8 +596,8 @@ CLOSED = [found(name, "closed") for name in ("root_query", "page", "more")]
             {"session": True},
             {"api": R.GATED, "api*": FIRST},
             [
-                *(found("api", "gated"), *CLOSED, found("media_info (session)", "closed")),
-                found("api (session)", "ok", "1 image, 1 missing"),
+                *(result("api", "gated"), *CLOSED, result("media_info (session)", "closed")),
+                result("api (session)", "ok", "1 image, 1 missing"),
             ],
             None,
             id="the account is used for a gated post",
@@ -600,7 +605,7 @@ CLOSED = [found(name, "closed") for name in ("root_query", "page", "more")]
         pytest.param(
             {"session": True, "story": True},
             {"media_info*": R.GATED},
-            [found("media_info (session)", "gated")],
+            [result("media_info (session)", "gated")],
             PostForbidden,
             id="the account is used for a story",
         ),
@@ -622,25 +627,25 @@ def test_doctor_tries_each_source_once(
 ) -> None:
     def respond(_: Context) -> None:
         stage.transport.status = 418
-        stage.transport.clock_difference = 9.0 if len(stage.asked) == 1 else None
+        stage.transport.clock_difference = 9.0 if len(stage.tried) == 1 else None
 
     stage.seconds, stage.on_ask = 1.2304, respond
     story = options.get("story", False)
     findings = stage.open(session=options.get("session", False)).examine(answers, story=story)
     assert findings.rows == rows
     assert type(findings.error) is (error or type(None))
-    assert findings.clock_difference == (9.0 if stage.asked else None)
-    assert stage.seconds_to_the_deadline == pytest.approx(100 - 1.2304 * len(stage.asked))
+    assert findings.clock_difference == (9.0 if stage.tried else None)
+    assert stage.seconds_to_the_deadline == pytest.approx(100 - 1.2304 * len(stage.tried))
 
 
 def test_doctor_does_not_try_a_paused_source(stage: Stage) -> None:
     stage.open(session=True).tries({"media_info*": R.CLOSED}, story=True)
     findings = stage.examine({**GATED, "media_info*": WHOLE, "api*": R.EMPTY})
     *_, row, _ = findings.rows
-    assert (row.source, row.outcome, row.had) == ("media_info (session)", "closed", "")
+    assert (row.source, row.outcome, row.files) == ("media_info (session)", "closed", "")
     assert row.retry_after == pytest.approx(300, abs=60)
-    assert " ".join(stage.asked) == f"{LOGGED_OUT} api*"
-    # The refusal that paused it counts.
+    assert " ".join(stage.tried) == f"{LOGGED_OUT} api*"
+    # The refusal that paused the source decides the error.
     assert isinstance(findings.error, RateLimited)
 
 

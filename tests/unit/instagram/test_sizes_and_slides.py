@@ -23,7 +23,7 @@ def read(media: dict[str, Any]) -> Description:
     return describe({"code": CODE.code, **media}, CODE)
 
 
-def test_urls_without_tls_come_last_and_get_it() -> None:
+def test_http_urls_come_last_and_become_https() -> None:
     [item] = read(picture("http://cdn/a", "https://cdn/b", NULL)).items
     assert item is not None
     assert [(one.url, one.unreliable) for one in item.candidates] == [
@@ -70,7 +70,7 @@ def test_picture_is_small_below_nine_tenths_of_its_width(
     assert read(media).is_small is small
 
 
-def test_shortcode_of_a_slide_gives_its_item_number() -> None:
+def test_shortcode_of_a_slide_selects_its_item() -> None:
     slides = [
         picture("https://cdn/1", code="DOther00001"),
         picture("https://cdn/2", code=CODE.code),
@@ -99,7 +99,7 @@ def item(kind: Kind, *widths: int | None, full_width: int | None = None) -> Item
         (item("image", 100), False),
     ],
 )
-def test_only_picture_of_known_width_counts_as_small(one: Item, small: bool) -> None:
+def test_only_pictures_of_known_width_can_be_small(one: Item, small: bool) -> None:
     assert one.is_small is small
 
 
@@ -117,7 +117,7 @@ def test_only_picture_of_known_width_counts_as_small(one: Item, small: bool) -> 
     ],
 )
 def test_larger_pictures_come_first(ours: Item, theirs: Item, widths: list[int | None]) -> None:
-    assert [one.width for one in ours.or_larger(theirs).candidates] == widths
+    assert [one.width for one in ours.with_larger(theirs).candidates] == widths
 
 
 PICTURE, SMALL, VIDEO = item("image", 100), item("image", 10, full_width=100), item("video", 100)

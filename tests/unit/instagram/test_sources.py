@@ -1,4 +1,4 @@
-"""What each source requests, and what it reads from the answer."""
+"""What each source requests, and what it returns for each answer."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ BROKEN: list[Any] = [None, [], {}, "text", 7]
 
 
 class FakeContext:
-    """A context that answers every query with the same JSON, and page views with *pages*."""
+    """A context that returns *answer* for every query, and the next of *pages* for a page view."""
 
     def __init__(self, answer: Any, *pages: RawAnswer, with_session: bool = False) -> None:
         self.requests: list[Any] = []
@@ -57,7 +57,7 @@ Ask = Callable[[Context, Shortcode], dict[str, Any]]
 
 
 def read(ask: Ask, context: FakeContext) -> Any:
-    """Return the source's media, or the reason of its refusal."""
+    """Return the media object from the source, or the reason for its refusal."""
     try:
         return ask(cast(Context, context), CODE)
     except Refused as refused:
@@ -147,7 +147,7 @@ def test_each_source_sends_one_query_for_the_post(ask: Ask, sent: object) -> Non
     assert context.requests == [sent]
 
 
-def test_web_app_queries_carry_their_flags() -> None:
+def test_web_app_queries_include_their_flags() -> None:
     assert {source: query.name for source, query in QUERIES.items()} == {
         "root_query": "PolarisPostRootQuery",
         "logged_out_api": "PolarisLoggedOutDesktopWWWPostRootContentQuery",
@@ -193,12 +193,12 @@ def redirect(to: str) -> RawAnswer:
         pytest.param([html(MEDIA)], "p", MEDIA, id="a video"),
         pytest.param([html(PICTURE)], "p", PICTURE, id="a picture"),
         pytest.param([html(CAROUSEL)], "p", CAROUSEL, id="a carousel"),
-        pytest.param([html(MEDIA, route="PolarisErrorRoute")], "p", MEDIA, id="any route"),
+        pytest.param([html(MEDIA, route="PolarisErrorRoute")], "p", MEDIA, id="another route"),
         pytest.param([html(GATED)], "p", R.GATED, id="a gate"),
         pytest.param([html()], "p", R.THROTTLED, id="a route without a post"),
         pytest.param([html(route="PolarisErrorRoute")], "p", R.GONE, id="no such post"),
         pytest.param([RawAnswer(404, MEDIA)], "p", R.GONE, id="404"),
-        pytest.param([ANSWERS["toomany"]], "p", R.RATE_LIMITED, id="a limit"),
+        pytest.param([ANSWERS["toomany"]], "p", R.RATE_LIMITED, id="a rate limit"),
         pytest.param([LOGIN_FORM, html(MEDIA)], "p reel", MEDIA, id="login form, then post"),
         pytest.param([LOGIN_FORM] * 2, "p reel", R.LOGIN_WALL, id="a login form twice"),
         pytest.param([WITHOUT_ROUTE, html(MEDIA)], "p reel", MEDIA, id="another page, then post"),
@@ -253,7 +253,10 @@ def redirect(to: str) -> RawAnswer:
             id="redirected to a form, then to a challenge",
         ),
         pytest.param(
-            [redirect("https://[/"), html()], "p reel", R.THROTTLED, id="to an invalid URL"
+            [redirect("https://[/"), html()],
+            "p reel",
+            R.THROTTLED,
+            id="redirected to an invalid URL",
         ),
     ],
 )
@@ -288,10 +291,10 @@ def embedded(node: Any, status: int = 200) -> RawAnswer:
         pytest.param(
             embedded({**VIDEO, "dash_info": {"video_dash_manifest": "<MPD/>"}}), 2, id="in parts"
         ),
-        pytest.param(embedded(VIDEO), R.CLOSED, id="a cover alone"),
+        pytest.param(embedded(VIDEO), R.CLOSED, id="only a cover"),
         pytest.param(embedded({**NODE, "shortcode": "another-one"}), R.CLOSED, id="another post"),
         pytest.param(embedded(None), R.CLOSED, id="no post"),
-        pytest.param(html(), R.CLOSED, id="no post at all"),
+        pytest.param(html(), R.CLOSED, id="no embedded JSON"),
         pytest.param(RawAnswer(404), R.CLOSED, id="no page"),
         pytest.param(RawAnswer(200, '"contextJSON":"{"'), R.CHANGED, id="not JSON"),
         pytest.param(RawAnswer(200, '"contextJSON":"[]"'), R.CLOSED, id="a list"),

@@ -1,4 +1,4 @@
-"""The reason of each answer, and the verdict on several refusals."""
+"""What each answer means, and which error follows from several refusals."""
 
 import io
 import json
@@ -219,7 +219,7 @@ def test_date_without_a_time_zone_is_in_utc(zone: str, hours: int) -> None:
     assert found == pytest.approx(hours * 3600, abs=60)
 
 
-def test_answer_without_retry_after_has_none() -> None:
+def test_missing_retry_after_is_none() -> None:
     assert retry_after_of(response_of(RawAnswer(429))) is None
 
 
@@ -335,12 +335,12 @@ def test_reason_of_each_page(
         ("", None),
     ],
 )
-def test_a_page_names_its_route(html: str, route: str | None) -> None:
+def test_route_is_read_from_a_page(html: str, route: str | None) -> None:
     assert route_of(html.encode()) == (None if route is None else route.encode())
 
 
 @pytest.mark.parametrize("is_page", [False, True])
-def test_a_limit_says_how_long_to_wait(is_page: bool) -> None:
+def test_a_rate_limit_includes_the_time_to_wait(is_page: bool) -> None:
     response = response_of(ANSWERS["toomany"])
     refused = (
         refusal_of_page(response, with_session=False, route=None)
@@ -396,7 +396,7 @@ def test_verdict_on_several_refusals(reasons: list[Reason], code: str) -> None:
     ],
 )
 @pytest.mark.parametrize("logged_out", [[R.GATED], [R.NEEDS_LOGIN, R.LOGIN_WALL]])
-def test_trouble_with_the_session_overrides_a_gated_post(
+def test_failure_of_the_session_overrides_a_gated_post(
     logged_out: list[Reason], reasons: list[Reason], code: str
 ) -> None:
     refusals = [Refusal("page", False, reason, None) for reason in logged_out]
@@ -493,7 +493,7 @@ def test_session_counts_only_for_posts_that_need_it(
 
 
 @pytest.mark.parametrize("reason", [R.GATED, R.SESSION_ENDED])
-def test_gate_with_the_session_counts_first(reason: Reason) -> None:
+def test_gate_or_ended_session_overrides_its_other_failures(reason: Reason) -> None:
     trouble = [refused(one, with_session=True) for one in (R.FAILED, reason, R.RATE_LIMITED)]
     assert type(verdict([refused(R.GATED), *trouble])).__name__ == "PostForbidden"
 
@@ -513,7 +513,7 @@ def test_gated_post_hidden_from_the_account_is_forbidden() -> None:
     assert type(verdict(refusals)).__name__ == "PostForbidden"
 
 
-def test_null_twice_from_the_same_query_counts_once() -> None:
+def test_two_nulls_from_the_same_query_count_once() -> None:
     nulls = [Refusal(name, False, R.NULL, None) for name in ("api", "root_query")]
     assert type(verdict(nulls)).__name__ == "InstagramChanged"
 
@@ -577,7 +577,7 @@ def test_logged_keys_are_few_and_short() -> None:
         assert summary_of(response_of(RawAnswer(200, body)))["keys"] is None
 
 
-def test_secrets_are_removed_before_an_answer_is_cut() -> None:
+def test_secrets_are_redacted_before_an_answer_is_truncated() -> None:
     url = "https://x/?" + "s" * 900
     seen = summary_of(response_of(RawAnswer(200, f"{url} {url} end")))
     assert seen["start"] == "https://x/?[scrubbed] https://x/?[scrubbed] end"
