@@ -157,9 +157,9 @@ def _replace_closed_streams() -> None:
 def _hide_module(module: str) -> None:
     """Hide *module* from libraries that work without it.
 
-    Each of these modules takes at least 3 MB of memory. structlog uses rich for coloured
-    tracebacks, and requests uses charset_normalizer to guess encodings. Without charset_normalizer,
-    requests assumes UTF-8, which is what Instagram sends.
+    It is used for rich and charset_normalizer, each of which takes at least 3 MB of memory.
+    structlog uses rich for coloured tracebacks, and requests uses charset_normalizer to guess
+    encodings. Without charset_normalizer, requests assumes UTF-8, which is what Instagram sends.
     """
     sys.modules[module] = None  # type: ignore[assignment]
 

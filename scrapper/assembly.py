@@ -90,7 +90,7 @@ def assemble(settings: Settings) -> ServiceParts:
 
     Raises:
         SettingsError: ``INSTAGRAM_SESSION_FILE`` contains no session, a plugin cannot be created,
-            or another process uses the media folder.
+            or another process is using the media folder.
     """
     metrics, plugins = Metrics(), Plugins.from_settings(settings)
     fleet = _fleet(settings, metrics)

@@ -206,7 +206,9 @@ class Settings(LogSettings):
     @field_validator("auth_proxies")
     @classmethod
     def _check_auth_proxies(cls, proxies: tuple[str, ...], info: ValidationInfo) -> Any:
-        """Replace the path of a Unix socket, which must be the service's own, with ``unix``."""
+        """Check that a Unix socket is the one in ``UNIX_SOCKET``, and replace its path with
+        ``unix``.
+        """
         own = info.data.get("unix_socket")
         for proxy in proxies:
             is_path = proxy.startswith("/")
@@ -381,7 +383,9 @@ def near_misses(names: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def _omits_words(name: str, setting: str) -> bool:
-    """Return whether *name* lacks some words of *setting*: MAX_AGE_DAYS, for example."""
+    """Return whether *name* is *setting* without some words, as MAX_AGE_DAYS is
+    MAX_MEDIA_AGE_DAYS.
+    """
     words, left = name.split("_"), iter(setting.split("_"))
     return len(words) > 1 and all(word in left for word in words)
 

@@ -39,7 +39,7 @@ async def end(task: asyncio.Future[Any]) -> None:
 
 
 async def endable(work: Awaitable[Result]) -> Result:
-    """Wait for *work*; if the wait is cancelled, cancel *work* until it has ended."""
+    """Wait for *work*; if the wait is cancelled, keep cancelling *work* until it has ended."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.wait([task])

@@ -79,8 +79,8 @@ def fetch(urls: Sequence[str], files: Sequence[str], options: FetchOptions) -> i
     the disk is full. Unfinished downloads are removed.
 
     Raises:
-        SettingsError: a setting is invalid, the folder is not writable, or a running service
-            uses it.
+        SettingsError: a setting is invalid, the folder is not writable, or a running service is
+        using it.
     """
     settings = load_settings(media_root=options.into)
     try:

@@ -1,4 +1,4 @@
-"""``python -m scrapper middlewares``: show the request path that results from the settings."""
+"""``python -m scrapper middlewares``: show the middlewares that result from the settings."""
 
 import sys
 
@@ -14,7 +14,7 @@ __all__ = ["middlewares"]
 
 
 def middlewares() -> int:
-    """Print the middlewares, outermost first, and warnings about the request path; return 0.
+    """Print the middlewares, outermost first, and warnings about them; return 0.
 
     Raises:
         SettingsError: the service would not start with these settings.

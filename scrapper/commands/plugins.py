@@ -68,7 +68,7 @@ def _run_again(parts: PluginParts, plugin: Plugin) -> int:
     except SettingsError:
         # The process that uses the folder will notice the change in the ledger.
         ledger.forget_all(plugin.name)
-        print("The running service does this. To see its progress: python -m scrapper plugins")
+        print("The running service will do this. To see the progress: python -m scrapper plugins")
         return 0
     ledger.forget_all(plugin.name)
     with logs_if_enabled(parts.settings, tuple):

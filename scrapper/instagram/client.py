@@ -149,8 +149,8 @@ class Instagram:
         A carousel's files are ``{shortcode}_1.jpg``, ``{shortcode}_2.mp4``, and so on. If the main
         file is a video, its cover is ``{shortcode}.jpg``; the cover is missing if the CDN refuses
         it. A story is fetched only with the session. ``fetch.progress`` is updated as data arrives.
-        All queries to Instagram are sent in this thread, inside a *query_gate* context. The call
-        returns or raises soon after the deadline, even if a server hangs.
+        All queries to Instagram are sent in this thread, inside a *query_gate* context. Even if a
+        server hangs, the call returns or raises shortly after the deadline at the latest.
 
         Raises:
             ScrapeError: one of its subclasses, for any failure that is not a bug in the service.
@@ -198,8 +198,8 @@ class Instagram:
     def open_share_link(self, path: str, deadline: float) -> str:
         """Return the shortcode of the post that the share link *path* leads to.
 
-        This sends one or two requests. Like :meth:`fetch`, it returns or raises soon after
-        *deadline*.
+        This sends one or two requests. Like :meth:`fetch`, it returns or raises shortly after
+        *deadline* at the latest.
 
         Raises:
             UnsupportedLink: the link does not lead to a post.
@@ -238,7 +238,7 @@ class Instagram:
             yield from self._contexts.logged_out(transport).script(url)
 
     def close(self) -> None:
-        """Close all connections, once no thread is in :meth:`fetch`."""
+        """Close all connections. Call this when no thread is in :meth:`fetch` any more."""
         self._files.shutdown(wait=False)
         self._transports.close()
         self._file_transports.close()

@@ -1,7 +1,8 @@
-"""Reads the files to download and the details of a post from Instagram's media objects.
+"""Extracts a post's details, and the URLs of its files, from Instagram's media objects.
 
 Only this module depends on the fields of these objects (as captured in October 2026). On any day,
-any field may be null, missing or of another type. So only a missing media URL may make a file fail.
+any field may be null, missing or of another type. So a file is given up only if it has no media
+URL.
 """
 
 import math
@@ -125,9 +126,9 @@ class Item:
 class Description:
     """A post as Instagram describes it. An item without a URL is None in ``items``.
 
-    ``taken_at`` is the time of the post as RFC 3339 in UTC. ``named_item`` is the number, from 1,
-    of the item whose own shortcode was requested, or None if the post's was. ``sources`` are the
-    IDs of the queries that returned the data.
+    ``taken_at`` is the time of the post as RFC 3339 in UTC. If an item's own shortcode was
+    requested instead of the post's, ``named_item`` is the number of that item, counting from 1;
+    otherwise it is None. ``sources`` are the IDs of the queries that returned the data.
     """
 
     is_carousel: bool
@@ -205,7 +206,7 @@ def ungated(wrapper: Any, shortcode: Shortcode) -> dict[str, Any]:
 
 
 def find_in_page(data: Any, shortcode: Shortcode) -> dict[str, Any] | None:
-    """Return the post's media object in *data*, JSON from the post's page, or None.
+    """Return the post's media object from *data* (the JSON of its page), or None if it is missing.
 
     A page also contains other posts of the owner, and a stub of the post without media.
 
@@ -364,8 +365,8 @@ def _pictures(media: dict[str, Any]) -> Any:
 def _small(versions: Any) -> Candidate | None:
     """Return the best thumbnail among *versions*: the largest of at most 320 by 320 pixels.
 
-    If there is none, as for tall pictures, return the smallest one whose shorter side has at most
-    320 pixels.
+    If none is that small, as happens with tall pictures, return the smallest one whose shorter side
+    is at most 320 pixels.
     """
     sizes = {one: _size(one) for one in _candidates(versions, crops=True)}
     fitting = {one: size for one, size in sizes.items() if size and min(size) <= SMALL_PIXELS}
@@ -405,7 +406,7 @@ def _candidates(versions: Any, *, crops: bool = False) -> list[Candidate]:
 
 
 def _checked_url(url: Any) -> tuple[str | None, bool]:
-    """Return *url* with ``https:``, or None if it is unusable, and whether it had ``http:``."""
+    """Return two values: *url* with ``https:`` (None if unusable), and whether it had ``http:``."""
     if not isinstance(url, str) or len(url) > _MAX_URL or not url.isprintable():
         return None, False
     secure = re.sub("^http://", "https://", url)
@@ -515,7 +516,7 @@ def _id(value: Any) -> str | None:
 
 
 def _text(value: Any) -> str | None:
-    """Return *value*, truncated to 2,000 characters, or None if it is not a non-blank string."""
+    """Return *value*, truncated to 2,000 characters, or None if it is blank or not a string."""
     if not isinstance(value, str) or not value.strip():
         return None
     return _encodable(value[:_MAX_TEXT])

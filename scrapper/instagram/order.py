@@ -46,10 +46,9 @@ class _Backoff:
 class SourceOrder:
     """The order of the sources of one login state; thread-safe.
 
-    A source that refuses a post is tried last if another source had the post: for 10 minutes after
-    the first refusal, and twice as long after each further one in a row, up to 6 hours. Then it
-    returns to its usual place. The search for larger pictures skips a source that had none, with
-    the same backoff.
+    If a source refuses a post that another source had, it is tried last for the next 10 minutes.
+    Each further refusal in a row doubles that time, up to 6 hours. Then it returns to its usual
+    place. The search for larger pictures skips a source that had none, with the same backoff.
 
     If many posts are requested at once, :meth:`scout` lets one of them find out which source works
     before the others start.

@@ -78,8 +78,9 @@ class Pace:
 
     Instaloader 4.16 (``RateController``) allows each context 200 queries of one kind and 75 page
     views in 660 seconds. Here, all threads share one count, because Instagram sees a single
-    address. The ratio of page views to queries is the same, but at least 75 page views are allowed,
-    or as many as queries if that is fewer. If *max_queries* is 0, there is no limit.
+    address. The ratio of page views to queries is the same, but the limit for page views is never
+    below 75, or below the limit for queries if that is less than 75. If *max_queries* is 0, there
+    is no limit.
 
     Instagram's real limit is unknown: a soft block after 17 queries in ten minutes was reported in
     August 2026. So each sign of a rate limit halves the number of queries allowed, down to 10, and
@@ -131,8 +132,8 @@ class Pace:
     def slow_down(self, number: int) -> None:
         """Halve the number of queries allowed, because request *number* hit a rate limit.
 
-        Do nothing if that request was sent before the pace was last slowed, because it hit the same
-        rate limit.
+        If that request was sent before the pace was last slowed, do nothing: it hit the same rate
+        limit.
         """
         with self._lock:
             if not self.ceiling or number <= self._slowed_at_number:

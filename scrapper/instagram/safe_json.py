@@ -1,7 +1,7 @@
 """Parses untrusted JSON within limits.
 
-A few megabytes of JSON can contain a million empty arrays, which take hundreds of megabytes as
-Python objects, or a number of 5,000 digits, which makes :func:`int` raise.
+A few megabytes of JSON can contain a million empty arrays, which take up hundreds of megabytes as
+Python objects. It can also contain a 5,000-digit number, which makes :func:`int` raise.
 """
 
 import json
@@ -10,7 +10,8 @@ from typing import Any
 __all__ = ["MAX_JSON_BYTES", "UnreadableJSON", "parse_json"]
 
 MAX_JSON_BYTES = 4_000_000
-"""The largest JSON text to parse. Instagram's have at most 300 kB (as captured in October 2026)."""
+"""The largest JSON text to parse. Instagram's JSON texts are at most 300 kB long (as captured in
+October 2026)."""
 
 _MAX_VALUES = 300_000
 _MAX_DIGITS = 20

@@ -278,7 +278,9 @@ class Search:
     def _replace_retired(
         self, attempt: "_Attempt", deadline: float, transport: PooledTransport
     ) -> None:
-        """Look up new documents for retired queries, now that another source had the post."""
+        """Look up new documents for retired queries, now that another source has returned the
+        post.
+        """
         retired = [one.source for one in attempt.refusals if one.reason in _RETIRED]
         if retired:
             context = self._contexts.logged_out(transport)
@@ -320,7 +322,9 @@ class Search:
             context.session = self._login.session()
 
     def _context(self, group: "SourceGroup", transport: PooledTransport) -> Context | None:
-        """Return the context for *group* that uses *transport*, or None without its session."""
+        """Return the context for *group* that uses *transport*, or None if its session is
+        missing.
+        """
         if group is self._logged_out:
             return self._contexts.logged_out(transport)
         session = self._login.session()
@@ -381,7 +385,7 @@ class SourceGroup:
         self._pauses = {source.name: (0.0, Reason.CLOSED) for source in sources}
 
     def pause(self, name: str, refused: Refused, cooldown: float) -> None:
-        """Pause the source *name*, or all sources after a rate limit, because of a refusal.
+        """Pause the source *name* because it refused, or all sources if it hit a rate limit.
 
         After a rate limit of unknown duration, or if the source is closed, the pause lasts
         *cooldown* seconds.

@@ -26,11 +26,11 @@ _URL = re.compile(rb"""\b(?:href|content)\s?=\s?["']?([^"'<>\s]{1,1000})""", re.
 
 
 def open_share_link(context: Context, path: str) -> str:
-    """Return the URL that the share link *path* leads to, whether it is a post's or not.
+    """Return the URL that the share link *path* leads to, whether or not it is the URL of a post.
 
     This sends one or two requests. Instagram redirects to that URL or to a login form that would
-    continue to it, or answers with the page itself. Before that, it may redirect to another form of
-    the share link, with or without the trailing slash.
+    continue to it, or answers with the page itself. Before that, it may redirect to a variant of
+    the share link, for example to add or remove the trailing slash.
 
     Raises:
         Refused: the link leads only to a login form, or nowhere.

@@ -87,7 +87,8 @@ class TokenCache:
 
 
 def find_tokens(html: bytes) -> Mapping[str, str] | None:
-    """Return the form fields that queries must send, from a page of instagram.com, or None.
+    """Find the form fields that queries must send in a page of instagram.com; None if there are
+    none.
 
     The LSD token is in the page's scripts as ``["LSD",[],{"token":...}]``. On some days, it is only
     in the script ``__eqmc``, under ``l``, along with a second token, ``fb_dtsg``, under ``f``.

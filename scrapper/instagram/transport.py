@@ -1,9 +1,9 @@
 """The HTTPS transport under Instaloader: pooled, with a deadline, a size limit and allowed hosts.
 
-The timeouts of requests apply to a single read of a socket, so a server that sends one byte per
-second can hold a thread indefinitely. Here, every read of a TLS socket, whether of a handshake,
-headers or a body, times out at the reading thread's deadline. requests also reads bodies of any
-decompressed size. Here, reading stops at a limit.
+The timeouts of the requests library apply to a single read of a socket, so a server that sends one
+byte per second can hold a thread indefinitely. Here, every read of a TLS socket, whether of a
+handshake, headers or a body, times out at the reading thread's deadline. Nor does the library limit
+the size of decompressed bodies. Here, reading stops at a limit.
 """
 
 import ssl

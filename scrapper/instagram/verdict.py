@@ -92,7 +92,8 @@ class Reason(StrEnum):
     """"Please wait a few minutes": a rate limit, or a retired query."""
     CLOSED = "closed"
     """The source is temporarily unavailable: ``feedback_required``, no page tokens, or Instagram
-    expects a browser's TLS handshake."""
+    expects a browser's TLS handshake.
+    """
     PACE = "pace"
     """The service's own pace allows no request now; nothing was sent."""
     CHANGED = "changed"
@@ -203,11 +204,11 @@ _UNREADABLE = (
 def verdict(refusals: Sequence[Refusal]) -> ScrapeError:
     """Return the error for clients, from the *refusals* of all sources in the search for a post.
 
-    The first of these that occurred decides: a page that says the post is gone; a refusal that
-    states how long to wait; an account that must be confirmed; a post that needs a login; a rate
-    limit of unknown duration; what the API merely suggests; a login form instead of the page, which
-    can mean anything. But if the post needs a login and a session was used, a failure of the
-    session takes precedence over the need for a login.
+    Whichever of these comes first in this list decides, not the one that occurred first: a page
+    that says the post is gone; a refusal that states how long to wait; an account that must be
+    confirmed; a post that needs a login; a rate limit of unknown duration; a mere suggestion by the
+    API; a login form instead of the page, which can mean anything. But if the post needs a login
+    and a session was used, a failure of the session takes precedence over the need for a login.
     """
     error = _overall(refusals)
     return (_session_failure(refusals) if type(error) is PostForbidden else None) or error
@@ -441,7 +442,9 @@ class _ErrorBody(NamedTuple):
         )
 
     def reason(self, *, with_session: bool) -> Reason | None:
-        """Return the reason that a code or phrase gives, even in a successful answer, or None."""
+        """Return the reason indicated by a code or phrase, or None. Successful answers are checked,
+        too.
+        """
         for code in self.codes:
             if code in _CODES:
                 return _CODES[code]

@@ -149,7 +149,7 @@ class JobPost:
         return replace(self, next_try_at=moment(math.ceil(until)))
 
     def seconds_to_wait(self, longest: float) -> float:
-        """Return the seconds until the next try, or 0 if they are more than *longest*.
+        """Return the number of seconds until the next try, or 0 if that is more than *longest*.
 
         A longer wait means that the clock was wrong when the time of the next try was set.
         """

@@ -132,11 +132,11 @@ class Deliveries(Protocol):
 class Receivers:
     """Decides which delivery is sent next, and which are given up. A receiver is a host.
 
-    At most eight deliveries are under way at once: at most two to one receiver, and only one while
-    that receiver is failing. The pause before its next delivery grows with each consecutive
-    failure, up to an hour. At most 250 deliveries may wait for one receiver, and 1,000 in all.
-    Beyond that, the oldest deliveries of the receiver with the most are given up. While a receiver
-    is failing, its deliveries older than a day are also given up.
+    At most eight deliveries are under way at once, with no more than two per receiver, or one if
+    the receiver is failing. The pause before its next delivery grows with each consecutive failure,
+    up to an hour. At most 250 deliveries may wait for one receiver, and 1,000 in all. Beyond that,
+    the oldest deliveries of the receiver with the most are given up. While a receiver is failing,
+    its deliveries older than a day are also given up.
     """
 
     def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -199,7 +199,9 @@ class Receivers:
 
 
 def pause_after(failures: int) -> float:
-    """Return the seconds to wait after another failure that follows *failures* in a row."""
+    """Return the number of seconds to wait after a failure that *failures* others in a row
+    preceded.
+    """
     # The exponent is bounded because 3**1000 is too large for a float. 3**8 s exceed an hour.
     return min(_FIRST_PAUSE * _GROWTH ** min(failures, 8), _LONGEST_PAUSE)
 

@@ -221,7 +221,9 @@ class Catalogue:
             _delete_non_posts(database)
 
     def newest(self, number: int, after: Cursor | None, search: Search) -> list[Cursor]:
-        """Return the cursors of the first *number* posts that match *search*, *after* a cursor."""
+        """Return the cursors of the next *number* posts that match *search*, *after* a cursor or
+        from the start.
+        """
         text = _text_condition(search.text)
         if search.text and text is None:
             return []

@@ -37,14 +37,14 @@ _RENAME_EXCHANGE = 2
 _MAX_SET_ASIDE = 4
 
 
-def check_room(folder: Path, *, keep_free: int, coming: int = 0) -> None:
-    """Check that *keep_free* bytes stay free after *coming* more bytes are written to *folder*.
+def check_room(folder: Path, *, keep_free: int, extra_bytes: int = 0) -> None:
+    """Check that writing *extra_bytes* to *folder* would leave at least *keep_free* bytes free.
 
     Raises:
         DiskFull: fewer bytes would stay free.
         OSError: *folder* does not exist.
     """
-    if shutil.disk_usage(folder).free - coming < keep_free:
+    if shutil.disk_usage(folder).free - extra_bytes < keep_free:
         raise DiskFull
 
 

@@ -68,7 +68,7 @@ class Index:
         return stored
 
     def remember(self, stored: StoredPost) -> None:
-        """Cache a published post for :meth:`load` only, because it may have changed since."""
+        """Cache a published post for :meth:`load`, which checks its version."""
         self._cache(stored.post.shortcode, replace(stored, seen_at=-math.inf))
 
     def changed(self, shortcode: str) -> None:

@@ -111,8 +111,8 @@ def stored_before(root: Path, moment: float) -> tuple[list[str], Set[str]]:
     """Return the shortcodes of posts stored before *moment*, a Unix time.
 
     The age of a post of release 0.2.0 counts from the time at which it was first seen. If it was
-    not seen before, it is recorded as seen now. The second value contains the recorded posts of
-    release 0.2.0 that have been removed, or stored again by this release.
+    not seen before, it is recorded as seen now. Also return the recorded posts of release 0.2.0
+    that have since been removed, or stored again by this release.
     """
     posts = list(_posts(root))
     legacy = {name for name, _, version in posts if version is None}

@@ -17,8 +17,8 @@ class OwnChanges:
 
     Each change is stored with the folder's modification times before and after it, in nanoseconds.
     If the time after each change equals the time before the next one, no other process has changed
-    the folder in between. If another process makes a change at the same instant as this one, that
-    change goes unnoticed until the next sweep.
+    the folder in between. If another process changes the folder at the same instant as this
+    process, the other change goes unnoticed until the next sweep.
     """
 
     def __init__(self, root: Path) -> None:

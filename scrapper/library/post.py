@@ -87,7 +87,9 @@ class Preference:
 
     @classmethod
     def stored(cls, quality: Any, max_bytes: Any) -> "Preference":
-        """Read the preference from a manifest or job; the default if an older release wrote it."""
+        """Return the preference stored in a manifest or job, or the default if an older release
+        wrote it.
+        """
         is_limit = isinstance(max_bytes, int) and max_bytes > 0
         return cls("best" if quality == "best" else "compatible", max_bytes if is_limit else None)
 

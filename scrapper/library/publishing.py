@@ -41,8 +41,8 @@ class Publisher:
     """Publishes posts under *root*, an absolute path. All methods block.
 
     What crashed processes left behind is removed once it has not changed for *abandoned_after*
-    seconds. If this is 0, it is removed at startup, and no other process may use the root. *check*
-    raises if the root is gone or was replaced.
+    seconds. The value 0 removes leftovers of any age at startup, and is allowed only if no other
+    process uses the root. *check* raises if the root is gone or was replaced.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Publisher:
         )
 
     def _with_old_files(self, folder: Path, post: Post) -> Post:
-        """Link the files that *post* lacks from an earlier download; return the completed post."""
+        """Complete *post* by linking its missing files from an earlier download, and return it."""
         if not post.missing and (post.thumbnail or post.main.type != "video"):
             return post
         place = self.root / post.shortcode

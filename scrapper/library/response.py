@@ -15,7 +15,7 @@ from scrapper.library.post import Details, MediaItem, Post, moment
 
 __all__ = ["MediaFile", "PostResponse", "RenderedPost", "picture_version"]
 
-_OBJECT_URL = "URL of the copy made by the plugin s3"
+_OBJECT_URL = "URL of the copy that the s3 plugin made"
 _CLOSED = ConfigDict(extra="forbid")
 # A placeholder for the request's URL. It is random, so that no caption can contain it.
 _URL_MARK = secrets.token_hex(16)

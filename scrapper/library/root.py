@@ -39,7 +39,8 @@ class MediaRoot:
         """Create the folder if it is missing, and lock it.
 
         Raises:
-            SettingsError: another process uses the folder, or it cannot be created or locked.
+            SettingsError: another process is using the folder, or it cannot be created or
+            locked.
         """
         self.create()
         try:
@@ -74,8 +75,8 @@ class MediaRoot:
         if not ours:
             self.close()
             raise SettingsError(
-                f"MEDIA_ROOT: another process uses {self.path}. Give each its own folder, or let "
-                "them share one over Redis (REDIS_URL)."
+                f"MEDIA_ROOT: another process is using {self.path}. Give each its own folder, or "
+                "let them share one over Redis (REDIS_URL)."
             )
         return _is_at(path, self._lock)
 

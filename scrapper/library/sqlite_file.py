@@ -80,16 +80,16 @@ class SQLiteFile:
     writes the initial content of a new file; its second argument is true if an earlier file was
     lost.
 
-    A *shared* file is also used by other processes. If one of them has replaced the file, the
-    replacement is used; if the file is not shared, the replacement is set aside. *check* is called
-    before the file is opened, and raises if its folder is gone.
+    A *shared* file is also used by other processes. If a shared file has been replaced, the
+    replacement is used. If a file that is not shared has been replaced, the replacement is set
+    aside. *check* is called before the file is opened, and raises if its folder is gone.
 
     Each use may raise :class:`~scrapper.errors.Busy` if another program keeps the file locked for
     *patience* seconds, or if the file was damaged and has been recreated. It may also raise
     :class:`~scrapper.errors.DiskFull`, :class:`~scrapper.errors.DiskReadOnly`,
     :class:`NewerSchema`, :class:`~scrapper.errors.MediaFolderGone`, and :class:`OSError` or
-    :class:`sqlite3.Error` if the file cannot be used for another reason. A use that raises changes
-    nothing.
+    :class:`sqlite3.Error` if the file cannot be used for another reason. If a use raises an
+    exception, the file is unchanged.
     """
 
     def __init__(
@@ -127,7 +127,8 @@ class SQLiteFile:
         self._stamp: tuple[int, int] | None = None
         self._created = 0
         self.openings = 0
-        """How often the file was opened; each time, it may have been replaced by another file."""
+        """The number of times the file has been opened; each time, it may have been a different
+        file."""
 
     def open(self) -> None:
         """Open the file at startup; while it is locked, retry for up to ten seconds.

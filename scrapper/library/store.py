@@ -62,10 +62,10 @@ class Library:
     other methods block, and are for the thread that downloads a post.
 
     A killed process leaves unpublished folders behind. They are removed once they have not changed
-    for *abandoned_after* seconds. If this is 0, they are removed at startup, and no other process
-    may use the root. *check* raises if the root is gone or was replaced. In that case nothing is
-    written, and all methods except :meth:`changed` and :meth:`discard` raise
-    :class:`~scrapper.errors.MediaFolderGone`.
+    for *abandoned_after* seconds. The value 0 removes leftovers of any age at startup, and is
+    allowed only if no other process uses the root. *check* raises if the root is gone or was
+    replaced. In that case nothing is written, and all methods except :meth:`changed` and
+    :meth:`discard` raise :class:`~scrapper.errors.MediaFolderGone`.
     """
 
     def __init__(
@@ -149,8 +149,7 @@ class Library:
     def changed(self, shortcode: str, change: Change | None = "stored") -> None:
         """Record that a post was published or removed.
 
-        *change* is None if another process may have made the change, because that process then
-        records it.
+        *change* is None if another process may have made the change and recorded it.
         """
         self._record(shortcode, change)
         for listener in self._listeners:
@@ -331,7 +330,9 @@ class Library:
         return is_stored_post
 
     async def mark(self, shortcode: str, *, kept: bool = True) -> bool:
-        """Do what :meth:`keep` does for one of many posts; call :meth:`record_marks` at the end."""
+        """Mark one of several posts as :meth:`keep` does. Call :meth:`record_marks` after the last
+        one.
+        """
         if await self.get(shortcode) is None:
             return False
         folder = self.root / shortcode

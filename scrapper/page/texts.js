@@ -80,7 +80,7 @@ export const TEXTS = {
     "Public posts can be downloaded. For private ones this server can use an Instagram login, but only once it has an API key: set API_KEY, restart the server, and sign in here.",
   loginCookies: "Cookies of instagram.com",
   loginHint:
-    "The text of a cookies.txt, the JSON that an extension exports, a Cookie header, or the value of the cookie sessionid. Anyone who has these can use the account, so this server never shows them.",
+    "The text of a cookies.txt, the JSON that an extension exports, a Cookie header, or the value of the sessionid cookie. Anyone who has these can use the account, so this server never shows them.",
   loginUse: "Use these cookies",
   loginForget: "Forget the login",
   loginStates: {

@@ -73,7 +73,9 @@ _QUALITIES = ("5", "12", "25")
 
 
 class _AudioSettings(BaseSettings):
-    """The settings that ``post_stored`` uses, because the hook gets none as an argument."""
+    """The settings for ``post_stored``, which reads them from the environment because the hook gets
+    none.
+    """
 
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
@@ -277,7 +279,7 @@ class _Conversions:
 
         def work() -> MediaItem | None:
             size = max(item.size for item in post.media)
-            check_room(folder, keep_free=self._keep_free, coming=2 * size)
+            check_room(folder, keep_free=self._keep_free, extra_bytes=2 * size)
             with converting_disk_errors():
                 return make(folder)
 
@@ -433,7 +435,9 @@ def _unfinished(folder: Path) -> Path:
 
 @contextmanager
 def _publishing(unfinished: Path, place: Path, source: Path) -> Iterator[None]:
-    """Move *unfinished*, which the block writes, to *place*, with *source*'s mode and times."""
+    """After the block has written *unfinished*, give it the mode and times of *source* and move it
+    to *place*.
+    """
     try:
         yield
         shutil.copystat(source, unfinished)

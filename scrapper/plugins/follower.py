@@ -254,7 +254,7 @@ class _Follower:
         return self._seen is not None and generation != self._seen[1]
 
     async def _check_jobs(self, jobs: FinishedJobs) -> None:
-        """Notify the plugin of each finished job that it was not notified of yet."""
+        """Notify the plugin of each finished job that it has not been notified of yet."""
         name = self.plugin.name
         unreported = await jobs.unreported(name)
         ids = {job.response.id for job in unreported}
@@ -313,7 +313,9 @@ class _Follower:
     async def _report_stored(
         self, posts: Sequence[tuple[str, int]], new: Set[str], ours: object
     ) -> None:
-        """Notify the plugin of *posts*, each with its version. It never received the *new* ones."""
+        """Notify the plugin of *posts*, which are pairs of a shortcode and a version. *new* has the
+        shortcodes that the plugin has never been notified of.
+        """
         to_call = []
         for shortcode, version in posts:
             # A failed call for the removal of an earlier version need not be retried.

@@ -17,7 +17,8 @@ LEDGER = "plugins.sqlite3"
 
 Outcome = Literal["done", "failed", "begun", "skipped"]
 """The outcome of a plugin's call for a post. ``begun``: the call is running, was interrupted by a
-crash, or will be retried. ``skipped``: the post is older than the plugin."""
+crash, or will be retried. ``skipped``: the post is older than the plugin.
+"""
 
 NO_VERSION = 0
 """A version that no stored post has."""
@@ -101,7 +102,9 @@ class Ledger:
         return not lost
 
     def begin_again(self, plugin: str, posts: Iterable[str]) -> None:
-        """Make *plugin* get each of *posts* that has no entry, even if it got the post before."""
+        """Ensure that *plugin* is notified of each of *posts* without an entry, even if it was
+        notified of the post before.
+        """
         with self._file.changing() as database:
             _insert_begun(database, plugin, posts)
 
@@ -131,14 +134,18 @@ class Ledger:
             )
 
     def conditions(self, plugin: str) -> dict[str, str]:
-        """Return the conditions that *plugin* was notified of, as JSON by name."""
+        """Return the name and the value, as JSON, of each condition that *plugin* was notified
+        of.
+        """
         with self._file.using() as database:
             return dict(
                 database.execute("SELECT name, value FROM conditions WHERE plugin = ?", (plugin,))
             )
 
     def record_condition(self, plugin: str, name: str, value: str) -> None:
-        """Record that *plugin* was notified that the condition *name* has this *value*, as JSON."""
+        """Record that *plugin* was notified of the condition *name* with this *value*, which is
+        JSON.
+        """
         with self._file.changing() as database:
             database.execute(
                 "INSERT OR REPLACE INTO conditions VALUES (?, ?, ?)", (plugin, name, value)

@@ -45,8 +45,8 @@ __all__ = [
 log = structlog.get_logger(__name__)
 
 EVENTS = ("job", "posts", "login", "disk", "instagram")
-"""In this order: a job is done, posts of a job failed, the login needs attention, the disk is
-nearly full, and Instagram has rate-limited every request for an hour."""
+"""They mean: a job is done; posts of a job failed; the login needs attention; the disk is nearly
+full; Instagram has rate-limited every request for an hour."""
 
 _NAME = "[A-Za-z0-9_-]{1,32}"
 _URL = "[A-Za-z][A-Za-z0-9+.-]*://"
@@ -117,8 +117,8 @@ def _read_choices(text: str) -> dict[str, Sequence[str]]:
         events = found[2].split(",") if found else ()
         if found is None or (found[1] or "") in choices or not set(events) <= set(EVENTS):
             raise ValueError(
-                "write one list of events, or NAME=events for each target, separated by spaces; "
-                f"the events are {', '.join(EVENTS)}"
+                "write one list of events such as job,disk, or NAME=LIST for each target, "
+                f"separated by spaces; the events are {', '.join(EVENTS)}"
             )
         choices[found[1] or ""] = events
     return choices

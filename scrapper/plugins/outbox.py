@@ -101,7 +101,8 @@ class Outbox:
         """Add the *messages* about an *event* of *source*, each with its target.
 
         A source adds one event at a time. If the process is killed before it has recorded that the
-        event was added, the next process adds the event again. This second time has no effect.
+        event was added, the next process adds the event again. Adding it a second time has no
+        effect.
 
         Raises:
             OSError, ScrapeError: the messages cannot be stored.

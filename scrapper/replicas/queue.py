@@ -2,7 +2,7 @@
 
 Each message of the stream names a post of a job. A worker reads a message when it can run one more
 post, and holds the message until that post is finished. While a worker holds messages, it sends
-several heartbeats within :data:`ABANDONED_SECONDS`. A worker that stops hands back the messages
+several heartbeats within :data:`ABANDONED_SECONDS`. When a worker stops, it hands back the messages
 that it holds. Before a worker reads a new message, it takes over any message that was handed back,
 or that a lost worker held. When a worker joins, it removes workers that have been dead for a day.
 
@@ -274,7 +274,8 @@ class PostQueue(AsyncBroker):
         return []
 
     async def _lost_messages(self) -> list[tuple[bytes, str, float]]:
-        """Return the messages to take over, each as its ID, its worker and the silence in seconds.
+        """Return the messages to take over, each as its ID, its worker, and the seconds since that
+        worker's last heartbeat.
 
         Another worker may take them over first.
         """

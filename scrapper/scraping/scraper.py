@@ -54,7 +54,9 @@ class Source(Protocol):
     """A blocking source of posts, such as :class:`~scrapper.instagram.client.Instagram`."""
 
     def fetch(self, fetch: Fetch, folder: Path, *, query_gate: QueryGate) -> Post:
-        """Download a post's files into *folder*; query Instagram only in blocks of *query_gate*."""
+        """Download a post's files into *folder*; query Instagram only inside ``with
+        query_gate``.
+        """
         ...
 
     def open_share_link(self, path: str, deadline: float) -> str:
@@ -71,11 +73,11 @@ class Scraper:
     """Scrapes posts from *source* with single flight, bounded threads, deadlines and cool-downs.
 
     At most *queries* posts query Instagram at a time, while up to *downloads* others download their
-    files. In addition to *queries* posts, *queue_limit* more may download or wait. Further posts
-    are refused. A scrape may take *timeout* seconds, including its wait. A limit set by Instagram
-    begins a cool-down, which lasts as long as Instagram demands, or else *cooldown* seconds. Turns
-    and cool-downs are shared over *peers*, but each process has its own threads and queue. Limits
-    and answers are recorded in *refusals*.
+    files. At most *queries* + *queue_limit* posts are accepted at a time, including those that
+    download or wait; further posts are refused. A scrape may take *timeout* seconds, including its
+    wait. A limit set by Instagram begins a cool-down, which lasts as long as Instagram demands, or
+    else *cooldown* seconds. Turns and cool-downs are shared over *peers*, but each process has its
+    own threads and queue. Limits and answers are recorded in *refusals*.
     """
 
     def __init__(
@@ -238,7 +240,9 @@ class Scraper:
                 return scraped
 
     def _postpone_refresh(self, error: Exception, shortcode: str) -> None:
-        """Postpone the next attempt until the *error* may be over, and log the stale post."""
+        """Postpone the next attempt until the cause of *error* may be gone, and log that the post
+        is stale.
+        """
         is_expected = isinstance(error, ScrapeError | OSError)
         log.warning(
             "stale post returned",
@@ -290,7 +294,9 @@ class Scraper:
         return shortcode
 
     async def abort(self) -> None:
-        """End all flights and release their turns. Threads that still run can store nothing."""
+        """End all flights and release their turns. Threads that are still running can no longer
+        store anything.
+        """
         for flight in list(self._flights.values()):
             await flight.abort()
 

@@ -78,8 +78,8 @@ class Slot:
         """Wait for the slot and hold it for the duration of the block. A second block queues again.
 
         Call this in the post's thread. After a limit, only :meth:`end` releases the slot, so that
-        the cool-down begins before the next query. If the thread is still running after
-        :meth:`end`, it releases its slot at once.
+        the cool-down begins before the next query. After :meth:`end`, the slot is released at the
+        end of the block in any case.
 
         Raises:
             DeadlineExceeded: the deadline passed before the slot was free, or :meth:`end` was

@@ -57,7 +57,9 @@ class Scrubber:
         self._known: list[tuple[str, bool]] = []
 
     def follow(self, secrets: Iterable[str], more: Callable[[], tuple[str, ...]]) -> None:
-        """Add *secrets*, and call *more* for later secrets from now on."""
+        """Add *secrets*. From now on, get secrets that become known later from *more*, which
+        replaces the previous function.
+        """
         self._fixed, self._more, self._added = (*self._fixed, *secrets), more, None
 
     def event(self, event: EventDict, *, constant: bool) -> EventDict:
@@ -119,7 +121,9 @@ def _plain(text: str) -> str:
 
 @lru_cache(maxsize=100)
 def _pattern(secret: str) -> re.Pattern[str]:
-    """Return a pattern that finds a *secret*, returned by :func:`_plain`, in any encoding."""
+    """Return a pattern that finds *secret*, in the form that :func:`_plain` returns, in any
+    encoding.
+    """
     return re.compile(_BEFORE + "".join(map(_character, secret)) + _AFTER)
 
 
@@ -130,7 +134,9 @@ def _character(character: str) -> str:
 
 
 def merged(*sources: Callable[[], tuple[str, ...]]) -> Callable[[], tuple[str, ...]]:
-    """Combine *sources* of secrets into one, which returns the same tuple until one changes."""
+    """Combine *sources* of secrets into a single source, which returns the same tuple until a
+    secret changes.
+    """
     known: list[tuple[str, ...]] = []
     joined: tuple[str, ...] = ()
 

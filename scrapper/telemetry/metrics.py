@@ -41,7 +41,7 @@ class Metrics:
         )
         self._fetches = prometheus.Histogram(
             "scrape_fetch_duration_seconds",
-            "Duration of downloads, once they have a thread, by outcome: ok, or the error",
+            "Duration of downloads, without the wait for a thread, by outcome: ok, or the error",
             ["outcome"],
             buckets=_FETCH_BUCKETS,
             registry=registry,
@@ -61,8 +61,10 @@ class Metrics:
             "instagram_login_state", "1 for the login's current state, 0 for the others", ["state"]
         )
         self.downloaded_bytes = counter("scrape_downloaded_bytes", "Bytes of media files received")
-        self.queue_depth = gauge("scrape_queue_depth", "Posts that wait for a thread or a slot")
-        self.busy_threads = gauge("scrape_busy_threads", "Threads that query Instagram or download")
+        self.queue_depth = gauge("scrape_queue_depth", "Posts waiting for a thread or a slot")
+        self.busy_threads = gauge(
+            "scrape_busy_threads", "Threads querying Instagram or downloading files"
+        )
         self.cooldown_active = gauge(
             "scrape_cooldown_active", "1 during a cool-down after a limit, otherwise 0"
         )
@@ -117,7 +119,9 @@ class Metrics:
         self.instagram_requests.labels(source, outcome).inc()
 
     def export_pace(self, allowed: Mapping[str, Callable[[], float]]) -> None:
-        """Export how many queries each login may make, which the functions in *allowed* return."""
+        """Export how many queries each login may make; *allowed* maps a login to a function that
+        returns it.
+        """
         for login, value in allowed.items():
             self.instagram_pace.labels(login).set_function(value)
 

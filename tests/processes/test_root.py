@@ -21,7 +21,7 @@ def test_a_second_process_exits_with_2_and_a_reason(
         second = Service(media_root)
         second.start(PORT="0")
         assert second.wait() == 2
-        assert "another process uses" in capfd.readouterr().err
+        assert "another process is using" in capfd.readouterr().err
         assert (media_root / ".incoming" / "download").exists()
         assert first.scrape(URL.format("reel-first")).status_code == 200
         first.kill()
@@ -43,4 +43,4 @@ def test_fetch_refuses_the_folder_of_a_running_service(media_root: Path) -> None
         command = [sys.executable, "-m", "scrapper", "fetch", URL.format("reel-x")]
         done = subprocess.run([*command, "--into", media_root], check=False, capture_output=True)
     assert done.returncode == 2
-    assert b"another process uses" in done.stderr
+    assert b"another process is using" in done.stderr

@@ -121,7 +121,7 @@ def test_the_again_option_copies_the_whole_library(
         assert {key.split("/")[0] for key in bucket.objects()} == {"reel-4"}
         # The running service copies them.
         code, text = again(media_root, environment)
-        assert (code, text.partition(".")[0]) == (0, "The running service does this")
+        assert (code, text.partition(".")[0]) == (0, "The running service will do this")
         copied(service, "reel-1")
         wait_for(lambda: len(bucket.objects()) == 12)
     for key in list(bucket.objects()):

@@ -38,7 +38,7 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """A video from a manifest, paired with one of the manifest's sounds.
+    """A video from a manifest, paired with one of the manifest's audio files.
 
     ``size`` is in bytes, or None if the size of either part is unknown. ``others`` are the sounds
     to try if ``sound`` cannot be downloaded.

@@ -118,13 +118,13 @@ class Target:
     keep_free: int
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def check_room(self, coming: int = 0) -> None:
-        """Check that the disk has room for *coming* more bytes.
+    def check_room(self, extra_bytes: int = 0) -> None:
+        """Check that the disk has room for *extra_bytes* more bytes.
 
         Raises:
             DiskFull: there is no room.
         """
-        check_room(self.folder, keep_free=self.keep_free, coming=coming)
+        check_room(self.folder, keep_free=self.keep_free, extra_bytes=extra_bytes)
 
     def expect(self, size: int, other_part_size: int) -> None:
         """Add *size* bytes to the expected total.
@@ -139,7 +139,8 @@ class Target:
             self.progress.expect(size)
 
     def receive(self, piece: bytes, size: int) -> None:
-        """Count a received *piece*, which brings the file and its other part to *size* bytes.
+        """Count a received *piece*; *size* is the resulting size in bytes of the file plus its
+        other part.
 
         Raises:
             MediaTooLarge: the file is too large.
@@ -204,7 +205,7 @@ def _fetch(context: Context, target: Target, wanted: Wanted) -> Fetched:
 
 
 def _fetch_parts(context: Context, target: Target, wanted: Wanted) -> Fetched:
-    """Download a sound and its video, and join them with ffmpeg."""
+    """Download a video and its audio as separate files, and join them with ffmpeg."""
     if missing_programs():
         return Fetched(Outcome.NO_FFMPEG)
     parts: list[File] = []

@@ -304,7 +304,7 @@ def _is_whole_movie(file: BinaryIO, size: int) -> bool:
 
 
 def _indexed(file: BinaryIO, boxes: Sequence[_Box]) -> list[int]:
-    """Return the offsets at which the segments listed in the last ``sidx`` boxes end."""
+    """Return, for each of the last ``sidx`` boxes, the offset at which its last segment ends."""
     indexes = [box for box in boxes if box.name == b"sidx"][-_MAX_INDEXES:]
     return [_indexed_until(file, box) for box in indexes]
 

@@ -190,7 +190,7 @@ class PostDownload:
     def _files(self, known: Mapping[int, _File]) -> Iterator[_File]:
         """Yield the unfinished files of the description, the cover last.
 
-        Files that are *known* from earlier keep the record of their attempts.
+        Files that are already in *known* keep the record of their attempts.
         """
         code, items = self._fetch.shortcode, self._description.items
         skipped = self._finished.union(file.index for file in self._running.values())
@@ -361,7 +361,8 @@ class PostDownload:
         self._media[file.index] = media
 
     def _retry_refused(self) -> None:
-        """Retry refused files with the latest description, or with a new one if that failed, too.
+        """Retry refused files with the latest description, or with a new one if its URLs were
+        refused.
 
         Getting a new description may take at most half of the remaining time, because the other
         files need the rest. Until then, the other files wait, because the CDN would probably refuse
@@ -408,9 +409,9 @@ class PostDownload:
         self._generation += 1
 
     def _stop(self) -> list[tuple[_File, Fetched | None]]:
-        """End all attempts, and return the unfinished files with their results, if any.
+        """Cancel attempts that have not started, wait for the others, and return them all.
 
-        Attempts that have started cannot be cancelled, but end by the deadline.
+        Those that have started cannot be cancelled, but are over by the deadline.
         """
         # Do not wait for cancelled futures, which count as done only once the pool reaches them.
         running = {future: file for future, file in self._running.items() if not future.cancel()}
@@ -423,7 +424,9 @@ class PostDownload:
 
 
 def _whole(file: _File, fetched: Fetched) -> tuple[Candidate, File] | None:
-    """Return an attempt's file if it is whole; keep the first without sound in ``file.mute``."""
+    """Return the file of an attempt if it is whole. Keep the first file that lacks its sound in
+    ``file.mute``.
+    """
     if fetched.file is None:
         return None
     found = file.candidates[0], fetched.file

@@ -20,11 +20,11 @@ def fetch_song(
 ) -> File:
     """Download the sound at *url* to *folder* as *name*, unless it is larger than *max_bytes*.
 
-    A transient failure is retried once. Both attempts together may take *seconds*. The download
-    leaves at least *keep_free* bytes of the disk free.
+    A transient failure is retried once. The two attempts together may take at most *seconds*. The
+    download leaves at least *keep_free* bytes of the disk free.
 
     Raises:
-        ScrapeError: the file cannot be downloaded, or is not a sound.
+        ScrapeError: the file cannot be downloaded, or is not an audio file.
         OSError: the file cannot be written.
     """
     wanted = Wanted("audio", Candidate(url, None, None), name, with_sound=True)

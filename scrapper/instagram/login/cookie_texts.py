@@ -25,7 +25,7 @@ SESSION_ID = r"^[0-9]{1,20}(:|%3[Aa])[!#-+.-:<-\[\]-~-]{1,2000}$"
 _EXPECTED = (
     "Copy one of these from a browser that is logged in to instagram.com: the text "
     "of a cookies.txt, the JSON that a cookie extension exports, the Cookie header of a "
-    "request to instagram.com (developer tools, Network), or the value of the cookie sessionid "
+    "request to instagram.com (developer tools, Network), or the value of the sessionid cookie "
     "(developer tools, Storage or Application)"
 )
 # The log redacts secrets. A shorter one could be an ordinary word, which would be redacted, too.
@@ -83,7 +83,7 @@ def parse_cookies(content: bytes) -> dict[str, str]:
     ours = [cookie for cookie in cookies if cookie.is_for_instagram]
     current = {cookie.name: cookie.value for cookie in ours if not cookie.is_expired}
     if "sessionid" not in current and any(cookie.name == "sessionid" for cookie in ours):
-        raise ValueError(f"The cookie sessionid has expired. {_EXPECTED}")
+        raise ValueError(f"The sessionid cookie has expired. {_EXPECTED}")
     return with_session(current)
 
 
@@ -121,7 +121,7 @@ def with_session(cookies: Mapping[Any, Any]) -> dict[str, str]:
     valid = valid_cookies(cookies)
     session = valid.get("sessionid")
     if session is None:
-        raise ValueError(f"No cookie sessionid for instagram.com was found. {_EXPECTED}")
+        raise ValueError(f"No sessionid cookie for instagram.com was found. {_EXPECTED}")
     if re.fullmatch(SESSION_ID, session):
         valid.setdefault("ds_user_id", unquote(session).partition(":")[0])
     return valid

@@ -103,7 +103,8 @@ class Login:
         """Return the session; None if there is none, it ended, or its account must be confirmed.
 
         The file named in the settings is checked at most once a second. The stored login is loaded
-        every time, so that no process uses an account that another process found challenged.
+        every time, so that no process uses an account after another process has found that it must
+        be confirmed.
         """
         with self._lock:
             if time.monotonic() >= self._reload_at:

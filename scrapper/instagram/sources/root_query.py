@@ -1,4 +1,4 @@
-"""Sends Instaloader's query as the current web app does, with another document.
+"""Sends the web app's current version of the query that Instaloader sends. Its document differs.
 
 The request is POST ``/api/graphql`` with ``PolarisPostRootQuery``, the variable ``shortcode`` and
 relay flags.

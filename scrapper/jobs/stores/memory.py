@@ -250,8 +250,8 @@ class MemoryStore:
         """Hold the lock for a client that changes jobs.
 
         Raises:
-            Busy: a client ahead of this one got this error after seconds of waiting, so this client
-                does not try.
+            Busy: a client ahead of this one waited for seconds and got this error, so this client
+                gets it at once.
         """
         queued_at = time.monotonic()
         async with self._changing:
@@ -292,8 +292,8 @@ class MemoryStore:
     async def _apply(self, job: Job, record: Record, *, is_outcome: bool = False) -> None:
         """Store *record*, then apply it to *job*.
 
-        An outcome is applied even if it cannot be stored, because the post is processed again after
-        a restart.
+        An outcome that cannot be stored is applied anyway: after a restart, the post is simply
+        processed again.
         """
         before = self._unfinished.get(job.id, 0)
         left = before + sum(post.unfinished for post in record.posts.values())

@@ -206,7 +206,7 @@ def test_header_must_be_named_cookie(text: str, is_read: bool) -> None:
     if is_read:
         assert parse_cookies(text.encode()) == SESSION
     else:
-        with pytest.raises(ValueError, match="No cookie sessionid"):
+        with pytest.raises(ValueError, match="No sessionid cookie"):
             parse_cookies(text.encode())
 
 
@@ -241,12 +241,12 @@ def test_session_id_alone_is_enough() -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"", "No cookie sessionid"),
-        (b"hello", "No cookie sessionid"),
+        (b"", "No sessionid cookie"),
+        (b"hello", "No sessionid cookie"),
         (b"{", "The JSON is incomplete"),
-        (b"[]", "No cookie sessionid"),
-        (b'{"sessionid": "no-number"}', "No cookie sessionid"),
-        (b"Cookie: mid=m; csrftoken=c", "No cookie sessionid"),
+        (b"[]", "No sessionid cookie"),
+        (b'{"sessionid": "no-number"}', "No sessionid cookie"),
+        (b"Cookie: mid=m; csrftoken=c", "No sessionid cookie"),
         (COOKIES.replace("\t0\tsessionid", "\t1000\tsessionid").encode(), "has expired"),
         (b"\x89PNG\r\n\x1a\n\x00", "The content is not text"),
     ],
