@@ -62,7 +62,7 @@ async def _serve(app: web.Application, parts: ServiceParts) -> None:
     running = running_app(
         app,
         parts.metrics,
-        most=raise_open_files(settings.max_connections),
+        max_connections=raise_open_files(settings.max_connections),
         head_timeout=settings.client_timeout_seconds,
         grace=grace,
     )

@@ -1,4 +1,4 @@
-"""Assembles the request path, the middlewares through which a request reaches its handler."""
+"""Assembles the request path: the middlewares that a request passes on the way to its handler."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -70,9 +70,9 @@ def check_path(settings: Settings, *, keyed: bool) -> None:
     """Check that the request path of *settings* is safe.
 
     Raises:
-        SettingsError: the path has an entry twice. Unless ``MIDDLEWARES_UNCHECKED`` is set, this is
-            also raised if the service is *keyed* but ``api_key`` is missing, or if ``errors`` comes
-            after a middleware that raises exceptions to refuse requests.
+        SettingsError: a middleware is listed twice. Unless ``MIDDLEWARES_UNCHECKED`` is set, this
+            is also raised if the service is *keyed* but ``api_key`` is missing, or if ``errors``
+            comes after a middleware that raises exceptions to refuse requests.
     """
     names = path_names(settings)
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -101,14 +101,14 @@ def path_warnings(settings: Settings, *, keyed: bool) -> Iterator[str]:
         if name not in names:
             yield f"without {name}, {risk}"
     if keyed and "api_key" not in names:
-        yield "without api_key, everybody can use the service"
+        yield "without api_key, anyone can use the service"
     for name in names[: names.index("errors")] if "errors" in names else ():
         if ":" in name:
             yield f"{name} is outside errors: an exception that it raises becomes plain text"
     for address in sorted(gateways().intersection(settings.auth_proxies)):
         yield (
-            f"{address} in AUTH_PROXIES is a gateway of this machine: any connection to a port "
-            "that Docker publishes may come from this address"
+            f"{address} in AUTH_PROXIES is a gateway of this machine: if Docker publishes the "
+            "port, connections from anywhere may appear to come from this address"
         )
     if "rate_limit" in names and "api_key" in names[: names.index("rate_limit")]:
         yield "with rate_limit inside api_key, guessing the key costs no tokens"
@@ -124,9 +124,9 @@ def request_path(
 ) -> Iterator[Middleware]:
     """Yield the middlewares in the order of *settings*, outermost first.
 
-    *own* maps the names of this service's middlewares to functions that create them. Those
-    *of_plugins*, each with its plugin's name, come last. A user's own factory takes no arguments,
-    or *app* and the settings without secrets.
+    *own* maps the names of this service's middlewares to functions that create them. *of_plugins*
+    are the plugins' middlewares, each with its plugin's name; they come last. A user's own factory
+    takes no arguments, or *app* and the settings without secrets.
 
     Raises:
         SettingsError: a user's own factory failed, or something is not a middleware.
@@ -250,7 +250,7 @@ class OwnMiddlewares:
         )
 
     def api_key(self) -> Iterator[Middleware]:
-        """Create the middleware that demands a key, if one is set."""
+        """Create the middleware that requires a key, if one is set."""
         if self._keys.needed:
             yield api_key(
                 self._keys.names,
@@ -260,9 +260,10 @@ class OwnMiddlewares:
             )
 
     async def _own_limit(self, request: web.Request) -> tuple[str, int] | None:
-        """Return the bucket of the request's or its session's key, if the key has its own limit.
+        """Return the bucket of the key of the request or its session, if the key has its own limit.
 
-        Each user that a proxy signs in has a separate bucket, because they share its address.
+        Each user whom a proxy signs in has a separate bucket, because all of them share the proxy's
+        address.
         """
         sender = await sender_of(request)
         if isinstance(sender, Key):
@@ -303,10 +304,10 @@ class OwnMiddlewares:
 
     def _makes_files(self, request: web.Request) -> bool:
         """Return whether a GET causes a download from Instagram, or a conversion."""
-        path, asked = self._base_path.own_path(request), request.query.keys()
+        path, names = self._base_path.own_path(request), request.query.keys()
         if path == _BY_URL:
-            return "shortcodes" not in asked or not asked.isdisjoint(("url", "link"))
-        return path.startswith(_BY_URL) and not asked.isdisjoint(CONVERSION_NAMES)
+            return "shortcodes" not in names or not names.isdisjoint(("url", "link"))
+        return path.startswith(_BY_URL) and not names.isdisjoint(CONVERSION_NAMES)
 
     def _hosts(self) -> Sequence[str] | None:
         """Return the allowed host names, or None for all if a key prevents DNS rebinding."""
@@ -317,10 +318,10 @@ class OwnMiddlewares:
         advice = "Its IP address works. To allow the name, add it to ALLOWED_HOSTS"
         if self._keys.needed:
             return f"{advice}."
-        return f"{advice}, or set API_KEY: with a key, the service answers under every name."
+        return f"{advice}, or set API_KEY: with a key, the service accepts every host name."
 
     def _larger_bodies(self) -> Mapping[str, int]:
-        """Return the limits in bytes of the paths that accept larger bodies than others."""
+        """Return the limits, in bytes, of the paths that accept larger bodies than the others."""
         settings = self._settings
         batch = MAX_URLS * (settings.max_url_length + 16) + MAX_WEBHOOK_LENGTH + 128
         sizes = {
@@ -336,5 +337,5 @@ class OwnMiddlewares:
 
 
 def _bind_name(key: str) -> None:
-    """Add the name of the request's key to its log lines."""
+    """Add the name of the key to the request's log lines."""
     bind_contextvars(key=key)

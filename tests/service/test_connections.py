@@ -174,7 +174,7 @@ def test_a_slow_request_head_times_out(impatient: Service, start: bytes) -> None
                 connection.sendall(b"x")
             except (TimeoutError, ConnectionError):
                 continue
-        assert b'"error":"The request did not come in time"' in received
+        assert b'"error":"The request did not arrive in time"' in received
 
 
 def test_a_slow_head_of_a_later_request_times_out(impatient: Service) -> None:

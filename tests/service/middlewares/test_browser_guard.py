@@ -88,13 +88,13 @@ async def test_names_of_other_sites_are_refused(start: Any, host: str) -> None:
 @pytest.mark.parametrize(
     ("host", "shown"),
     [
-        ("Evil.example:5633", "the name evil.example."),
-        ("a" * 300 + ".example", f"the name {'a' * 253}."),
-        ("<b>&", "this name."),
+        ("Evil.example:5633", "the host name evil.example."),
+        ("a" * 300 + ".example", f"the host name {'a' * 253}."),
+        ("<b>&", "this host name."),
     ],
 )
 async def test_the_refusal_has_the_name_and_advice(start: Any, host: str, shown: str) -> None:
-    client, text = await start(), f"This service does not answer under {shown} See ALLOWED_HOSTS."
+    client, text = await start(), f"This service does not accept {shown} See ALLOWED_HOSTS."
     async with client.get("/x", headers={"Host": host}) as response:
         assert (await response.json())["error"] == text
     accept = "text/html,application/xhtml+xml,*/*;q=0.8"
