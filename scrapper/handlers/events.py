@@ -20,7 +20,7 @@ __all__ = ["events"]
 
 @dataclass(slots=True)
 class JobChange(JobResponse):
-    """A changed job; ``posts`` has only the changed posts, or all posts of a new job."""
+    """A changed job. ``posts`` has only those of its posts that changed; a new job has all."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -46,13 +46,13 @@ class PostChangeResponse:
     shortcode: str
     change: Annotated[
         Change,
-        Field(description="`changed`: the post was kept or released, or a plugin added something"),
+        Field(description="`changed`: the post was kept or released, or a plugin added to it"),
     ]
 
 
 @dataclass(slots=True)
 class Reset:
-    """Events may have been lost, so the client must load everything again."""
+    """Events may have been lost, so the client must reload everything."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -68,8 +68,8 @@ class Reset:
 async def events(request: web.Request) -> web.StreamResponse:
     """Stream changes to jobs, posts and the login as server-sent events, indefinitely.
 
-    Unless it resumes after ``Last-Event-ID``, the stream begins with ``reset``, after which the
-    client must load everything again.
+    The stream begins with ``reset``, unless it resumes after ``Last-Event-ID``. After a ``reset``,
+    the client must reload everything.
     """
     viewer = await owner_of(request)
     feed, last = request.app[EVENTS], request.headers.get(LAST_EVENT_ID, "")

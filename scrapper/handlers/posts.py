@@ -70,7 +70,7 @@ _OWNER = {"type": "string", "pattern": "^[A-Za-z0-9._]{1,30}$"}
             "sort",
             "query",
             {"type": "string", "enum": _SORTS, "default": "stored"},
-            "Sort by when the posts were stored or taken, latest first",
+            "`stored`: most recently stored posts first; `taken`: most recently taken posts first",
         ),
         CURSOR,
     ),
@@ -78,8 +78,8 @@ _OWNER = {"type": "string", "pattern": "^[A-Za-z0-9._]{1,30}$"}
 async def list_posts(request: web.Request) -> web.Response:
     """Return a page of up to ``limit`` stored posts after ``cursor``, newest first.
 
-    ``q``, ``owner``, ``kept`` and ``type`` filter them. A ``cursor`` is valid only with the same
-    ``sort``.
+    ``q``, ``owner``, ``kept`` and ``type`` filter the posts. A ``cursor`` is valid only with the
+    ``sort`` for which it was returned.
     """
     limit, after = limit_in(request), cursor_in(request)
     listing = await request.app[LIBRARY].list(limit, after, _search(request))
@@ -151,7 +151,7 @@ async def release_post(request: web.Request) -> web.Response:
     errors=(400, 408),
 )
 async def bulk_change(request: web.Request) -> web.Response:
-    """Keep, release or delete each post like its single route, and return the outcomes."""
+    """Do to each post what the route of the single post would do, and return the outcomes."""
     body, library = await read_body(request, BulkRequest), request.app[LIBRARY]
     semaphore = asyncio.Semaphore(_CONCURRENT_CHANGES)
 
@@ -186,7 +186,7 @@ async def _keep(request: web.Request, *, kept: bool) -> web.Response:
 
 
 async def stored_post(request: web.Request) -> StoredPost:
-    """Return the stored post in the request's path.
+    """Return the stored post whose shortcode is in the request's path.
 
     Raises:
         InvalidParameter: the path has no valid shortcode.
