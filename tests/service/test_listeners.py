@@ -1,4 +1,4 @@
-"""The Unix socket and TLS, with stale, renewed and wrong files."""
+"""The Unix socket and TLS, with stale sockets, and renewed or unusable certificates."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""The fixtures that every test relies on do what they say."""
+"""Checks of the fixtures that every test relies on."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`.env.example` has every setting with its default, and Compose passes all of them on."""
+"""`.env.example` lists every setting with its default, and Compose passes on all of them."""
 
 import re
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_each_line_has_the_default(name: str, monkeypatch: pytest.MonkeyPatch) -
     assert getattr(Settings(), name) == default
 
 
-def test_compose_passes_the_whole_file_on() -> None:
+def test_compose_passes_the_whole_file_to_the_service() -> None:
     service = yaml.safe_load(COMPOSE)["services"]["scrapper"]
     assert service["env_file"] == [{"path": ".env", "required": False}]
     # These take precedence over the file, so they must be empty unless the shell or .env sets them.

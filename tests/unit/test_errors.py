@@ -84,7 +84,7 @@ def test_each_error_has_its_status_and_code(
     assert error().retry_after is None
 
 
-def test_every_error_with_a_response_has_a_row() -> None:
+def test_every_error_with_a_response_is_tested() -> None:
     assert set(RESPONSES) == {error for error, _, _ in CODES}
 
 
@@ -99,7 +99,7 @@ def test_every_error_with_a_response_has_a_row() -> None:
         (CoolingDown, RateLimited),
     ],
 )
-def test_a_special_error_is_caught_with_its_base(error: type, base: type) -> None:
+def test_a_specific_error_is_caught_as_its_base_class(error: type, base: type) -> None:
     assert issubclass(error, base)
 
 
@@ -117,7 +117,7 @@ def test_a_special_error_is_caught_with_its_base(error: type, base: type) -> Non
         (TooManyJobs, "jobs"),
     ],
 )
-def test_errors_of_one_code_differ_in_their_message(error: type[ScrapeError], word: str) -> None:
+def test_errors_that_share_a_code_differ_in_message(error: type[ScrapeError], word: str) -> None:
     assert word in response_to(error())[2]
 
 
@@ -128,7 +128,7 @@ def test_a_limit_begins_a_cool_down_by_default() -> None:
     assert ServerFull(retry_after=7.0).retry_after == 7.0
 
 
-def test_error_without_an_entry_uses_its_base_class_entry() -> None:
+def test_an_error_without_an_entry_gets_its_base_class_entry() -> None:
     class PostArchived(PostNotFound):
         pass
 

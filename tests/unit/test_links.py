@@ -45,7 +45,7 @@ SHORTCODES = st.text(string.ascii_letters + string.digits + "_-", min_size=5, ma
         f"https://www.instagram.com/{'x' * 30}/reel/SHORTCODE/",
     ],
 )
-def test_post_url_gives_its_shortcode(url: str) -> None:
+def test_the_shortcode_is_read_from_a_post_url(url: str) -> None:
     assert read_link(url, max_length=512) == "SHORTCODE"
 
 
@@ -160,7 +160,7 @@ def test_every_form_of_url_preserves_the_shortcode(
 
 
 @given(st.text() | st.text().map("https://www.instagram.com/".__add__))
-def test_arbitrary_text_never_gives_a_malformed_link(text: str) -> None:
+def test_arbitrary_text_never_yields_a_malformed_link(text: str) -> None:
     with suppress(InvalidURL, UnsupportedLink):
         link = read_link(text, max_length=512)
         assert isinstance(link, ShareLink) or is_shortcode(link)

@@ -1,4 +1,4 @@
-"""Files of the operator: which ones are read, and when they are reloaded."""
+"""The operator's files: which ones are read, and when they are reloaded."""
 
 import os
 import pickle
@@ -190,13 +190,13 @@ PICKLES = {
     "nested tuples": b"\x80\x04)" + b"\x85" * 90_000 + b".",
     "a nested key": b"\x80\x04})" + b"\x85" * 90_000 + b"\x8c\x01bs.",
     "a key of many tuples": b"\x80\x04}" + b")" + b"2\x86" * 60 + b"\x8c\x01bs.",
-    "a memory of gigabytes": b"\x80\x04}r\xff\xff\xff\x7f.",
+    "a memo of gigabytes": b"\x80\x04}r\xff\xff\xff\x7f.",
     "a number of many digits": b"\x80\x04}L" + b"9" * 90_000 + b"L\n.",
     "longer than any session": pickle.dumps({"sessionid": "x" * 200_000}),
-    "cut": pickle.dumps({"sessionid": "one-of-8-or-more"})[:-5],
+    "truncated": pickle.dumps({"sessionid": "one-of-8-or-more"})[:-5],
     "a set": pickle.dumps({"sessionid": {"one"}}),
     "bytes": pickle.dumps({"sessionid": b"one"}),
-    "nothing": b"\x80\x04.",
+    "empty": b"\x80\x04.",
 }
 
 
@@ -247,7 +247,7 @@ def longer(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [rewritten_in_place, replaced, longer])
-def test_every_change_of_a_watched_file_is_noticed(
+def test_every_change_to_a_watched_file_is_noticed(
     tmp_path: Path, change: Callable[[Path], None]
 ) -> None:
     path = write(tmp_path / "file", b"one")

@@ -1,4 +1,4 @@
-"""The settings, as the environment sets them."""
+"""The settings, read from the environment."""
 
 from ipaddress import ip_network
 from pathlib import Path

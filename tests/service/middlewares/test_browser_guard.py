@@ -1,4 +1,4 @@
-"""Requests for names of other sites, and requests by their pages."""
+"""Requests to host names of other sites, and requests from their pages."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -219,7 +219,7 @@ async def test_a_prefetch_cannot_cause_work(start: Any, name: str) -> None:
     assert await code(await start(), path="/work", Host="pi", **headers) == (403, "cross_site")
 
 
-async def test_a_prerender_without_a_site_cannot_cause_work(start: Any) -> None:
+async def test_a_prerender_without_fetch_metadata_cannot_cause_work(start: Any) -> None:
     headers = {"Sec-Fetch-Site": "none", "Sec-Purpose": "prefetch;prerender", **NAVIGATION}
     assert await code(await start(), path="/work", Host="pi", **headers) == (403, "cross_site")
 
