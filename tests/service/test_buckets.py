@@ -42,7 +42,7 @@ FILES = [
     ("get", "/media/reel-one/reel-one.mp4"),
     ("head", "/media/reel-one/reel-one.mp4"),
     ("get", "/download/reel-one"),
-    # Not stored, because the headers of an archive are sent before those of the rate limit are added.
+    # Not stored, because an archive is sent before the headers of the rate limit are added.
     ("get", "/download/other-one?archive=zip"),
     ("get", "/download?shortcodes=other-one&archive=zip"),
 ]
