@@ -1,4 +1,4 @@
-"""Protection from pages of other sites that use the service through a visitor's browser."""
+"""Protection against pages of other sites that use the service through a visitor's browser."""
 
 import html
 import re
@@ -44,13 +44,13 @@ def browser_guard(
         from middlewares.browser_guard import browser_guard
         app = web.Application(middlewares=[browser_guard(hosts=["posts.example.com"])])
 
-    A site can change its DNS record to this service's address. The browser then treats the site's
+    A site can point its DNS record at this service's address. The browser then treats the site's
     page and the service as the same origin (DNS rebinding). So ``Host`` must be one of *hosts*, an
     IP address, a single label, or a name that no public site has: ``localhost``, ``*.local``,
     ``*.lan``, ``*.home.arpa``, ``*.internal``. If *hosts* is None, every name is allowed. A request
     without ``Host`` is allowed, because every browser sends one. The body of the 421 contains the
-    refused name and *advice*, which says what to change. A browser that requests a page gets the
-    error as HTML.
+    refused name and *advice*, which explains what to change. A browser that requests a page gets
+    the error as HTML.
 
     A request that may change something must come from the service's own page, from the user (for
     example, through a bookmark), or from a client that is not a browser. *changes* returns true for

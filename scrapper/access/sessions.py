@@ -33,9 +33,9 @@ class Sessions:
     A cookie's value contains the name of a key and an expiry, and is signed with that key. The
     session therefore survives restarts, is valid for all replicas, and ends when its key is removed
     or changed. *ended* lists the sessions that were ended before they expired. The list is in the
-    media folder, which replicas share. If
-    *shared* is true, the list is reloaded whenever another replica has changed it. A request with a
-    session is treated as if it carried the key, with the key's name and limit.
+    media folder, which replicas share. If *shared* is true, the list is reloaded whenever another
+    replica has changed it. A request with a session is treated as if it carried the key, with the
+    key's name and limit.
     """
 
     def __init__(
@@ -67,31 +67,34 @@ class Sessions:
             ScrapeError: the disk is full, read-only or missing, so that the session may be valid
                 again after a restart.
         """
-        key, found = await self.key_of(request), _COOKIE.fullmatch(request.cookies.get(COOKIE, ""))
+        key, found = (
+            await self.session_key(request),
+            _COOKIE.fullmatch(request.cookies.get(COOKIE, "")),
+        )
         if key is not None and found is not None:
             session = (int(found[2]), found[3])
             with storing():
                 await asyncio.to_thread(self._ended.add, key.name, session, now=self._now())
 
-    async def key_behind(self, request: web.Request, *, recheck: bool = False) -> Key | None:
+    async def key_for(self, request: web.Request, *, recheck: bool = False) -> Key | None:
         """Return the key in the headers of *request*, or else that of its session, or None.
 
         If *recheck* is true, a session that was already checked is checked again.
         """
         if recheck:
             request.pop(_FOUND, None)
-        return self._keys.carried_by(request) or await self.key_of(request)
+        return self._keys.carried_by(request) or await self.session_key(request)
 
-    async def key_of(self, request: web.Request) -> Key | None:
+    async def session_key(self, request: web.Request) -> Key | None:
         """Return the key of the session of *request*, or None without a valid cookie.
 
         The cookie is ignored if another site's page made the request.
         """
         if _FOUND not in request:
-            request[_FOUND] = await self._key_of(request)
+            request[_FOUND] = await self._find_key(request)
         return request[_FOUND]
 
-    async def _key_of(self, request: web.Request) -> Key | None:
+    async def _find_key(self, request: web.Request) -> Key | None:
         found = _COOKIE.fullmatch(request.cookies.get(COOKIE, ""))
         if found is None or is_foreign(request) or int(found[2]) < self._now():
             return None

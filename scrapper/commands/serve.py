@@ -71,14 +71,14 @@ async def _serve(app: web.Application, parts: ServiceParts) -> None:
             _tune_garbage_collection()
             # Listen only when the app runs, so that every client that connects gets a response.
             async with listening(settings, connect) as (host, port):
-                _log_start(parts, host, port, keyed=app[API_KEYS].needed)
+                _log_start(parts, host, port, needs_key=app[API_KEYS].needed)
                 await ended.wait()
     finally:
         # asyncio waits for threads, and a plugin or a disk may block them.
         end_process_within(_SECONDS_TO_CLOSE)
 
 
-def _log_start(parts: ServiceParts, host: str, port: int, *, keyed: bool) -> None:
+def _log_start(parts: ServiceParts, host: str, port: int, *, needs_key: bool) -> None:
     """Log the address that the service listens on, and warn if the service is open to anyone."""
     settings = parts.settings
     log.info(
@@ -92,11 +92,11 @@ def _log_start(parts: ServiceParts, host: str, port: int, *, keyed: bool) -> Non
     )
     if sys.stderr.isatty():
         print(f"The page: {_address(settings, host, port)}", file=sys.stderr)
-    if not (keyed or _is_loopback(host)):
+    if not (needs_key or _is_loopback(host)):
         log.warning(
             "open to anyone who can reach the port", advice="set API_KEY, or HOST=127.0.0.1"
         )
-    for text in path_warnings(settings, keyed=keyed):
+    for text in path_warnings(settings, needs_key=needs_key):
         log.warning("request path is weak", cause=text)
 
 

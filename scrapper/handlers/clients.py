@@ -13,7 +13,7 @@ async def sender_of(request: web.Request, *, recheck: bool = False) -> Key | str
 
     If *recheck* is true, a session that was already checked is checked again.
     """
-    key = await request.app[SESSIONS].key_behind(request, recheck=recheck)
+    key = await request.app[SESSIONS].key_for(request, recheck=recheck)
     return key or request.app[PROXY].name_of(request)
 
 

@@ -76,7 +76,7 @@ class EventFeed:
 
         A reader that is too slow, or that cannot resume after *event_id*, gets a ``reset``.
         *viewer* is the name of a key or a signed-in user, or None if the client sees everything.
-        The stream ends when the process does.
+        The stream ends at shutdown.
         """
         number = self._journal.number_of(event_id)
         while True:

@@ -20,7 +20,7 @@ __all__ = ["events"]
 
 @dataclass(slots=True)
 class JobChange(JobResponse):
-    """A changed job. ``posts`` has only those of its posts that changed; a new job has all."""
+    """A changed job; ``posts`` has only the posts that changed, or all of them if the job is new."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -73,6 +73,6 @@ async def events(request: web.Request) -> web.StreamResponse:
     """
     viewer = await owner_of(request)
     feed, last = request.app[EVENTS], request.headers.get(LAST_EVENT_ID, "")
-    with request.app[STREAMS].one_of(request.app[PROXY].client_of(request), request):
+    with request.app[STREAMS].counting(request.app[PROXY].client_of(request), request):
         async with feed.following():
             return await send_events(request, feed.after(last, viewer))

@@ -174,7 +174,7 @@ async def job_events(request: web.Request) -> web.StreamResponse:
     seen = _version_of(request.headers.get(LAST_EVENT_ID, ""), job)
     if seen and job.state != "running" and not job.changes(seen):
         return web.Response(status=204)
-    with request.app[STREAMS].one_of(request.app[PROXY].client_of(request), request):
+    with request.app[STREAMS].counting(request.app[PROXY].client_of(request), request):
         async with request.app[JOB_FEEDS].following(job) as feed:
             return await send_events(request, feed.after(seen))
 

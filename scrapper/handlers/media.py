@@ -46,7 +46,10 @@ CONVERSION_NAMES = ("audio", "h264")
 
 _CHOICE = (
     Parameter(
-        "item", "query", {"type": "integer", "minimum": 1}, "Number of an item of the carousel"
+        "item",
+        "query",
+        {"type": "integer", "minimum": 1},
+        "Number of the carousel's item, starting at 1",
     ),
     Parameter(
         "archive", "query", {"type": "string", "enum": ["zip"]}, "Return the files as one archive"
@@ -92,8 +95,8 @@ async def media(request: web.Request) -> web.StreamResponse:
     file = next((file for file in post.files if file.filename == filename), None)
     if file is None:
         raise web.HTTPNotFound(text="The post has no such file")
-    named = disposition("inline", filename)
-    return await file_response(request, post, file, stored.stored_at, named)
+    content_disposition = disposition("inline", filename)
+    return await file_response(request, post, file, stored.stored_at, content_disposition)
 
 
 @Operation(
@@ -266,15 +269,14 @@ async def file_response(
     post: Post,
     item: MediaItem,
     stored_at: float,
-    named: str,
+    content_disposition: str,
     *,
     # A refresh replaces files under the same names.
     cache: str = "private, no-cache",
 ) -> web.StreamResponse:
     """Return a response with the file of *item*.
 
-    *stored_at* is a Unix time in seconds, *named* the value of ``Content-Disposition``, and *cache*
-    that of ``Cache-Control``.
+    *stored_at* is a Unix time in seconds, and *cache* is the value of ``Cache-Control``.
 
     Raises:
         MediaFolderGone: the media folder is missing.
@@ -286,7 +288,7 @@ async def file_response(
         raise web.HTTPNotFound(text="The file is gone")
     headers = {
         hdrs.CONTENT_TYPE: MEDIA_TYPES.get(path.suffix, "application/octet-stream"),
-        hdrs.CONTENT_DISPOSITION: named,
+        hdrs.CONTENT_DISPOSITION: content_disposition,
         "Content-Security-Policy": _POLICY,
         hdrs.CACHE_CONTROL: cache,
     }

@@ -244,7 +244,7 @@ class _Describer:
             "requestBody": {"required": True, "content": self._content(JobResponse)},
             "responses": {
                 "2XX": {"description": "Delivered"},
-                "410": {"description": "The service does not retry"},
+                "410": {"description": "The service stops retrying"},
                 "default": {"description": "The service retries later"},
             },
         }

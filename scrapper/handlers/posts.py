@@ -48,7 +48,7 @@ _OWNER = {"type": "string", "pattern": "^[A-Za-z0-9._]{1,30}$"}
 
 @Operation(
     id="listPosts",
-    summary="List the stored posts, newest first, or those that match a search",
+    summary="List the stored posts, or those that match a search, newest first",
     tag="posts",
     response=ListingResponse,
     errors=(400, 507),

@@ -37,7 +37,7 @@ class ErrorResponse:
 
 @dataclass(frozen=True, slots=True)
 class ListingResponse:
-    """A page of stored posts, newest first according to the requested order."""
+    """A page of stored posts, in the requested order."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 

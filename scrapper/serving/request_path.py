@@ -66,12 +66,14 @@ def path_names(settings: Settings) -> tuple[str, ...]:
     return (*settings.middlewares, *settings.extra_middlewares)
 
 
-def check_path(settings: Settings, *, keyed: bool) -> None:
+def check_path(settings: Settings, *, needs_key: bool) -> None:
     """Check that the request path of *settings* is safe.
+
+    *needs_key* is whether requests need a key, a session or a sign-in by a proxy.
 
     Raises:
         SettingsError: a middleware is listed twice. Unless ``MIDDLEWARES_UNCHECKED`` is set, this
-            is also raised if the service is *keyed* but ``api_key`` is missing, or if ``errors``
+            is also raised if requests need a key but ``api_key`` is missing, or if ``errors``
             comes after a middleware that raises exceptions to refuse requests.
     """
     names = path_names(settings)
@@ -81,7 +83,7 @@ def check_path(settings: Settings, *, keyed: bool) -> None:
     if settings.middlewares_unchecked:
         return
     override = "; MIDDLEWARES_UNCHECKED=1 allows it"
-    if keyed and "api_key" not in names:
+    if needs_key and "api_key" not in names:
         raise SettingsError(
             f"MIDDLEWARES: api_key is missing, but a key or AUTH_PROXIES is set{override}"
         )
@@ -94,13 +96,16 @@ def check_path(settings: Settings, *, keyed: bool) -> None:
             )
 
 
-def path_warnings(settings: Settings, *, keyed: bool) -> Iterator[str]:
-    """Yield warnings for the operator about the request path of *settings*, one sentence each."""
+def path_warnings(settings: Settings, *, needs_key: bool) -> Iterator[str]:
+    """Yield warnings for the operator about the request path of *settings*, one sentence each.
+
+    *needs_key* is whether requests need a key, a session or a sign-in by a proxy.
+    """
     names = path_names(settings)
     for name, risk in _RISKS_WITHOUT.items():
         if name not in names:
             yield f"without {name}, {risk}"
-    if keyed and "api_key" not in names:
+    if needs_key and "api_key" not in names:
         yield "without api_key, anyone can use the service"
     for name in names[: names.index("errors")] if "errors" in names else ():
         if ":" in name:
@@ -282,7 +287,7 @@ class OwnMiddlewares:
 
     async def _signed_in_name(self, request: web.Request) -> str | None:
         """Return the name of the key of the request's session, or of the signed-in user."""
-        key = await self._sessions.key_of(request)
+        key = await self._sessions.session_key(request)
         return key.name if key else self._proxy.name_of(request)
 
     def _is_free(self, request: web.Request) -> bool:
