@@ -20,7 +20,7 @@ __all__ = ["events"]
 
 @dataclass(slots=True)
 class JobChange(JobResponse):
-    """A changed job; ``posts`` has only the posts that changed, or all of them if the job is new."""
+    """A changed job; ``posts`` has only the posts that changed, or all posts of a new job."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
