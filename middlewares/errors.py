@@ -28,9 +28,9 @@ def errors(
         table = {KeyError: (404, "no_such_thing", "No such thing")}
         app = web.Application(middlewares=[errors(table)])
 
-    *request_id* is the request key of the request's ID. If it is given, the body contains the ID.
-    *more_headers* is the request key of a dictionary. Inner middlewares put headers into it that
-    error responses should have.
+    *request_id* is the request key under which the request's ID is stored. If it is given, the
+    bodies contain the ID. *more_headers* is the request key under which this middleware stores a
+    dictionary, to which inner middlewares add headers for error responses.
 
     *table* maps an exception's type, or the nearest of its base classes, to status, code and
     message. An exception's ``retry_after``, in seconds, becomes the header ``Retry-After``. Its
@@ -123,7 +123,7 @@ def _text(error: web.HTTPException) -> str:
 
 
 def _response_to(error: Exception, row: tuple[int, str, str]) -> tuple[int, dict[str, Any]]:
-    """Return the status and the body for an exception with this row of the table."""
+    """Return the status and the body for an exception, according to its row of the table."""
     status, code, message = row
     detail = getattr(error, "detail", "")
     fields = getattr(error, "fields", {})

@@ -12,7 +12,7 @@ from aiohttp.typedefs import Handler, Middleware
 __all__ = ["HEADERS", "rate_limit"]
 
 HEADERS = web.RequestKey[dict[str, str]]("rate_limit_headers")
-"""The request key of a dictionary whose headers an outer middleware adds to error responses."""
+"""The request key under which an outer middleware stores the headers for error responses."""
 
 _IPV6_PREFIX = 64
 # The same arithmetic as in _Memory.take, but with the clock of the Redis server.

@@ -18,7 +18,7 @@ from middlewares.sending import Sent, send
 __all__ = ["REQUEST_ID", "is_from_one_of", "peer_of", "request_context"]
 
 REQUEST_ID = web.RequestKey("request_id", str)
-"""The request key of the ID, for handlers and inner middlewares: ``request[REQUEST_ID]``."""
+"""The request key under which the ID is stored: ``request[REQUEST_ID]``."""
 
 _HEADER = "X-Request-ID"
 _VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -134,7 +134,7 @@ def _client_of(request: web.Request, trusted: Sequence[Network]) -> str | None:
 
 
 def _without_port(hop: str) -> str:
-    """Return *hop* without a port: some proxies add one, as in ``[2001:db8::1]:443``."""
+    """Return *hop* without its port, which some proxies add, as in ``[2001:db8::1]:443``."""
     if hop.startswith("["):
         return hop[1:].partition("]")[0]
     return hop.partition(":")[0] if hop.count(":") == 1 else hop

@@ -48,7 +48,7 @@ class ProxySignIn:
         elif len(given) > 1:
             cause = "sent more than once"
         elif not _NAME.fullmatch(given[0]):
-            cause = "not a name: names consist of 1 to 64 letters, digits and characters of ._@-"
+            cause = "not a valid name (1 to 64 letters, digits or ._@-)"
         else:
             return _NAMESPACE + given[0]
         if cause not in self._logged:
@@ -57,10 +57,10 @@ class ProxySignIn:
         return None
 
     def client_of(self, request: web.Request) -> str | None:
-        """Return what identifies the client for limits per client.
+        """Return a name that identifies the client, for limits per client.
 
-        This is the user whom a proxy signed in, or else the client's address. Users behind a proxy
-        may all have the proxy's address.
+        It is that of the user whom a proxy signed in, or else the client's address. Users behind a
+        proxy may all have the proxy's address.
         """
         return self.name_of(request) or request.remote
 

@@ -64,8 +64,8 @@ class Sessions:
         """End the session of *request*, if it has one.
 
         Raises:
-            ScrapeError: the disk is full, read-only or missing, so that the session may be valid
-                again after a restart.
+            ScrapeError: the disk is full, read-only or missing, so the session may become valid
+                again at a restart.
         """
         key, found = (
             await self.session_key(request),
@@ -77,7 +77,7 @@ class Sessions:
                 await asyncio.to_thread(self._ended.add, key.name, session, now=self._now())
 
     async def key_for(self, request: web.Request, *, recheck: bool = False) -> Key | None:
-        """Return the key in the headers of *request*, or else that of its session, or None.
+        """Return the key in the headers of *request*, or else the key of its session, or None.
 
         If *recheck* is true, a session that was already checked is checked again.
         """

@@ -97,8 +97,7 @@ class EventFeed:
         """Poll until the feed has had no followers for a minute, or the process ends."""
         try:
             while not self._jobs.closing and self._is_needed():
-                # Poll less often with many followers, so that a thousand streams do not keep
-                # the loop busy.
+                # With many followers, poll less often, so that they do not saturate the event loop.
                 await asyncio.sleep(_POLL_SECONDS + self._followers / _FOLLOWERS_PER_SECOND)
                 before = self._journal.last
                 await self._try_to_poll()

@@ -83,7 +83,7 @@ class _Feed:
             await changed.wait()
 
     def _since(self, seen: int) -> tuple[bytes, int]:
-        """Return the events after version *seen*, and the version of the last one."""
+        """Return the events after version *seen*, and the job's version after them."""
         return self._pieces.get((seen, self._job.version), lambda: self._render(seen))
 
     def _render(self, seen: int) -> tuple[bytes, int]:

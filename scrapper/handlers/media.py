@@ -163,11 +163,9 @@ async def download(request: web.Request) -> web.StreamResponse:
 async def download_by_url(request: web.Request) -> web.StreamResponse:
     """Respond like ``/download/{shortcode}`` with the post at ``url`` or ``link``.
 
-    The post is downloaded first if it is not stored.
-
-    The default of ``item`` is the ``img_index`` in the URL. ``quality`` and ``max_mb`` mean the
-    same as in ``POST /scrape``. With ``shortcodes`` and ``archive=zip``, the response is an archive
-    of stored posts, with a folder for each.
+    The post is downloaded first if it is not stored. The default of ``item`` is the ``img_index``
+    in the URL. ``quality`` and ``max_mb`` mean the same as in ``POST /scrape``. With ``shortcodes``
+    and ``archive=zip``, the response is an archive of stored posts, with a folder for each.
     """
     if "shortcodes" in request.query:
         return await _archive_of_posts(request, _shortcodes(request))
@@ -193,7 +191,7 @@ def _shortcodes(request: web.Request) -> Sequence[str]:
     if not request.query.keys().isdisjoint(("url", "link", "item", *CONVERSION_NAMES)):
         raise InvalidParameter(text="shortcodes can be combined only with archive=zip")
     if request.query.get("archive") != "zip":
-        raise InvalidParameter(text="shortcodes need archive=zip")
+        raise InvalidParameter(text="shortcodes requires archive=zip")
     found = list(dict.fromkeys(request.query["shortcodes"].split(",")))
     if len(found) > _MAX_POSTS or not all(map(is_shortcode, found)):
         raise InvalidParameter(
@@ -299,8 +297,8 @@ async def file_response(
 class _MediaResponse(web.FileResponse):
     """A response with a *version* of a file.
 
-    The version is not identified by the file's modification time, because that is the time at which
-    the post was taken. ``bytes_sent`` is the number of bytes of the body that were sent.
+    The file's modification time does not identify a version, because it is the time at which the
+    post was taken. ``bytes_sent`` is the number of bytes of the body that were sent.
     """
 
     bytes_sent = 0
@@ -309,7 +307,7 @@ class _MediaResponse(web.FileResponse):
         super().__init__(path, headers={**headers, **version.headers})
         self._version = version
 
-    # aiohttp sets these from the file's modification time; the headers already have the version's.
+    # aiohttp would set these from the file's modification time, but the headers have them already.
     @property
     def etag(self) -> ETag | None:
         return super().etag
@@ -348,7 +346,7 @@ async def _archive(
     names = request.app[DOWNLOAD_NAMES]
     archive = _Archive(request.app[LIBRARY].root)
     if not await asyncio.to_thread(archive.add, post, items, names.of_all(post, items)):
-        # check() raises if the media folder is missing. If it is not, a sweep removed the post.
+        # check() raises if the media folder is missing. If not, a sweep may have removed the post.
         await asyncio.to_thread(request.app[LIBRARY].check)
         raise NotStored
     return await archive.send(request, names.of_archive(post))

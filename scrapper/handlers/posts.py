@@ -37,7 +37,7 @@ __all__ = [
 log = structlog.get_logger(__name__)
 
 SHORTCODE = Parameter("shortcode", "path", {"type": "string", "pattern": "^[A-Za-z0-9_-]{5,64}$"})
-"""The parameter of every route to one stored post."""
+"""The path parameter that identifies a stored post."""
 
 _MAX_SEARCH_LENGTH = 200
 _CONCURRENT_CHANGES = 4
@@ -151,7 +151,7 @@ async def release_post(request: web.Request) -> web.Response:
     errors=(400, 408),
 )
 async def bulk_change(request: web.Request) -> web.Response:
-    """Do to each post what the route of the single post would do, and return the outcomes."""
+    """Apply the action to each post as the post's own route would, and return the outcomes."""
     body, library = await read_body(request, BulkRequest), request.app[LIBRARY]
     semaphore = asyncio.Semaphore(_CONCURRENT_CHANGES)
 

@@ -170,7 +170,7 @@ class _Connection(web.RequestHandler):
 
 
 class _Refusal(asyncio.Protocol):
-    """Sends 503, and closes the connection when the client does, but at most a second later."""
+    """Sends 503, and closes the connection as soon as the client does, or after a second."""
 
     def connection_made(self, transport: Any) -> None:
         transport.write(_respond(503, "server_full", "Too many connections: try again later"))

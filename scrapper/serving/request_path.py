@@ -214,7 +214,7 @@ class OwnMiddlewares:
         yield errors(RESPONSES, request_id=REQUEST_ID, more_headers=HEADERS)
 
     def browser_guard(self) -> Iterator[Middleware]:
-        """Create the middleware that refuses pages of other sites."""
+        """Create the middleware that refuses requests from other sites' pages."""
         own_path = self._base_path.own_path
         yield browser_guard(
             hosts=self._hosts(),
@@ -286,7 +286,7 @@ class OwnMiddlewares:
         return not self._keys.needed or await sender_of(request) is not None
 
     async def _signed_in_name(self, request: web.Request) -> str | None:
-        """Return the name of the key of the request's session, or of the signed-in user."""
+        """Return the name of the key whose session the request has, or of the signed-in user."""
         key = await self._sessions.session_key(request)
         return key.name if key else self._proxy.name_of(request)
 
@@ -315,7 +315,7 @@ class OwnMiddlewares:
         return path.startswith(_BY_URL) and not names.isdisjoint(CONVERSION_NAMES)
 
     def _hosts(self) -> Sequence[str] | None:
-        """Return the allowed host names, or None for all if a key prevents DNS rebinding."""
+        """Return the allowed host names, or None (all) if a key already prevents DNS rebinding."""
         allowed = self._settings.allowed_hosts
         return None if self._keys.needed and not allowed else allowed
 
