@@ -22,7 +22,7 @@ def api_key(
     fallback: Callable[[web.Request], Awaitable[str | None]] | None = None,
     on_admission: Callable[[str], None] = lambda _: None,
 ) -> Middleware:
-    """Refuse requests that carry none of *keys* with 401.
+    """Respond with 401 to requests that carry none of *keys*.
 
     ::
 
@@ -30,12 +30,12 @@ def api_key(
         app = web.Application(middlewares=[api_key(lambda: {digest("s3cret"): "alice"})])
 
     A request carries its key as ``X-API-Key: KEY`` or ``Authorization: Bearer KEY`` (RFC 6750).
-    *keys* maps the :func:`digest` of each key to the key's name. It is called for each request, so
-    keys can be added and removed at any time. Keys are looked up by digest, so the lookup time does
-    not reveal how much of a guess is correct. For requests without a valid key, *fallback* may
-    identify the client by other means, such as a cookie or a sign-in by a proxy; it returns the
-    name, or None. *on_admission* is called with the name. Requests for which *exempt* returns true
-    need no key.
+    *keys* returns a mapping from the :func:`digest` of each key to the key's name. It is called for
+    each request, so keys can be added and removed at any time. Keys are looked up by digest, so the
+    lookup time does not reveal how much of a guess is correct. For requests without a valid key,
+    *fallback* may identify the client by other means, such as a cookie or a sign-in by a proxy; it
+    returns the name, or None. *on_admission* is called with the name. Requests for which *exempt*
+    returns true need no key.
     """
 
     @web.middleware
@@ -63,7 +63,7 @@ def unauthorized() -> web.HTTPUnauthorized:
 
 def digest(key: str) -> str:
     """Return the SHA-256 of a key in hex, used in place of the key in lookup tables."""
-    # aiohttp decodes header bytes this way, and a key need not be ASCII.
+    # A key need not be ASCII, and aiohttp decodes header bytes with surrogateescape.
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 

@@ -9,16 +9,17 @@ __all__ = ["body_size"]
 
 
 def body_size(max_bytes: int, *, by_path: Mapping[str, int] | None = None) -> Middleware:
-    """Refuse request bodies of more than *max_bytes* with 413.
+    """Respond with 413 to requests whose body is larger than *max_bytes*.
 
     ::
 
         from middlewares.body_size import body_size
         app = web.Application(middlewares=[body_size(4096)])
 
-    A body with ``Content-Length`` is refused before any of it is read. A chunked or compressed body
-    is refused as soon as the handler has read too much of it with ``request.read()``, or a method
-    built on it, so the rest is never in memory. *by_path* overrides the limit for some paths.
+    If ``Content-Length`` exceeds the limit, the request is refused before its body is read. A
+    chunked or compressed body is refused as soon as the handler has read more than the limit with
+    ``request.read()``, or a method built on it, so the rest is never held in memory. *by_path*
+    overrides the limit for some paths.
     """
     limits = by_path or {}
 

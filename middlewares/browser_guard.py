@@ -1,4 +1,4 @@
-"""Protection from pages of other sites that use the service through a visitor's browser."""
+"""Protection against pages of other sites that use the service through a visitor's browser."""
 
 import html
 import re
@@ -12,7 +12,7 @@ from aiohttp.typedefs import Handler, Middleware
 __all__ = ["browser_guard", "is_foreign"]
 
 _SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS, hdrs.METH_TRACE})
-# RFC 6761 and 6762, RFC 8375, and ICANN's reservation of .internal: no public site has such a name.
+# No public site has one of these: RFC 6761, 6762 and 8375, and ICANN's reservation of .internal.
 _LOCAL_SUFFIXES = (".localhost", ".local", ".lan", ".home.arpa", ".internal")
 _MAX_SHOWN_LENGTH = 253  # The longest host name: RFC 1035, section 2.3.4.
 _PAGE = """<!doctype html>
@@ -21,7 +21,7 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark">
 <title>Misdirected request</title>
-<h1>This name is not allowed</h1>
+<h1>This host name is not allowed</h1>
 <p>{text}</p>
 <p><small>421 {code}</small></p>
 </html>
@@ -37,26 +37,27 @@ def browser_guard(
     exempt: Callable[[web.Request], bool] = lambda _: False,
     changes: Callable[[web.Request], bool] = lambda _: False,
 ) -> Middleware:
-    """Refuse requests for an unknown host name (421), and requests by other sites' pages (403).
+    """Refuse requests to an unknown host name (421), and requests from other sites' pages (403).
 
     ::
 
         from middlewares.browser_guard import browser_guard
         app = web.Application(middlewares=[browser_guard(hosts=["posts.example.com"])])
 
-    A site can change its DNS record to this service's address. The browser then treats the site's
+    A site can point its DNS record at this service's address. The browser then treats the site's
     page and the service as the same origin (DNS rebinding). So ``Host`` must be one of *hosts*, an
     IP address, a single label, or a name that no public site has: ``localhost``, ``*.local``,
     ``*.lan``, ``*.home.arpa``, ``*.internal``. If *hosts* is None, every name is allowed. A request
     without ``Host`` is allowed, because every browser sends one. The body of the 421 contains the
-    refused name and *advice*, which says what to change. A browser that requests a page gets the
-    error as HTML.
+    refused name and *advice*, which explains what to change. A browser that requests a page gets
+    the error as HTML.
 
-    A request that may change something must come from the service's own page, from no page, or from
-    a client that is not a browser. A GET may change something if *changes* returns true. Visitors
-    may follow a link from another site to such a GET. But no page may load it as a picture or in a
-    frame, even from another port of the same host, or prefetch it (``Sec-Purpose``). Requests for
-    which *exempt* returns true may have any ``Host``.
+    A request that may change something must come from the service's own page, from the user (for
+    example, through a bookmark), or from a client that is not a browser. *changes* returns true for
+    GET requests that may change something. Visitors may follow a link from another site to such a
+    URL. But no page may load it as a picture or in a frame, even from another port of the same
+    host, or prefetch it (``Sec-Purpose``). Requests for which *exempt* returns true may have any
+    ``Host``.
     """
     allowed = None if hosts is None else frozenset(host.lower().rstrip(".") for host in hosts)
 
@@ -86,8 +87,8 @@ class _Misdirected(web.HTTPClientError):
     code = "forbidden_host"
 
     def __init__(self, name: str, advice: str) -> None:
-        shown = f"the name {name[:_MAX_SHOWN_LENGTH]}" if name else "this name"
-        text = f"This service does not answer under {shown}. {advice}".strip()
+        shown = f"the host name {name[:_MAX_SHOWN_LENGTH]}" if name else "this host name"
+        text = f"This service does not accept {shown}. {advice}".strip()
         super().__init__(reason="Misdirected Request", text=text)
 
     def page(self) -> web.Response:
@@ -130,9 +131,9 @@ def _is_own(name: str, allowed: Set[str]) -> bool:
 def is_foreign(request: web.Request, *, by_referer: bool = False) -> bool:
     """Return whether the request's headers show that a page of another origin made it.
 
-    Browsers send ``Sec-Fetch-*`` only to https and localhost. Otherwise ``Origin`` decides, or if
-    that is missing and *by_referer* is true, ``Referer``, which browsers send even when a visitor
-    follows a link.
+    Browsers send ``Sec-Fetch-*`` only to https and localhost. Without these headers, ``Origin``
+    decides. If that is missing, too, and *by_referer* is true, ``Referer`` decides. Browsers send
+    it even when a visitor follows a link.
     """
     headers = request.headers
     # If a header occurs more than once, every value must pass.
@@ -166,7 +167,7 @@ def _is_visit(request: web.Request) -> bool:
 def _is_subresource(request: web.Request) -> bool:
     """Return whether a browser without ``Sec-Fetch-*`` is loading a subresource or prefetching.
 
-    In such a browser only ``Accept`` shows that the request is for a picture, for example.
+    Without these headers, only ``Accept`` shows that the request is for a picture, for example.
     """
     headers = request.headers
     if _has_metadata(request) or hdrs.ORIGIN in headers:
@@ -182,7 +183,7 @@ def _has_metadata(request: web.Request) -> bool:
 
 
 def _netloc(origin: str) -> str | None:
-    """Return the host and port of an origin in the form of ``Host``, or None if it has none."""
+    """Return the host and port of an origin as in a ``Host`` header, or None if it has none."""
     try:
         return urlsplit(origin).netloc.lower() or None
     except ValueError:

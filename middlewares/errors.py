@@ -28,9 +28,9 @@ def errors(
         table = {KeyError: (404, "no_such_thing", "No such thing")}
         app = web.Application(middlewares=[errors(table)])
 
-    *request_id* is the request's key for its ID. If it is given, the body contains the ID.
-    *more_headers* is the request key of a dictionary to which inner middlewares add headers for
-    error responses.
+    *request_id* is the request key under which the request's ID is stored. If it is given, the
+    bodies contain the ID. *more_headers* is the request key under which this middleware stores a
+    dictionary, to which inner middlewares add headers for error responses.
 
     *table* maps an exception's type, or the nearest of its base classes, to status, code and
     message. An exception's ``retry_after``, in seconds, becomes the header ``Retry-After``. Its
@@ -38,8 +38,8 @@ def errors(
     HTTP exceptions keep their status, text and headers. Their code is their attribute ``code``, or
     else the name of the status, such as ``not_found`` or ``method_not_allowed``. Every other
     exception becomes a 500 with the code ``internal_error`` and no details, and its traceback is
-    logged. If a handler fails after its response has started, the client cannot get an error any
-    more, so aiohttp logs the failure and closes the connection.
+    logged. If a handler fails after its response has started, it is too late for an error response,
+    so aiohttp logs the failure and closes the connection.
     """
 
     def respond(
@@ -77,7 +77,7 @@ def errors(
 def _add_headers_dict(
     request: web.Request, key: web.RequestKey[dict[str, str]] | None
 ) -> dict[str, str]:
-    """Return a new dictionary that inner middlewares can get from *request* by *key*."""
+    """Return a new dictionary, which inner middlewares find in *request* under *key*."""
     headers: dict[str, str] = {}
     if key is not None:
         request[key] = headers
@@ -108,7 +108,7 @@ def _code(error: web.HTTPException) -> str:
     named: str | None = getattr(error, "code", None)
     if named is not None:
         return named
-    # Python 3.13 renamed some statuses, and these two codes must stay the same.
+    # Python 3.13 renamed some statuses, but their codes must stay the same.
     renamed = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "body_too_large"}
     renamed[HTTPStatus.REQUEST_TIMEOUT] = "timeout"
     status = HTTPStatus(error.status)
@@ -123,7 +123,7 @@ def _text(error: web.HTTPException) -> str:
 
 
 def _response_to(error: Exception, row: tuple[int, str, str]) -> tuple[int, dict[str, Any]]:
-    """Return the status and the body for an exception, from its row of the table."""
+    """Return the status and the body for an exception, according to its row of the table."""
     status, code, message = row
     detail = getattr(error, "detail", "")
     fields = getattr(error, "fields", {})

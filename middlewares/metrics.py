@@ -25,13 +25,14 @@ def metrics(registry: CollectorRegistry) -> Middleware:
 
     The histogram ``http_request_duration_seconds`` measures the time until the last byte was sent.
     Its labels are ``method``, ``route`` and ``status`` as sent. The route is a template, such as
-    ``/posts/{shortcode}``, or ``none``. Unknown methods are counted as ``other``, so clients cannot
-    create series. A request that was cancelled before it got a response has the status 499.
+    ``/posts/{shortcode}``, or ``none``. Unknown methods are counted as ``other``, so that clients
+    cannot create new series. A request that was cancelled before it got a response has the status
+    499.
 
     ``http_response_bytes_total`` counts the bytes of response bodies by route.
     ``http_requests_aborted_total`` counts requests whose client disconnected before the last byte.
-    ``http_internal_errors_total`` counts responses with 500. It starts at 0, so that alerts notice
-    the first one.
+    ``http_internal_errors_total`` counts requests that ended with 500. It is exported as 0 from the
+    start, so that alerts notice the first one.
 
     Put this middleware outside the one that turns exceptions into responses.
     """
@@ -45,10 +46,10 @@ def metrics(registry: CollectorRegistry) -> Middleware:
     counter = partial(Counter, registry=registry)
     sizes = counter("http_response_bytes", "Bytes of response bodies, by route", ["route"])
     aborted = counter(
-        "http_requests_aborted", "Requests whose client went away before the last byte"
+        "http_requests_aborted", "Requests whose client disconnected before the last byte"
     )
     internal_errors = counter("http_internal_errors", "Requests that ended with 500")
-    # Cached, because looking up a series by its labels takes a lock and builds strings.
+    # Looking up a series by its labels takes a lock and builds strings.
     series, sizes_of = cache(histogram.labels), cache(sizes.labels)
 
     @web.middleware

@@ -12,10 +12,10 @@ from aiohttp.typedefs import Handler, Middleware
 __all__ = ["HEADERS", "rate_limit"]
 
 HEADERS = web.RequestKey[dict[str, str]]("rate_limit_headers")
-"""The request key of an outer middleware's dictionary for the headers of error responses."""
+"""The request key under which an outer middleware stores the headers for error responses."""
 
 _IPV6_PREFIX = 64
-# The same arithmetic as in _Memory.take, but with the clock of Redis.
+# The same arithmetic as in _Memory.take, but with the clock of the Redis server.
 _TAKE = """
 local size, window, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]) * ARGV[2]
 local time = redis.call('TIME')
@@ -52,21 +52,22 @@ def rate_limit(
         from middlewares.rate_limit import rate_limit
         app = web.Application(middlewares=[rate_limit(30, 60)])
 
-    Each request takes a token, or as many as *cost* returns, but at most a full bucket. If there
-    are too few, the request gets 429 with ``Retry-After``. Refusals and the responses of inner
-    handlers have ``RateLimit-Limit``, ``RateLimit-Remaining`` and ``RateLimit-Reset`` (seconds
-    until the bucket is full). Requests for which *exempt* returns true cost nothing. *penalties*
-    maps the status of an error to the extra tokens that it costs, capped at those that remain.
-    *on_refusal* is called for each refusal.
+    Each request takes a token, or as many as *cost* returns, but at most a full bucket. If the
+    bucket holds too few, the request gets 429 with ``Retry-After``. Both this refusal and the
+    responses of inner handlers have ``RateLimit-Limit``, ``RateLimit-Remaining`` and
+    ``RateLimit-Reset`` (seconds until the bucket is full). Requests for which *exempt* returns true
+    cost nothing. *penalties* maps the status of an error to the extra tokens that it costs. If
+    fewer remain, the penalty takes all of them. *on_refusal* is called for each refusal.
 
     Clients are identified by ``request.remote``; for IPv6 by its /64, because one host usually has
-    a whole /64. Only the *max_clients* seen most recently have buckets. *own_limit* returns the
-    name and size of a client's own bucket, which does not depend on its address, or None if it has
-    none. A bucket of size 0 is unlimited.
+    a whole /64. Only the *max_clients* seen most recently have buckets. *own_limit* may identify a
+    client by other means, such as its key: it returns the name and size of that client's bucket, or
+    None. A bucket of size 0 is unlimited.
 
-    With *redis*, an asyncio client of redis-py (only its ``register_script`` is used), all
+    *redis* is an asyncio client of redis-py; only its ``register_script`` is used. With it, all
     processes share the buckets called *name*. While Redis does not answer, each process uses its
-    own buckets. *clock* refills those; it returns monotonic nanoseconds.
+    own buckets. *clock*, which returns monotonic nanoseconds, times the refills of a process's own
+    buckets.
     """
     buckets = _Memory(window_seconds, max_clients, clock)
     shared = None if redis is None else _Shared(window_seconds, redis, name, buckets)
@@ -118,7 +119,7 @@ class _Level(NamedTuple):
 
     @property
     def remaining(self) -> int:
-        """The whole tokens in the bucket."""
+        """The number of whole tokens in the bucket."""
         return self.level // self.window
 
     def seconds_to(self, tokens: int) -> int:
@@ -134,7 +135,7 @@ class _Level(NamedTuple):
 
 
 class _Memory:
-    """The buckets of this process, in integers, so that rounding never adds or loses tokens."""
+    """The buckets of this process. Levels are integers, so rounding never adds or loses tokens."""
 
     def __init__(self, window_seconds: int, max_clients: int, clock: Callable[[], int]) -> None:
         self._window = window_seconds * 1000

@@ -18,7 +18,7 @@ from middlewares.sending import Sent, send
 __all__ = ["REQUEST_ID", "is_from_one_of", "peer_of", "request_context"]
 
 REQUEST_ID = web.RequestKey("request_id", str)
-"""The request key of the ID, for handlers and inner middlewares: ``request[REQUEST_ID]``."""
+"""The request key under which the ID is stored: ``request[REQUEST_ID]``."""
 
 _HEADER = "X-Request-ID"
 _VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -39,9 +39,9 @@ def request_context(*, trusted_proxies: Sequence[Network] = ()) -> Middleware:
         from middlewares.request_context import request_context
         app = web.Application(middlewares=[request_context(trusted_proxies=[ip_network("::1")])])
 
-    The client's ``X-Request-ID`` is used if it is valid (up to 128 letters, digits, ``.``, ``_``,
+    The client's ``X-Request-ID`` is used if it is valid (1 to 128 letters, digits, ``.``, ``_`` and
     ``-``); otherwise a new ID is generated. The response has the ID in the same header, and every
-    structlog line has it as ``request_id``.
+    structlog line of the request has it as ``request_id``.
 
     *trusted_proxies* are networks, or ``"unix"`` for Unix sockets. For a connection from one of
     them, ``request.remote`` becomes the rightmost address in ``X-Forwarded-For`` that is not
@@ -49,8 +49,9 @@ def request_context(*, trusted_proxies: Sequence[Network] = ()) -> Middleware:
 
     The line is the event ``request`` of the logger ``access``. It has ``method``, ``path`` (without
     the query, which may contain secrets), ``status`` as sent, ``duration_ms`` until the last byte,
-    ``bytes`` of the body, and ``client``; also ``aborted``, if the client disconnected before the
-    last byte. If the request was cancelled before it got a response, ``status`` is 499.
+    ``bytes`` (of the response's body) and ``client``. It also has ``aborted`` if the client
+    disconnected before the last byte. If the request was cancelled before it got a response,
+    ``status`` is 499.
     """
 
     @web.middleware
@@ -98,10 +99,10 @@ def is_from_one_of(networks: Sequence[Network], address: str | None) -> bool:
 
 
 def peer_of(request: web.Request) -> str:
-    """Return the address that opened the connection of *request*, ``unix``, or an empty string.
+    """Return the address that opened the connection of *request*, or ``unix`` for a Unix socket.
 
-    It is empty if the address is unknown. Unlike ``request.remote``, it is never the client for
-    which a proxy forwards the request.
+    If the address is unknown, return an empty string. Behind a proxy, this is the proxy's address,
+    whereas ``request.remote`` may be the client's.
     """
     opened = request.get_extra_info("socket")
     if opened is not None and opened.family == socket.AF_UNIX:
@@ -112,12 +113,12 @@ def peer_of(request: web.Request) -> str:
 
 
 def _new_id() -> str:
-    # IDs need not be unguessable, and the operating system's randomness takes ten times as long.
+    # IDs need not be unguessable, and the operating system's random bytes take ten times as long.
     return f"{random.getrandbits(128):032x}"
 
 
 def _client_of(request: web.Request, trusted: Sequence[Network]) -> str | None:
-    # Connections over a Unix socket have no address.
+    # A client connected over a Unix socket has no address.
     remote = request.remote or peer_of(request)
     if not trusted or not is_from_one_of(trusted, remote):
         return remote
@@ -133,7 +134,7 @@ def _client_of(request: web.Request, trusted: Sequence[Network]) -> str | None:
 
 
 def _without_port(hop: str) -> str:
-    """Return *hop* without a port: some proxies add one, as in ``[2001:db8::1]:443``."""
+    """Return *hop* without its port, which some proxies add, as in ``[2001:db8::1]:443``."""
     if hop.startswith("["):
         return hop[1:].partition("]")[0]
     return hop.partition(":")[0] if hop.count(":") == 1 else hop

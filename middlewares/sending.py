@@ -1,8 +1,8 @@
 """Reports to middlewares how a response was sent.
 
-aiohttp sends a response after the outermost middleware has returned it. Only then is it known
-whether a file gets a 200, a 206, a 304 or a 416, how many bytes its body has, and whether the
-client received them all.
+aiohttp does not send a response until the outermost middleware has returned it. So a middleware
+alone cannot see whether the response to a request for a file becomes a 200, 206, 304 or 416, how
+long its body is, and whether the client receives all of it.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ _CLIENT_GONE = 499
 
 
 class Sent(NamedTuple):
-    """How a response was sent: its final status, its body's bytes, and whether it was aborted."""
+    """How a response was sent: its status, the bytes of its body, and whether it was cut short."""
 
     status: int
     bytes: int
@@ -34,12 +34,12 @@ _REPORTS: web.RequestKey[list[Report]] = web.RequestKey("reports", list)
 
 
 def sending() -> Middleware:
-    """Send each response once every inner middleware is done with it, and report how that went.
+    """Send each response once every inner middleware is done with it, and report the outcome.
 
     ::
 
         from middlewares.sending import sending
-        app = web.Application(middlewares=[sending(), others_of_yours(), request_context()])
+        app = web.Application(middlewares=[sending(), your_middleware(), request_context()])
 
     Make it the outermost middleware. Otherwise the innermost middleware that calls :func:`send`
     sends the response, and middlewares outside that one can no longer change it.
@@ -63,9 +63,10 @@ def sending() -> Middleware:
 async def send(request: web.Request, handler: Handler, report: Report) -> web.StreamResponse:
     """Return the response of *handler*, and call *report* after its last byte or after a failure.
 
-    Without :func:`sending`, this function sends the response, unless an inner middleware already
-    did. If the response has an attribute ``bytes_sent``, that is the number of bytes reported. A
-    request that was cancelled before its response was sent is reported with the status 499.
+    In an application without :func:`sending`, this function sends the response, unless an inner
+    middleware already did. If the response has an attribute ``bytes_sent``, its value is reported
+    as the number of bytes. If the request was cancelled before its response was sent, the status
+    is reported as 499.
     """
     reports = request.get(_REPORTS)
     if reports is None:
@@ -81,7 +82,7 @@ async def _send(request: web.Request, handler: Handler, report: Report) -> web.S
         if sent is None:
             sent = await _finish(request, response)
             if sent.aborted or isinstance(response, web.FileResponse):
-                # aiohttp would send the response again.
+                # aiohttp would send this response a second time.
                 response = _AlreadySent(response)
             response[_SENT] = sent
     except BaseException as error:
@@ -119,7 +120,7 @@ def _bytes(request: web.Request, response: web.StreamResponse, aborted: bool) ->
         return 0
     length = response.content_length
     if length is None and not isinstance(response, web.FileResponse):
-        # The length of a stream is known only at its end. It includes headers and chunk sizes.
+        # A stream has no length in advance. body_length includes its headers and chunk sizes.
         return response.body_length
     return length or 0
 

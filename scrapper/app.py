@@ -97,7 +97,7 @@ def _create_application(parts: ServiceParts) -> web.Application:
     """Create an application with the request path and the resources, but without routes."""
     settings, measured, plugins, fleet = parts.settings, parts.metrics, parts.plugins, parts.fleet
     keys, base_path, root = ApiKeys(settings), BasePath(settings), parts.root
-    check_path(settings, keyed=keys.needed)
+    check_path(settings, needs_key=keys.needed)
     ended = EndedSessions(root.state / "sessions.json", check=root.check)
     ended.reload_if_changed()
     sessions = Sessions(keys, ended, shared=fleet is not None)

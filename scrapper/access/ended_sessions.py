@@ -22,8 +22,8 @@ Session = tuple[int, str]
 class EndedSessions:
     """The ended sessions of each key, at most 500, in the file at *path*; blocking.
 
-    If a key has more, those that expire first are dropped. Every session that expires before the
-    first one in the list then counts as ended, so that no ended session becomes valid again.
+    If a key has more, those that expire first are dropped. From then on, every session that expires
+    before the first one in the list counts as ended, so that no ended session becomes valid again.
     Processes share the list through the file. *check* is passed to
     :class:`~scrapper.library.state_file.StateFile`.
     """

@@ -27,9 +27,11 @@ _LINE = re.compile(
 
 
 class Key(NamedTuple):
-    """An API key; ``limit`` is its requests per window, or None if the limit per address applies.
+    """An API key.
 
-    ``sees_all`` is true only for ``API_KEY``. Clients with other keys see only their own jobs.
+    ``limit`` is the number of requests that it allows per window, or None if the limit per address
+    applies. ``sees_all`` is true only for ``API_KEY``. Clients with other keys see only their own
+    jobs.
     """
 
     name: str
@@ -39,7 +41,7 @@ class Key(NamedTuple):
 
     @property
     def owner(self) -> str | None:
-        """The owner whose jobs the key sees, or None if it sees all jobs."""
+        """The owner whose jobs the client with this key sees, or None if it sees all jobs."""
         return None if self.sees_all else self.name
 
 
@@ -94,7 +96,7 @@ class ApiKeys:
             with self._lock:
                 self._read()
         except SettingsError as error:
-            # This runs every second, so the same warning would fill the log.
+            # This runs every second, and repeated warnings would fill the log.
             if str(error) != self._logged_cause:
                 log.warning("API keys unreadable: keeping the old ones", cause=str(error))
             self._logged_cause = str(error)
@@ -113,7 +115,7 @@ class ApiKeys:
         self._keys = keys
         self._secrets = tuple(known.key for known in keys)
         self._known = {digest(known.key): known for known in keys}
-        self._names = {known_by: known.name for known_by, known in self._known.items()}
+        self._names = {hashed: known.name for hashed, known in self._known.items()}
 
 
 def _parse(path: Path) -> list[Key]:

@@ -1,4 +1,4 @@
-"""Signs users in by name, which a trusted proxy sends in a header instead of a key."""
+"""Signs in users whose names a trusted proxy sends in a header, in place of a key."""
 
 import re
 import struct
@@ -28,8 +28,8 @@ class ProxySignIn:
     """Reads the signed-in user from ``AUTH_PROXY_HEADER``, which only ``AUTH_PROXIES`` may send.
 
     The header is ignored unless one of these proxies opened the connection itself, regardless of
-    ``X-Forwarded-For``. Each cause of an ignored header is logged once, except for requests by
-    other sites' pages, in which the header is always ignored.
+    ``X-Forwarded-For``. It is also ignored in requests from other sites' pages. Apart from that,
+    each cause of an ignored header is logged once.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -38,7 +38,7 @@ class ProxySignIn:
         self._logged: set[str] = set()
 
     def name_of(self, request: web.Request) -> str | None:
-        """Return ``proxy:NAME``, never a key's name, if a proxy signed the user in, or None."""
+        """Return the signed-in user as ``proxy:NAME``, which cannot be a key's name, or None."""
         given = request.headers.getall(self._header, ()) if self._header else ()
         if not given or is_foreign(request, by_referer=True):
             return None
@@ -48,7 +48,7 @@ class ProxySignIn:
         elif len(given) > 1:
             cause = "sent more than once"
         elif not _NAME.fullmatch(given[0]):
-            cause = "not a name: 1 to 64 letters, digits and any of ._@-"
+            cause = "not a valid name (1 to 64 letters, digits or ._@-)"
         else:
             return _NAMESPACE + given[0]
         if cause not in self._logged:
@@ -57,9 +57,10 @@ class ProxySignIn:
         return None
 
     def client_of(self, request: web.Request) -> str | None:
-        """Return the client for limits per client: a user that a proxy signed in, or an address.
+        """Return a name that identifies the client, for limits per client.
 
-        Users behind a proxy may all have the proxy's address.
+        It is that of the user whom a proxy signed in, or else the client's address. Users behind a
+        proxy may all have the proxy's address.
         """
         return self.name_of(request) or request.remote
 
@@ -67,7 +68,7 @@ class ProxySignIn:
 def gateways(routes: Path = _ROUTES, ipv6_routes: Path = _IPV6_ROUTES) -> set[str]:
     """Return the addresses of this machine's gateways from Linux's routing tables; blocking.
 
-    Any connection to a port that Docker publishes may come from the gateway's address.
+    If Docker publishes a port, connections from anywhere may appear to come from the gateway.
     """
     return {*_ipv4_gateways(routes), *_ipv6_gateways(ipv6_routes)}
 

@@ -1,4 +1,4 @@
-"""Issues and checks cookies that replace an API key where a page cannot send a header."""
+"""Issues and checks session cookies, for pages that cannot send an API key in a header."""
 
 import asyncio
 import hashlib
@@ -28,13 +28,14 @@ _FOUND = web.RequestKey[Key | None]("session")
 
 
 class Sessions:
-    """The sessions of *keys*, except for those in *ended*.
+    """Begins and ends sessions of *keys*, and finds the session of a request.
 
     A cookie's value contains the name of a key and an expiry, and is signed with that key. The
     session therefore survives restarts, is valid for all replicas, and ends when its key is removed
-    or changed. Replicas share the media folder, which contains the list of *ended* sessions. If
-    *shared* is true, the list is reloaded whenever another replica has changed it. A request with a
-    session is treated as if it carried the key, with the key's name and limit.
+    or changed. *ended* lists the sessions that were ended before they expired. The list is in the
+    media folder, which replicas share. If *shared* is true, the list is reloaded whenever another
+    replica has changed it. A request with a session is treated as if it carried the key, with the
+    key's name and limit.
     """
 
     def __init__(
@@ -63,33 +64,37 @@ class Sessions:
         """End the session of *request*, if it has one.
 
         Raises:
-            ScrapeError: the disk is full, read-only or gone; a restart may revive the session.
+            ScrapeError: the disk is full, read-only or missing, so the session may become valid
+                again at a restart.
         """
-        key, found = await self.key_of(request), _COOKIE.fullmatch(request.cookies.get(COOKIE, ""))
+        key, found = (
+            await self.session_key(request),
+            _COOKIE.fullmatch(request.cookies.get(COOKIE, "")),
+        )
         if key is not None and found is not None:
             session = (int(found[2]), found[3])
             with converting_disk_errors():
                 await asyncio.to_thread(self._ended.add, key.name, session, now=self._now())
 
-    async def key_behind(self, request: web.Request, *, recheck: bool = False) -> Key | None:
-        """Return the key in the headers of *request*, or else that of its session, or None.
+    async def key_for(self, request: web.Request, *, recheck: bool = False) -> Key | None:
+        """Return the key in the headers of *request*, or else the key of its session, or None.
 
         If *recheck* is true, a session that was already checked is checked again.
         """
         if recheck:
             request.pop(_FOUND, None)
-        return self._keys.carried_by(request) or await self.key_of(request)
+        return self._keys.carried_by(request) or await self.session_key(request)
 
-    async def key_of(self, request: web.Request) -> Key | None:
+    async def session_key(self, request: web.Request) -> Key | None:
         """Return the key of the session of *request*, or None without a valid cookie.
 
-        If another site's page made the request, its cookie is ignored.
+        The cookie is ignored if another site's page made the request.
         """
         if _FOUND not in request:
-            request[_FOUND] = await self._key_of(request)
+            request[_FOUND] = await self._find_key(request)
         return request[_FOUND]
 
-    async def _key_of(self, request: web.Request) -> Key | None:
+    async def _find_key(self, request: web.Request) -> Key | None:
         found = _COOKIE.fullmatch(request.cookies.get(COOKIE, ""))
         if found is None or is_foreign(request) or int(found[2]) < self._now():
             return None

@@ -20,13 +20,13 @@ def middlewares() -> int:
         SettingsError: the service would not start with these settings.
     """
     settings = load_settings()
-    keyed = ApiKeys(settings).needed
-    check_path(settings, keyed=keyed)
+    needs_key = ApiKeys(settings).needed
+    check_path(settings, needs_key=needs_key)
     plugins = Plugins.from_settings(settings)
     # Build the path, which calls the user's factories and those of plugins, to check them.
     own = dict.fromkeys(OWN_MIDDLEWARES, tuple)
     list(request_path(settings, web.Application(), own, plugins.middlewares(settings)))
-    off = {} if keyed else {"api_key": " (off: no key is set)"}
+    off = {} if needs_key else {"api_key": " (off: no key is set)"}
     if not settings.rate_limit_max_requests:
         off["rate_limit"] = " (off: RATE_LIMIT_MAX_REQUESTS is 0)"
     lines = [name + off.get(name, "") for name in path_names(settings)]
@@ -34,6 +34,6 @@ def middlewares() -> int:
     lines += [f"plugin {plugin.name}" for plugin in made]
     for number, line in enumerate(lines, start=1):
         print(f"{number}. {line}")
-    for text in path_warnings(settings, keyed=keyed):
+    for text in path_warnings(settings, needs_key=needs_key):
         print(f"Warning: {text}.", file=sys.stderr)
     return 0

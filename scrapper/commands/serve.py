@@ -63,7 +63,7 @@ async def _serve(app: web.Application, parts: ServiceParts) -> None:
     running = running_app(
         app,
         parts.metrics,
-        most=raise_open_files(settings.max_connections),
+        max_connections=raise_open_files(settings.max_connections),
         head_timeout=settings.client_timeout_seconds,
         grace=grace,
     )
@@ -72,14 +72,14 @@ async def _serve(app: web.Application, parts: ServiceParts) -> None:
             _tune_garbage_collection()
             # Listen only once the app is running, so that every client that connects is served.
             async with listening(settings, connect) as (host, port):
-                _log_start(parts, host, port, keyed=app[API_KEYS].needed)
+                _log_start(parts, host, port, needs_key=app[API_KEYS].needed)
                 await ended.wait()
     finally:
         # At exit, asyncio waits for threads, which a plugin or a disk may block forever.
         end_process_within(_SECONDS_TO_CLOSE)
 
 
-def _log_start(parts: ServiceParts, host: str, port: int, *, keyed: bool) -> None:
+def _log_start(parts: ServiceParts, host: str, port: int, *, needs_key: bool) -> None:
     """Log the address that the service listens on, and warn if the service is open to anyone."""
     settings = parts.settings
     log.info(
@@ -93,11 +93,11 @@ def _log_start(parts: ServiceParts, host: str, port: int, *, keyed: bool) -> Non
     )
     if sys.stderr.isatty():
         print(f"The page: {_address(settings, host, port)}", file=sys.stderr)
-    if not (keyed or _is_loopback(host)):
+    if not (needs_key or _is_loopback(host)):
         log.warning(
             "open to anyone who can reach the port", advice="set API_KEY, or HOST=127.0.0.1"
         )
-    for text in path_warnings(settings, keyed=keyed):
+    for text in path_warnings(settings, needs_key=needs_key):
         log.warning("request path is weak", cause=text)
 
 

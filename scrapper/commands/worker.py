@@ -74,7 +74,7 @@ async def _monitored(parts: ServiceParts, app: web.Application) -> AsyncIterator
     running = running_app(
         app,
         parts.metrics,
-        most=_MAX_CONNECTIONS,
+        max_connections=_MAX_CONNECTIONS,
         head_timeout=settings.client_timeout_seconds,
         grace=_SECONDS_TO_CLOSE,
     )

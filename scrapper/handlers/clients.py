@@ -9,18 +9,18 @@ __all__ = ["owner_of", "sender_of"]
 
 
 async def sender_of(request: web.Request, *, recheck: bool = False) -> Key | str | None:
-    """Return the key of *request*, or the user name set by a proxy; None if unknown.
+    """Return the key of *request*, or the name of the user whom a proxy signed in, or else None.
 
     If *recheck* is true, a session that was already checked is checked again.
     """
-    key = await request.app[SESSIONS].key_behind(request, recheck=recheck)
+    key = await request.app[SESSIONS].key_for(request, recheck=recheck)
     return key or request.app[PROXY].name_of(request)
 
 
 async def owner_of(request: web.Request) -> str | None:
     """Return the owner of the jobs that *request* may see and change; None means all jobs.
 
-    The owner is the name of the client's key, or the user name set by a proxy.
+    The owner is the name of the client's key, or of the user whom a proxy signed in.
     """
     sender = await sender_of(request)
     return sender.owner if isinstance(sender, Key) else sender

@@ -1,7 +1,7 @@
 """The filenames of downloads and archives, from the template in ``DOWNLOAD_NAME``.
 
-The names are safe on Windows, macOS and Linux. They have at most 200 bytes, without reserved
-characters, names or endings, and without invisible characters or direction marks.
+The names are safe on Windows, macOS and Linux. They are at most 200 bytes long, and contain no
+reserved characters, names or endings, no invisible characters, and no direction marks.
 """
 
 import re
@@ -30,7 +30,7 @@ class DownloadNames:
     """Builds filenames from *template*.
 
     The template's fields are ``{shortcode}``, ``{owner}``, ``{date}``, ``{time}`` and ``{number}``.
-    Without ``{number}``, the number of a carousel's item is appended to its name.
+    If it has no ``{number}``, the number of a carousel's item is appended to the item's filename.
     """
 
     def __init__(self, template: str) -> None:

@@ -1,4 +1,4 @@
-"""The events of jobs, posts and the login. Each is read and rendered only once for all streams."""
+"""The events of ``GET /events``, each of which is rendered only once for all streams."""
 
 import asyncio
 import time
@@ -28,10 +28,11 @@ _MAX_JOBS = 10_000
 
 
 class EventFeed:
-    """Events for changes to *jobs*, to posts (*post_changes*), and to the JSON from *login*.
+    """The events for changes to *jobs*, to stored posts and to the login.
 
     The feed polls while it has followers and for a minute afterwards, so that a client that
-    reconnects can resume. *login* is None if clients may not see the login.
+    reconnects can resume. It reads changes to posts from *post_changes*. *login* returns the login
+    as JSON, or is None if clients may not see the login.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class EventFeed:
 
         A reader that is too slow, or that cannot resume after *event_id*, gets a ``reset``.
         *viewer* is the name of a key or a signed-in user, or None if the client sees everything.
-        The stream ends when the process does.
+        The stream ends at shutdown.
         """
         number = self._journal.number_of(event_id)
         while True:
@@ -96,8 +97,7 @@ class EventFeed:
         """Poll until the feed has had no followers for a minute, or the process ends."""
         try:
             while not self._jobs.closing and self._is_needed():
-                # Poll less often with many followers, so that a thousand streams do not keep
-                # the loop busy.
+                # With many followers, poll less often, so that they do not saturate the event loop.
                 await asyncio.sleep(_POLL_SECONDS + self._followers / _FOLLOWERS_PER_SECOND)
                 before = self._journal.last
                 await self._try_to_poll()
@@ -119,7 +119,7 @@ class EventFeed:
                 self._position = await self._start()
             else:
                 self._position = await self._advance(self._position)
-        # Without Redis, changes cannot be read, and some may be lost before it is back.
+        # While Redis is down, changes cannot be read, and some may be lost.
         except ScrapeError as error:
             if self._position is not None:
                 log.warning("events temporarily unavailable", cause=repr(error))

@@ -20,7 +20,7 @@ __all__ = ["events"]
 
 @dataclass(slots=True)
 class JobChange(JobResponse):
-    """A changed job; ``posts`` has only the changed posts, or all posts of a new job."""
+    """A changed job; ``posts`` has only the posts that changed, or all posts of a new job."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -46,13 +46,13 @@ class PostChangeResponse:
     shortcode: str
     change: Annotated[
         Change,
-        Field(description="`changed`: the post was kept or released, or a plugin added something"),
+        Field(description="`changed`: the post was kept or released, or a plugin added to it"),
     ]
 
 
 @dataclass(slots=True)
 class Reset:
-    """Events may have been lost, so the client must load everything again."""
+    """Events may have been lost, so the client must reload everything."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -68,11 +68,11 @@ class Reset:
 async def events(request: web.Request) -> web.StreamResponse:
     """Stream changes to jobs, posts and the login as server-sent events, indefinitely.
 
-    Unless it resumes after ``Last-Event-ID``, the stream begins with ``reset``, after which the
-    client must load everything again.
+    The stream begins with ``reset``, unless it resumes after ``Last-Event-ID``. After a ``reset``,
+    the client must reload everything.
     """
     viewer = await owner_of(request)
     feed, last = request.app[EVENTS], request.headers.get(LAST_EVENT_ID, "")
-    with request.app[STREAMS].one_of(request.app[PROXY].client_of(request), request):
+    with request.app[STREAMS].counting(request.app[PROXY].client_of(request), request):
         async with feed.following():
             return await send_events(request, feed.after(last, viewer))

@@ -42,9 +42,10 @@ async def health(_request: web.Request) -> web.Response:
 async def ready(request: web.Request) -> web.Response:
     """Return 200 if a new post could be scraped now, or else 503, with a key for each check.
 
-    ``instagram`` and ``login`` are not checks. For each login state, ``instagram`` has the order of
-    the sources, the number of queries allowed, and the documents that the service found to replace
-    retired ones. ``login`` is the state of the session.
+    ``instagram`` and ``login`` are not checks. ``instagram`` shows in which order the sources are
+    tried and how many queries are allowed, separately for queries with and without a login. It also
+    shows which documents the service found in place of retired ones. ``login`` is the state of the
+    login.
     """
     root = request.app[resources.MEDIA_ROOT]
     min_free = request.app[resources.SETTINGS].min_free_bytes
@@ -55,9 +56,9 @@ async def ready(request: web.Request) -> web.Response:
         "capacity": not request.app[resources.SCRAPER].saturated,
         **{name: await check() for name, check in request.app[resources.CHECKS].items()},
     }
-    learned = await asyncio.to_thread(_learned, request.app[resources.INSTAGRAM])
+    instagram = await asyncio.to_thread(_describe, request.app[resources.INSTAGRAM])
     login = request.app[resources.INSTAGRAM].login.state.state
-    body = {**checks, "instagram": learned, "login": login}
+    body = {**checks, "instagram": instagram, "login": login}
     return web.json_response(body, status=200 if all(checks.values()) else 503)
 
 
@@ -68,13 +69,13 @@ async def ready(request: web.Request) -> web.Response:
     response=TEXT,
 )
 async def metrics(request: web.Request) -> web.StreamResponse:
-    known = request.app[resources.METRICS]
+    all_metrics = request.app[resources.METRICS]
     free = await asyncio.to_thread(free_bytes, request.app[resources.LIBRARY].root)
-    known.free_bytes.set(free or 0)
-    await known.count()
+    all_metrics.free_bytes.set(free or 0)
+    await all_metrics.count()
     encode, content_type = choose_encoder(",".join(request.headers.getall(hdrs.ACCEPT, ())))
     # In a thread, because the registry reads files under /proc.
-    body = await asyncio.to_thread(encode, known.registry)
+    body = await asyncio.to_thread(encode, all_metrics.registry)
     response = web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
     response.enable_compression()
     return response
@@ -88,9 +89,9 @@ async def _is_usable(root: MediaRoot) -> bool:
     return bool(await aiofiles.os.access(root.path, os.W_OK | os.X_OK))
 
 
-def _learned(instagram: Instagram) -> dict[str, dict[str, Any]]:
+def _describe(instagram: Instagram) -> dict[str, dict[str, Any]]:
     found = {source: document.doc_id for source, document in instagram.documents.found().items()}
-    learned: dict[str, dict[str, Any]] = {
+    described: dict[str, dict[str, Any]] = {
         name: {
             "sources": group.source_names,
             "allowed": group.pace.allowed_now(),
@@ -99,5 +100,5 @@ def _learned(instagram: Instagram) -> dict[str, dict[str, Any]]:
         for name, group in instagram.source_groups.items()
     }
     if found:
-        learned["logged_out"]["queries"] = found
-    return learned
+        described["logged_out"]["queries"] = found
+    return described

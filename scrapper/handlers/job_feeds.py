@@ -1,4 +1,4 @@
-"""The events of jobs. Each is read and rendered only once for all streams of its job."""
+"""The events of ``GET /jobs/{id}/events``, rendered only once for all streams of a job."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -42,7 +42,7 @@ class JobFeeds:
 
 
 class _Feed:
-    """The event stream of one job, in bytes."""
+    """The events of one job, rendered for its streams."""
 
     def __init__(self, jobs: Jobs, job: Job) -> None:
         self._jobs = jobs
@@ -83,7 +83,7 @@ class _Feed:
             await changed.wait()
 
     def _since(self, seen: int) -> tuple[bytes, int]:
-        """Return the events after version *seen*, and the version that they lead to."""
+        """Return the events after version *seen*, and the job's version after them."""
         return self._pieces.get((seen, self._job.version), lambda: self._render(seen))
 
     def _render(self, seen: int) -> tuple[bytes, int]:

@@ -85,7 +85,7 @@ async def create_job(request: web.Request) -> web.Response:
 async def list_jobs(request: web.Request) -> web.Response:
     """Return a page of up to ``limit`` jobs after ``cursor``, newest first.
 
-    A client with a named key sees only its own jobs.
+    Clients with a named key and users whom a proxy signed in see only their own jobs.
     """
     limit, after = limit_in(request), cursor_in(request)
     state = cast(JobState | None, choice_in(request, "state", _STATES))
@@ -109,13 +109,18 @@ async def get_job(request: web.Request) -> web.Response:
 
 @Operation(
     id="cancelJob",
-    summary="Cancel the posts of a job that have not started, or forget a finished job",
+    summary="Cancel a job's posts that have not started, or remove a finished job from the list",
     tag="jobs",
     response=JobResponse,
     errors=(400, 404, 409, 507),
     parameters=(
         _ID,
-        Parameter("forget", "query", FLAG, "Remove the finished job from the list, for everyone"),
+        Parameter(
+            "forget",
+            "query",
+            FLAG,
+            "Remove a finished job from the list, for everyone who may see it",
+        ),
     ),
     more={204: ("The job was removed from the list", None)},
 )
@@ -134,7 +139,7 @@ async def cancel_job(request: web.Request) -> web.Response:
 
 @Operation(
     id="retryJob",
-    summary="Queue the failed and cancelled posts of a job again",
+    summary="Queue a job's failed and cancelled posts again",
     tag="jobs",
     response=JobResponse,
     status=202,
@@ -169,7 +174,7 @@ async def job_events(request: web.Request) -> web.StreamResponse:
     seen = _version_of(request.headers.get(LAST_EVENT_ID, ""), job)
     if seen and job.state != "running" and not job.changes(seen):
         return web.Response(status=204)
-    with request.app[STREAMS].one_of(request.app[PROXY].client_of(request), request):
+    with request.app[STREAMS].counting(request.app[PROXY].client_of(request), request):
         async with request.app[JOB_FEEDS].following(job) as feed:
             return await send_events(request, feed.after(seen))
 
@@ -215,9 +220,9 @@ async def _job(request: web.Request) -> Job:
 
 
 async def _own_job(request: web.Request) -> Job | None:
-    """Return the job in the request's path; None if it is unknown or has another owner.
+    """Return the job in the request's path, or None if it is unknown or belongs to another client.
 
-    None in both cases prevents clients from finding out whether another client's job exists.
+    The two cases look the same, so that no client can find out whether another's job exists.
     """
     job = await request.app[JOBS].get(request.match_info["id"])
     owner = await owner_of(request)

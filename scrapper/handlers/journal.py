@@ -108,8 +108,8 @@ class Journal:
     def after(self, number: int, viewer: str | None) -> tuple[bytes, int]:
         """Return the events after *number* that *viewer* may see, and the number of the last one.
 
-        To limit the memory for a slow reader, they amount to at most 64 KB, or to one larger event.
-        *viewer* is None if the client sees everything.
+        The events amount to at most 64 KB, to limit the memory that a slow reader takes. Only a
+        single event may be larger. *viewer* is None if the client sees everything.
         """
         return self._pieces.get((number, viewer), lambda: self._render(number, viewer))
 

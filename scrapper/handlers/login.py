@@ -31,7 +31,7 @@ class LoginResponse:
         State,
         Field(
             description="`expired`: Instagram ended the session; `challenged`: Instagram wants "
-            "the account's owner to log in with a browser"
+            "the account confirmed in a browser"
         ),
     ]
     username: str | None
@@ -41,7 +41,7 @@ class LoginResponse:
 class LoginRequest(BaseModel):
     """A session, given as the value of Instagram's cookie ``sessionid``."""
 
-    # The compiled pattern takes over a megabyte, so it is compiled only at the first login.
+    # The compiled pattern takes over a megabyte of memory, so it is compiled at the first login.
     model_config = ConfigDict(strict=True, defer_build=True)
 
     sessionid: Annotated[
@@ -62,7 +62,7 @@ _COOKIES = Content(
 
 @Operation(
     id="getLogin",
-    summary="The state of the Instagram login",
+    summary="Get the state of the Instagram login",
     tag="login",
     response=LoginResponse,
     errors=(403,),
@@ -86,7 +86,7 @@ async def get_login(request: web.Request) -> web.Response:
     errors=(400, 403, 408, 502, 507),
 )
 async def put_login(request: web.Request) -> web.Response:
-    """Use the body's cookies as the session if a request to Instagram shows that it is valid."""
+    """Use the cookies in the body, if a request to Instagram shows that their session is valid."""
     _check_key(request)
     try:
         cookies = parse_cookies(await read_text(request))
@@ -98,7 +98,7 @@ async def put_login(request: web.Request) -> web.Response:
 
 @Operation(
     id="deleteLogin",
-    summary="Forget the Instagram login",
+    summary="Remove the Instagram login",
     tag="login",
     status=204,
     errors=(403, 507),

@@ -45,14 +45,21 @@ CONVERSION_NAMES = ("audio", "h264")
 """The query parameters that request a converted item."""
 
 _CHOICE = (
-    Parameter("item", "query", {"type": "integer", "minimum": 1}, "Number of a carousel's item"),
-    Parameter("archive", "query", {"type": "string", "enum": ["zip"]}, "Return one archive"),
+    Parameter(
+        "item",
+        "query",
+        {"type": "integer", "minimum": 1},
+        "Number of the carousel's item, starting at 1",
+    ),
+    Parameter(
+        "archive", "query", {"type": "string", "enum": ["zip"]}, "Return the files as one archive"
+    ),
     Parameter("audio", "query", FLAG, "Return only the audio; requires the plugin `audio`"),
     Parameter(
         "h264",
         "query",
         FLAG,
-        "Convert to H.264 and AAC, which play anywhere; requires the plugin `audio`",
+        "Convert to H.264 and AAC, which play everywhere; requires the plugin `audio`",
     ),
 )
 
@@ -64,9 +71,9 @@ RANGES = {
     206: ("The requested part of the file", FILE),
     304: ("The client already has this version", None),
     412: ("The file is not the version that the client expects", None),
-    416: ("The file has no such part", None),
+    416: ("The requested range is beyond the end of the file", None),
 }
-"""The other responses to a request for a file."""
+"""Further responses to a request for a file."""
 
 
 @Operation(
@@ -88,8 +95,8 @@ async def media(request: web.Request) -> web.StreamResponse:
     file = next((file for file in post.files if file.filename == filename), None)
     if file is None:
         raise web.HTTPNotFound(text="The post has no such file")
-    named = disposition("inline", filename)
-    return await file_response(request, post, file, stored.stored_at, named)
+    content_disposition = disposition("inline", filename)
+    return await file_response(request, post, file, stored.stored_at, content_disposition)
 
 
 @Operation(
@@ -102,7 +109,9 @@ async def media(request: web.Request) -> web.StreamResponse:
     more=RANGES,
 )
 async def download(request: web.Request) -> web.StreamResponse:
-    """Return a file of the post as an attachment: by default its first video, or else picture.
+    """Return a file of the post as an attachment.
+
+    By default, this is the main file: the first video, or the first picture if there is no video.
 
     ``item=2`` selects the second item of a carousel. ``archive=zip`` returns an archive of all
     files, or of the selected one. With ``audio=1`` or ``h264=1``, a plugin converts the file.
@@ -114,7 +123,7 @@ async def download(request: web.Request) -> web.StreamResponse:
 
 @Operation(
     id="downloadByUrl",
-    summary="Fetch a post, then download its main file, a file of your choice, or all files",
+    summary="Download the main file of the post at a link, a file of your choice, or all files",
     tag="posts",
     response=FILE,
     errors=(400, 403, 404, 422, 502, 507),
@@ -152,11 +161,11 @@ async def download(request: web.Request) -> web.StreamResponse:
     more=RANGES,
 )
 async def download_by_url(request: web.Request) -> web.StreamResponse:
-    """Fetch the post at ``url`` or ``link``, and respond like ``/download/{shortcode}``.
+    """Respond like ``/download/{shortcode}`` with the post at ``url`` or ``link``.
 
-    The default of ``item`` is the ``img_index`` in the URL. ``quality`` and ``max_mb`` mean the
-    same as in ``POST /scrape``. With ``shortcodes`` and ``archive=zip``, the response is an archive
-    of stored posts, with a folder for each.
+    The post is downloaded first if it is not stored. The default of ``item`` is the ``img_index``
+    in the URL. ``quality`` and ``max_mb`` mean the same as in ``POST /scrape``. With ``shortcodes``
+    and ``archive=zip``, the response is an archive of stored posts, with a folder for each.
     """
     if "shortcodes" in request.query:
         return await _archive_of_posts(request, _shortcodes(request))
@@ -182,7 +191,7 @@ def _shortcodes(request: web.Request) -> Sequence[str]:
     if not request.query.keys().isdisjoint(("url", "link", "item", *CONVERSION_NAMES)):
         raise InvalidParameter(text="shortcodes can be combined only with archive=zip")
     if request.query.get("archive") != "zip":
-        raise InvalidParameter(text="shortcodes need archive=zip")
+        raise InvalidParameter(text="shortcodes requires archive=zip")
     found = list(dict.fromkeys(request.query["shortcodes"].split(",")))
     if len(found) > _MAX_POSTS or not all(map(is_shortcode, found)):
         raise InvalidParameter(
@@ -258,19 +267,18 @@ async def file_response(
     post: Post,
     item: MediaItem,
     stored_at: float,
-    named: str,
+    content_disposition: str,
     *,
     # A refresh replaces files under the same names.
     cache: str = "private, no-cache",
 ) -> web.StreamResponse:
     """Return a response with the file of *item*.
 
-    *stored_at* is a Unix time in seconds, *named* the value of ``Content-Disposition``, and *cache*
-    that of ``Cache-Control``.
+    *stored_at* is a Unix time in seconds, and *cache* is the value of ``Cache-Control``.
 
     Raises:
-        MediaFolderGone: the media folder is gone.
-        web.HTTPNotFound: the file is gone, or was replaced.
+        MediaFolderGone: the media folder is missing.
+        web.HTTPNotFound: the file is missing, or was replaced.
     """
     path = _folder(request, post) / item.filename
     if not await asyncio.to_thread(is_there, path, item.size):
@@ -278,7 +286,7 @@ async def file_response(
         raise web.HTTPNotFound(text="The file is gone")
     headers = {
         hdrs.CONTENT_TYPE: MEDIA_TYPES.get(path.suffix, "application/octet-stream"),
-        hdrs.CONTENT_DISPOSITION: named,
+        hdrs.CONTENT_DISPOSITION: content_disposition,
         "Content-Security-Policy": _POLICY,
         hdrs.CACHE_CONTROL: cache,
     }
@@ -287,9 +295,10 @@ async def file_response(
 
 
 class _MediaResponse(web.FileResponse):
-    """A response with a *version* of a file; ``bytes_sent`` counts the bytes that were sent.
+    """A response with a *version* of a file.
 
-    The file's modification time is when the post was taken, so it does not identify a version.
+    The file's modification time does not identify a version, because it is the time at which the
+    post was taken. ``bytes_sent`` is the number of bytes of the body that were sent.
     """
 
     bytes_sent = 0
@@ -298,7 +307,7 @@ class _MediaResponse(web.FileResponse):
         super().__init__(path, headers={**headers, **version.headers})
         self._version = version
 
-    # aiohttp sets these from the file's modification time; the headers already have the version's.
+    # aiohttp would set these from the file's modification time, but the headers have them already.
     @property
     def etag(self) -> ETag | None:
         return super().etag
@@ -337,14 +346,14 @@ async def _archive(
     names = request.app[DOWNLOAD_NAMES]
     archive = _Archive(request.app[LIBRARY].root)
     if not await asyncio.to_thread(archive.add, post, items, names.of_all(post, items)):
-        # check() raises if the media folder is gone. Otherwise a sweep may have removed the post.
+        # check() raises if the media folder is missing. If not, a sweep may have removed the post.
         await asyncio.to_thread(request.app[LIBRARY].check)
         raise NotStored
     return await archive.send(request, names.of_archive(post))
 
 
 async def _archive_of_posts(request: web.Request, shortcodes: Sequence[str]) -> web.StreamResponse:
-    """Respond with a ZIP archive of the posts that are stored, with a folder for each."""
+    """Respond with a ZIP archive of those posts that are stored, with a folder for each."""
     library, names = request.app[LIBRARY], request.app[DOWNLOAD_NAMES]
     found = [stored.post for stored in await library.get_all(shortcodes) if stored]
     folders = names.of_folders(found)

@@ -24,19 +24,20 @@ _ATTRIBUTE = "openapi_operation"
 _ERRORS = {
     400: "The request is invalid; see `code` and `error`",
     401: "The key is missing or wrong",
-    403: "Instagram requires a login or a checkpoint, a key is required, or another site's page "
-    "sent the request",
+    403: "The post needs a login, Instagram wants the account confirmed in a browser, the service "
+    "has no key or allows no webhooks, or a page of another site made the request",
     404: "There is no such post, job, file or route",
     408: "The body did not arrive in time",
-    409: "The job is not finished",
+    409: "An unfinished job cannot be removed from the list",
     413: "The body is too large",
-    421: "The service is not configured for this host name",
-    422: "Every file of the post is larger than `max_mb` or MAX_MEDIA_MB, or cannot be converted",
+    421: "The service does not accept this host name",
+    422: "Every file is larger than `max_mb` or MAX_MEDIA_MB, or ffmpeg cannot read the file",
     429: "A rate limit of the service or of Instagram was reached",
     500: "Internal error",
-    502: "Instagram's response is invalid, or reports an internal error",
-    503: "Instagram cannot be reached, too many requests are waiting, or the media folder is gone",
-    507: "The disk is full or read-only",
+    502: "The service does not understand Instagram's answer, Instagram answered with a server "
+    "error, or no file could be downloaded completely",
+    503: "Instagram cannot be reached, too much is waiting, or the media folder's disk is missing",
+    507: "Nothing can be stored, because the disk is full or read-only",
 }
 _COMMON_ERRORS = (413, 421, 429, 500, 503)
 _REQUEST_ID = {"X-Request-ID": {"required": True, "schema": {"type": "string"}}}
@@ -160,7 +161,7 @@ def describe_api(app: web.Application, server: str) -> dict[str, Any]:
     for path, method, operation in operations.values():
         paths.setdefault(path, {})[method] = describer.operation(method, operation)
     components: dict[str, Any] = {"schemas": describer.definitions}
-    # The model does not know the maximum length of a URL, which is a setting.
+    # The maximum length of a URL is a setting, so the model cannot declare it.
     describer.definitions["ScrapeRequest"]["properties"]["url"]["maxLength"] = max_url_length
     components["securitySchemes"] = {
         "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -243,7 +244,7 @@ class _Describer:
             "requestBody": {"required": True, "content": self._content(JobResponse)},
             "responses": {
                 "2XX": {"description": "Delivered"},
-                "410": {"description": "The service does not retry"},
+                "410": {"description": "The service stops retrying"},
                 "default": {"description": "The service retries later"},
             },
         }

@@ -85,7 +85,7 @@ docs = _serve(
 
 
 async def to_page(request: web.Request) -> web.Response:
-    """Redirect a request that lacks the slash after the prefix; the page's links are relative.
+    """Redirect from the prefix without a slash to the page, whose links are relative.
 
     Raises:
         web.HTTPFound: always.

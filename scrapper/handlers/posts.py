@@ -37,7 +37,7 @@ __all__ = [
 log = structlog.get_logger(__name__)
 
 SHORTCODE = Parameter("shortcode", "path", {"type": "string", "pattern": "^[A-Za-z0-9_-]{5,64}$"})
-"""The parameter of every route to one stored post."""
+"""The path parameter that identifies a stored post."""
 
 _MAX_SEARCH_LENGTH = 200
 _CONCURRENT_CHANGES = 4
@@ -48,7 +48,7 @@ _OWNER = {"type": "string", "pattern": "^[A-Za-z0-9._]{1,30}$"}
 
 @Operation(
     id="listPosts",
-    summary="List the stored posts, newest first, or those that match a search",
+    summary="List the stored posts, or those that match a search, newest first",
     tag="posts",
     response=ListingResponse,
     errors=(400, 507),
@@ -70,7 +70,7 @@ _OWNER = {"type": "string", "pattern": "^[A-Za-z0-9._]{1,30}$"}
             "sort",
             "query",
             {"type": "string", "enum": _SORTS, "default": "stored"},
-            "Sort by when the posts were stored or taken, latest first",
+            "`stored`: most recently stored posts first; `taken`: most recently taken posts first",
         ),
         CURSOR,
     ),
@@ -78,8 +78,8 @@ _OWNER = {"type": "string", "pattern": "^[A-Za-z0-9._]{1,30}$"}
 async def list_posts(request: web.Request) -> web.Response:
     """Return a page of up to ``limit`` stored posts after ``cursor``, newest first.
 
-    ``q``, ``owner``, ``kept`` and ``type`` filter them. A ``cursor`` is valid only with the same
-    ``sort``.
+    ``q``, ``owner``, ``kept`` and ``type`` filter the posts. A ``cursor`` is valid only with the
+    ``sort`` for which it was returned.
     """
     limit, after = limit_in(request), cursor_in(request)
     listing = await request.app[LIBRARY].list(limit, after, _search(request))
@@ -151,7 +151,7 @@ async def release_post(request: web.Request) -> web.Response:
     errors=(400, 408),
 )
 async def bulk_change(request: web.Request) -> web.Response:
-    """Keep, release or delete each post like its single route, and return the outcomes."""
+    """Apply the action to each post as the post's own route would, and return the outcomes."""
     body, library = await read_body(request, BulkRequest), request.app[LIBRARY]
     semaphore = asyncio.Semaphore(_CONCURRENT_CHANGES)
 
@@ -186,7 +186,7 @@ async def _keep(request: web.Request, *, kept: bool) -> web.Response:
 
 
 async def stored_post(request: web.Request) -> StoredPost:
-    """Return the stored post in the request's path.
+    """Return the stored post whose shortcode is in the request's path.
 
     Raises:
         InvalidParameter: the path has no valid shortcode.

@@ -55,7 +55,7 @@ def cursor_in(request: web.Request) -> Cursor | None:
 
 
 def choice_in(request: web.Request, name: str, choices: Sequence[str]) -> str | None:
-    """Return the value of the parameter *name*, which is one of *choices*; None if it is absent.
+    """Return the value of the parameter *name*, or None if it is absent.
 
     Raises:
         InvalidParameter: the value is not one of *choices*.

@@ -45,7 +45,7 @@ _POST_URL = (
 
 
 class PreferenceRequest(BaseModel):
-    """Which files are requested."""
+    """The requested quality and size of files."""
 
     quality: Quality | None = Field(
         None,
@@ -72,8 +72,8 @@ class ScrapeRequest(PreferenceRequest):
         str,
         Field(
             min_length=1,
-            description="The post's URL or share link; with a login, also the URL of a story or of "
-            "a highlight's item",
+            description="The post's URL or share link; with a login, also the URL of a story or a "
+            "highlight item",
             # An approximation of what links.py accepts.
             json_schema_extra={"pattern": _POST_URL},
             examples=["https://www.instagram.com/reel/SHORTCODE/"],
@@ -156,7 +156,7 @@ async def read_text(request: web.Request) -> bytes:
     """Read the complete body of the request, and decompress it.
 
     Raises:
-        InvalidBody: the body is incomplete, or not encoded as its headers say.
+        InvalidBody: the body is incomplete, or its encoding does not match its headers.
         web.HTTPRequestEntityTooLarge: the body is too large.
         web.HTTPRequestTimeout: the body did not arrive within ``CLIENT_TIMEOUT_SECONDS``.
     """
@@ -172,7 +172,8 @@ async def read_text(request: web.Request) -> bytes:
         ) from None
     except (web.RequestPayloadError, ConnectionError, zlib.error):
         raise InvalidBody(
-            text="The body is incomplete, or not encoded as its headers say", headers=_CLOSE
+            text="The body is incomplete, or its encoding does not match its headers",
+            headers=_CLOSE,
         ) from None
 
 
@@ -182,7 +183,7 @@ def _decompressed(request: web.Request, body: bytes) -> bytes:
     aiohttp 3.14 could decompress the body while reading it, but does not report a truncated one.
 
     Raises:
-        zlib.error: the body is not encoded as its headers say.
+        zlib.error: the body's encoding does not match its headers.
         web.HTTPRequestEntityTooLarge: the decompressed body is too large.
     """
     encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower()

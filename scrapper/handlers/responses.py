@@ -37,7 +37,7 @@ class ErrorResponse:
 
 @dataclass(frozen=True, slots=True)
 class ListingResponse:
-    """A page of stored posts, newest first."""
+    """A page of stored posts, in the requested order."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -83,7 +83,7 @@ class JobListing:
 
 @dataclass(frozen=True, slots=True)
 class LoginStanding:
-    """What the service has learned about Instagram in one login state."""
+    """What the service has learned about Instagram, with or without a login."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -102,7 +102,8 @@ class ReadyResponse(BaseModel):
     """Whether a new post could be scraped now, with the result of each check."""
 
     instagram: dict[str, LoginStanding] = Field(
-        description="What the service has learned, by login state; not a check"
+        description="What the service has learned about Instagram, with and without a login; not a "
+        "check"
     )
     login: State = Field(description="State of the Instagram login; not a check")
     __pydantic_extra__: dict[str, bool]

@@ -25,10 +25,9 @@ __all__ = ["scrape", "scraped_post"]
 async def scrape(request: web.Request) -> web.Response:
     """Return the post at the body's ``url``, from disk or after downloading it.
 
-    If a stored post cannot be fetched again, the response is not an error but the stored post with
-    ``"stale": true``. With ``"refresh": true``, the post is downloaded even if it is
-    stored, and a failure is an error. With ``"keep": true``, the post is never removed because of
-    its age.
+    If a stored post cannot be downloaded again, the response is not an error but the stored post
+    with ``"stale": true``. With ``"refresh": true``, the post is downloaded even if it is stored,
+    and a failure is an error. With ``"keep": true``, the post is never removed because of its age.
 
     ``"quality": "best"`` requests the largest video, and ``"max_mb": 8`` the largest file of at
     most 8 MB. A stored post that does not satisfy them is downloaded again.
@@ -50,10 +49,10 @@ async def scraped_post(
     refresh: bool = False,
     keep: bool = False,
 ) -> Scraped:
-    """Return the post at *url* so that it satisfies *preference*, from disk or downloaded.
+    """Return the post at *url*, with files that satisfy *preference*, from disk or Instagram.
 
     Raises:
-        ScrapeError: one of its subclasses.
+        ScrapeError: the link is invalid, or the post cannot be downloaded.
     """
     scraper = request.app[SCRAPER]
     link = read_link(url, max_length=request.app[SETTINGS].max_url_length)

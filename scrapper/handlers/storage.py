@@ -18,7 +18,7 @@ __all__ = ["storage"]
 
 @dataclass(frozen=True, slots=True)
 class StorageResponse:
-    """How much is stored, and how long posts are kept."""
+    """How much is stored, how much space is left, and at which age posts are removed."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 

@@ -21,7 +21,7 @@ class StreamLimit:
         self._streams: defaultdict[str | None, list[web.Request]] = defaultdict(list)
 
     @contextmanager
-    def one_of(self, client: str | None, request: web.Request) -> Iterator[None]:
+    def counting(self, client: str | None, request: web.Request) -> Iterator[None]:
         """Count the response to *request* as a stream of *client* while the block runs.
 
         Raises:

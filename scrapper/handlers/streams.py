@@ -23,8 +23,8 @@ _POLL_SECONDS = 5.0
 async def send_events(request: web.Request, pieces: AsyncGenerator[bytes]) -> web.StreamResponse:
     """Send *pieces* of an event stream until they end or the client disconnects.
 
-    The stream also ends within seconds after the key or session that opened it becomes invalid. A
-    comment every 15 seconds keeps proxies from closing the connection.
+    The stream also ends within seconds of its key or session becoming invalid. A comment every 15
+    seconds keeps the connection open.
     """
     sender = await sender_of(request)
     async with sse_response(request) as response:

@@ -26,7 +26,7 @@ _CACHE_FOR_A_YEAR = "private, max-age=31536000, immutable"
     more=RANGES,
 )
 async def thumbnail(request: web.Request) -> web.StreamResponse:
-    """Return a picture of at most 25 KB. With the current ``v``, it may be cached for a year."""
+    """Return a picture of at most 25 KB, which may be cached for a year if ``v`` is current."""
     stored = await stored_post(request)
     picture = stored.post.listed_picture
     if picture is None:

@@ -14,7 +14,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 __all__ = ["RangedFile", "Version"]
 
-# Excludes the last 0 bytes, which aiohttp 3.14 answers with 206 and the whole file.
+# Excludes the range of the last 0 bytes, for which aiohttp 3.14 returns 206 and the whole file.
 _ONE_RANGE = re.compile(r"bytes=(?!\s*-0*$)[^,]*", re.IGNORECASE)
 
 _CONDITIONS = (
@@ -109,6 +109,6 @@ class RangedFile(web.FileResponse):
         except OSError:
             # The file is gone; aiohttp responds with the error.
             return await super().prepare(request)
-        # The same values that aiohttp sends.
+        # aiohttp sends the same values as ETag and Last-Modified.
         version = Version(f"{status.st_mtime_ns:x}-{status.st_size:x}", math.ceil(status.st_mtime))
         return await super().prepare(version.without_other_range(request))

@@ -1,4 +1,4 @@
-"""Finds the path prefix under which a reverse proxy serves the service."""
+"""Determines the path prefix under which a reverse proxy exposes the service."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -43,12 +43,10 @@ class BasePath:
 
 
 def check_base_path(path: str, routes: Iterable[str]) -> None:
-    """Check that *path* does not start with the same segment as one of the *routes*.
-
-    Otherwise a path that starts with this segment would be ambiguous.
+    """Check that *path* and *routes* cannot be confused.
 
     Raises:
-        SettingsError: *path* starts with such a segment.
+        SettingsError: *path* starts with the same segment as one of the *routes*.
     """
     first = path.split("/")[1:2]
     if path and any(route.split("/")[1:2] == first for route in routes):

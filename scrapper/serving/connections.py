@@ -21,7 +21,8 @@ __all__ = ["raise_open_files", "running_app"]
 log = structlog.get_logger(__name__)
 
 _KEEPALIVE_SECONDS = 130
-"""Longer than the idle timeout of proxies (Caddy: 120 s), so that the proxy closes first."""
+"""Longer than the idle timeout of proxies (Caddy: 120 s), so that the proxy closes idle
+connections first."""
 
 _REFUSAL_SECONDS = 1.0
 _RESERVED_FILES = 256
@@ -29,11 +30,16 @@ _RESERVED_FILES = 256
 
 @asynccontextmanager
 async def running_app(
-    app: web.Application, metrics: Metrics, *, most: int, head_timeout: float, grace: float
+    app: web.Application,
+    metrics: Metrics,
+    *,
+    max_connections: int,
+    head_timeout: float,
+    grace: float,
 ) -> AsyncIterator[Callable[[], asyncio.Protocol]]:
     """Run *app* while the block runs, and yield the factory for its connections' protocols.
 
-    At most *most* connections are open; any further one gets 503 and is closed. If the head of a
+    At most *max_connections* are open; any further one gets 503 and is closed. If the head of a
     request is not complete after *head_timeout* seconds, its connection gets 408 and is closed.
     Malformed HTTP gets 400. These responses are JSON, like every other error. At shutdown,
     unfinished requests have *grace* seconds to finish.
@@ -42,19 +48,21 @@ async def running_app(
     try:
         await runner.setup()
         server = cast(web.Server, runner.server)
-        yield _connections(server, metrics, most=most, head_timeout=head_timeout)
+        yield _connections(
+            server, metrics, max_connections=max_connections, head_timeout=head_timeout
+        )
     finally:
         await runner.cleanup()
 
 
 def _connections(
-    server: web.Server, metrics: Metrics, *, most: int, head_timeout: float
+    server: web.Server, metrics: Metrics, *, max_connections: int, head_timeout: float
 ) -> Callable[[], asyncio.Protocol]:
-    # The server's own list is updated too late, because asyncio accepts a whole burst first.
+    # asyncio accepts a whole burst of connections before the server adds them to its own list.
     open_: set[_Connection] = set()
 
     def connect() -> asyncio.Protocol:
-        if len(open_) >= most:
+        if len(open_) >= max_connections:
             metrics.connections_refused.inc()
             return _Refusal()
         connection = _Connection(server, head_timeout, open_.discard)
@@ -123,8 +131,8 @@ class _Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        # aiohttp reads the rest of a body after the response. If the body does not match its
-        # headers, that is the client's fault, and the request was already logged.
+        # aiohttp reads the rest of a body after the response. If the body turns out not to match
+        # its headers, that is the client's fault, and the request was already logged.
         if isinstance(kw.get("exc_info"), (HttpProcessingError, web.RequestPayloadError)):
             log.debug("malformed body", cause=type(kw["exc_info"]).__name__)
         else:
@@ -154,7 +162,7 @@ class _Connection(web.RequestHandler):
 
     def _time_out(self) -> None:
         if self.transport is not None:
-            self.transport.write(_respond(408, "timeout", "The request did not come in time"))
+            self.transport.write(_respond(408, "timeout", "The request did not arrive in time"))
         else:
             # The TLS handshake failed, which asyncio does not report to the protocol.
             self._lost(self)
@@ -162,7 +170,7 @@ class _Connection(web.RequestHandler):
 
 
 class _Refusal(asyncio.Protocol):
-    """Sends 503, then closes the connection when the client does, or after a second."""
+    """Sends 503, and closes the connection as soon as the client does, or after a second."""
 
     def connection_made(self, transport: Any) -> None:
         transport.write(_respond(503, "server_full", "Too many connections: try again later"))

@@ -128,7 +128,7 @@ def unix_listener(path: Path, mode: int) -> Iterator[socket.socket]:
     A socket that a killed process left behind is replaced.
 
     Raises:
-        SettingsError: another process listens there, or *path* is another kind of file.
+        SettingsError: another process is listening there, or *path* is another kind of file.
     """
     with socket.socket(socket.AF_UNIX) as listener:
         try:
@@ -154,14 +154,14 @@ def _remove_stale(path: Path) -> None:
     """Remove the socket at *path* if no process listens on it any more.
 
     Raises:
-        OSError: a process listens on it, or *path* is another kind of file.
+        OSError: a process is listening on it, or *path* is another kind of file.
     """
     try:
         status = path.lstat()
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(status.st_mode):
-        raise OSError(errno.EEXIST, "there is a file that is not a socket")
+        raise OSError(errno.EEXIST, "the file exists and is not a socket")
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(_PROBE_SECONDS)
         try:
@@ -169,11 +169,13 @@ def _remove_stale(path: Path) -> None:
         except (ConnectionRefusedError, FileNotFoundError):
             path.unlink(missing_ok=True)
             return
-    raise OSError(errno.EADDRINUSE, "another process listens there")
+    raise OSError(errno.EADDRINUSE, "another process is listening there")
 
 
 def tcp_listener(host: str, port: int, setting: str = "PORT") -> socket.socket:
-    """Return a socket that listens on *host* and *port*; errors name *setting* for the port.
+    """Return a socket that listens on *host* and *port*.
+
+    *setting* is the name of the port's setting, for error messages.
 
     Raises:
         SettingsError: the address cannot be used.

@@ -1,4 +1,4 @@
-"""Assembles the request path, the middlewares through which a request reaches its handler."""
+"""Assembles the request path: the middlewares that a request passes on the way to its handler."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -66,13 +66,15 @@ def path_names(settings: Settings) -> tuple[str, ...]:
     return (*settings.middlewares, *settings.extra_middlewares)
 
 
-def check_path(settings: Settings, *, keyed: bool) -> None:
+def check_path(settings: Settings, *, needs_key: bool) -> None:
     """Check that the request path of *settings* is safe.
 
+    *needs_key* is whether requests need a key, a session or a sign-in by a proxy.
+
     Raises:
-        SettingsError: the path has an entry twice. Unless ``MIDDLEWARES_UNCHECKED`` is set, this is
-            also raised if the service is *keyed* but ``api_key`` is missing, or if ``errors`` comes
-            after a middleware that raises exceptions to refuse requests.
+        SettingsError: a middleware is listed twice. Unless ``MIDDLEWARES_UNCHECKED`` is set, this
+            is also raised if requests need a key but ``api_key`` is missing, or if ``errors``
+            comes after a middleware that raises exceptions to refuse requests.
     """
     names = path_names(settings)
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -81,7 +83,7 @@ def check_path(settings: Settings, *, keyed: bool) -> None:
     if settings.middlewares_unchecked:
         return
     override = "; MIDDLEWARES_UNCHECKED=1 allows it"
-    if keyed and "api_key" not in names:
+    if needs_key and "api_key" not in names:
         raise SettingsError(
             f"MIDDLEWARES: api_key is missing, but a key or AUTH_PROXIES is set{override}"
         )
@@ -94,21 +96,24 @@ def check_path(settings: Settings, *, keyed: bool) -> None:
             )
 
 
-def path_warnings(settings: Settings, *, keyed: bool) -> Iterator[str]:
-    """Yield warnings for the operator about the request path of *settings*, one sentence each."""
+def path_warnings(settings: Settings, *, needs_key: bool) -> Iterator[str]:
+    """Yield warnings for the operator about the request path of *settings*, one sentence each.
+
+    *needs_key* is whether requests need a key, a session or a sign-in by a proxy.
+    """
     names = path_names(settings)
     for name, risk in _RISKS_WITHOUT.items():
         if name not in names:
             yield f"without {name}, {risk}"
-    if keyed and "api_key" not in names:
-        yield "without api_key, everybody can use the service"
+    if needs_key and "api_key" not in names:
+        yield "without api_key, anyone can use the service"
     for name in names[: names.index("errors")] if "errors" in names else ():
         if ":" in name:
             yield f"{name} is outside errors: an exception that it raises becomes plain text"
     for address in sorted(gateways().intersection(settings.auth_proxies)):
         yield (
-            f"{address} in AUTH_PROXIES is a gateway of this machine: any connection to a port "
-            "that Docker publishes may come from this address"
+            f"{address} in AUTH_PROXIES is a gateway of this machine: if Docker publishes the "
+            "port, connections from anywhere may appear to come from this address"
         )
     if "rate_limit" in names and "api_key" in names[: names.index("rate_limit")]:
         yield "with rate_limit inside api_key, guessing the key costs no tokens"
@@ -124,9 +129,9 @@ def request_path(
 ) -> Iterator[Middleware]:
     """Yield the middlewares in the order of *settings*, outermost first.
 
-    *own* maps the names of this service's middlewares to functions that create them. Those
-    *of_plugins*, each with its plugin's name, come last. A user's own factory takes no arguments,
-    or *app* and the settings without secrets.
+    *own* maps the names of this service's middlewares to functions that create them. *of_plugins*
+    are the plugins' middlewares, each with its plugin's name; they come last. A user's own factory
+    takes no arguments, or *app* and the settings without secrets.
 
     Raises:
         SettingsError: a user's own factory failed, or something is not a middleware.
@@ -209,7 +214,7 @@ class OwnMiddlewares:
         yield errors(RESPONSES, request_id=REQUEST_ID, more_headers=HEADERS)
 
     def browser_guard(self) -> Iterator[Middleware]:
-        """Create the middleware that refuses pages of other sites."""
+        """Create the middleware that refuses requests from other sites' pages."""
         own_path = self._base_path.own_path
         yield browser_guard(
             hosts=self._hosts(),
@@ -250,7 +255,7 @@ class OwnMiddlewares:
         )
 
     def api_key(self) -> Iterator[Middleware]:
-        """Create the middleware that demands a key, if one is set."""
+        """Create the middleware that requires a key, if one is set."""
         if self._keys.needed:
             yield api_key(
                 self._keys.names,
@@ -260,9 +265,10 @@ class OwnMiddlewares:
             )
 
     async def _own_limit(self, request: web.Request) -> tuple[str, int] | None:
-        """Return the bucket of the request's or its session's key, if the key has its own limit.
+        """Return the bucket of the key of the request or its session, if the key has its own limit.
 
-        Each user that a proxy signs in has a separate bucket, because they share its address.
+        Each user whom a proxy signs in has a separate bucket, because all of them share the proxy's
+        address.
         """
         sender = await sender_of(request)
         if isinstance(sender, Key):
@@ -280,8 +286,8 @@ class OwnMiddlewares:
         return not self._keys.needed or await sender_of(request) is not None
 
     async def _signed_in_name(self, request: web.Request) -> str | None:
-        """Return the name of the key of the request's session, or of the signed-in user."""
-        key = await self._sessions.key_of(request)
+        """Return the name of the key whose session the request has, or of the signed-in user."""
+        key = await self._sessions.session_key(request)
         return key.name if key else self._proxy.name_of(request)
 
     def _is_free(self, request: web.Request) -> bool:
@@ -303,13 +309,13 @@ class OwnMiddlewares:
 
     def _makes_files(self, request: web.Request) -> bool:
         """Return whether a GET causes a download from Instagram, or a conversion."""
-        path, asked = self._base_path.own_path(request), request.query.keys()
+        path, names = self._base_path.own_path(request), request.query.keys()
         if path == _BY_URL:
-            return "shortcodes" not in asked or not asked.isdisjoint(("url", "link"))
-        return path.startswith(_BY_URL) and not asked.isdisjoint(CONVERSION_NAMES)
+            return "shortcodes" not in names or not names.isdisjoint(("url", "link"))
+        return path.startswith(_BY_URL) and not names.isdisjoint(CONVERSION_NAMES)
 
     def _hosts(self) -> Sequence[str] | None:
-        """Return the allowed host names, or None for all if a key prevents DNS rebinding."""
+        """Return the allowed host names, or None (all) if a key already prevents DNS rebinding."""
         allowed = self._settings.allowed_hosts
         return None if self._keys.needed and not allowed else allowed
 
@@ -317,10 +323,10 @@ class OwnMiddlewares:
         advice = "Its IP address works. To allow the name, add it to ALLOWED_HOSTS"
         if self._keys.needed:
             return f"{advice}."
-        return f"{advice}, or set API_KEY: with a key, the service answers under every name."
+        return f"{advice}, or set API_KEY: with a key, the service accepts every host name."
 
     def _larger_bodies(self) -> Mapping[str, int]:
-        """Return the limits in bytes of the paths that accept larger bodies than others."""
+        """Return the limits, in bytes, of the paths that accept larger bodies than the others."""
         settings = self._settings
         batch = MAX_URLS * (settings.max_url_length + 16) + MAX_WEBHOOK_LENGTH + 128
         sizes = {
@@ -336,5 +342,5 @@ class OwnMiddlewares:
 
 
 def _bind_name(key: str) -> None:
-    """Add the name of the request's key to its log lines."""
+    """Add the name of the key to the request's log lines."""
     bind_contextvars(key=key)

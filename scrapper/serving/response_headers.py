@@ -20,22 +20,23 @@ HEADERS: Mapping[str, str] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-"""These headers make browsers trust the content type, never show a response inside another site's
-page, and store nothing. ``Strict-Transport-Security`` is up to the proxy that terminates TLS."""
+"""With these headers, browsers do not guess content types, do not show a response inside another
+site's page, and store nothing. ``Strict-Transport-Security`` is up to the proxy that terminates
+TLS."""
 
 _HEADERS = CIMultiDict(HEADERS)
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Add the missing headers to a response; a handler for ``on_response_prepare``.
+    """Add the headers that a response lacks; a handler for ``on_response_prepare``.
 
-    Unlike a middleware, it can change responses that handlers send themselves, such as streams,
-    which get their ``X-Request-ID`` here.
+    Unlike a middleware, this function can change responses that handlers send themselves, such as
+    streams. These also get their ``X-Request-ID`` here.
     """
     headers = response.headers
     headers[hdrs.SERVER] = HEADERS[hdrs.SERVER]
     if response.status >= HTTPStatus.BAD_REQUEST:
-        # Browsers must not store an error, such as aiohttp's for an invalid range, as the file.
+        # Browsers must not cache an error (such as aiohttp's for an invalid range) as the file.
         headers[hdrs.CACHE_CONTROL] = HEADERS[hdrs.CACHE_CONTROL]
     headers.merge(_HEADERS)
     if REQUEST_ID in request:

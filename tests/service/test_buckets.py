@@ -42,7 +42,7 @@ FILES = [
     ("get", "/media/reel-one/reel-one.mp4"),
     ("head", "/media/reel-one/reel-one.mp4"),
     ("get", "/download/reel-one"),
-    # An unknown post, because a real archive is sent before the rate limit's headers are added.
+    # Not stored, because an archive is sent before the headers of the rate limit are added.
     ("get", "/download/other-one?archive=zip"),
     ("get", "/download?shortcodes=other-one&archive=zip"),
 ]
@@ -68,7 +68,7 @@ async def test_each_route_takes_tokens_from_its_bucket(
     for routes, left in ((WORK, 49), (READS, 500), (FILES, 500)):
         for number, (method, path) in enumerate(routes, start=1):
             async with client.request(method, prefix + path) as response:
-                # No bucket gains a token during the test: that takes 12 minutes, or 72 seconds.
+                # No bucket gains a token during the test: a token takes at least 72 seconds.
                 remaining = response.headers.get("RateLimit-Remaining")
                 assert (method, path, remaining) == (method, path, str(left - number))
     for method, path in FREE:

@@ -174,7 +174,7 @@ def test_a_slow_request_head_times_out(impatient: Service, start: bytes) -> None
                 connection.sendall(b"x")
             except (TimeoutError, ConnectionError):
                 continue
-        assert b'"error":"The request did not come in time"' in received
+        assert b'"error":"The request did not arrive in time"' in received
 
 
 def test_a_slow_head_of_a_later_request_times_out(impatient: Service) -> None:
@@ -227,7 +227,7 @@ def test_a_burst_cannot_exceed_the_limit(tmp_path: Path) -> None:
     assert Counter(responses) == {b"HTTP/1.1 200": 7, b"HTTP/1.1 503": 57}
 
 
-def test_the_limit_is_what_open_files_allow(tmp_path: Path) -> None:
+def test_open_files_limit_the_number_of_connections(tmp_path: Path) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with Service(tmp_path, {"MAX_CONNECTIONS": str(10**9)}) as running:
         limits = Path(f"/proc/{running.pid}/limits").read_text()

@@ -1,4 +1,4 @@
-"""The Unix socket and TLS, with stale, renewed and wrong files."""
+"""The Unix socket and TLS, with stale sockets, and renewed or unusable certificates."""
 
 import os
 import socket
@@ -115,7 +115,7 @@ def test_other_files_at_the_path_are_left_alone(
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(path))
         other.listen()
-        assert "another process listens there" in refusal(media_root, UNIX_SOCKET=str(path))
+        assert "another process is listening there" in refusal(media_root, UNIX_SOCKET=str(path))
     path.unlink()
     path.write_text("notes")
     with pytest.raises(SettingsError, match="not a socket"):

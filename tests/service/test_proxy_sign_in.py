@@ -18,7 +18,7 @@ SETTINGS = {
     "RATE_LIMIT_MAX_REQUESTS": "50",
 }
 NAMES = ("Remote-User", "remote-user", "REMOTE-USER", "rEmOtE-uSeR")
-# What a client may send with the header, to impersonate the proxy.
+# Headers that a client may add in an attempt to impersonate the proxy.
 OTHER_HEADERS = (
     "",
     f"X-Forwarded-For: {PROXY}\r\n",
@@ -108,7 +108,7 @@ def test_a_signed_in_user_has_a_name_and_a_bucket(service: Service) -> None:
         assert ask(service, PROXY, f"{name}: berta")[0] == 200
     _, head = ask(service, PROXY, "Remote-User: carl")
     assert "RateLimit-Limit: 500\r\nRateLimit-Remaining: 499" in head
-    # A request by the page itself, and one by the user, such as a typed address.
+    # A request from the page itself, and one from the user, such as a typed address.
     for site in ("same-origin", "none"):
         assert ask(service, PROXY, f"Remote-User: carl\r\nSec-Fetch-Site: {site}")[0] == 200
     wait_for(lambda: any(line.get("key") == "proxy:carl" for line in service.log))

@@ -1,4 +1,4 @@
-"""The request path follows ``MIDDLEWARES``, and no setting opens the service by accident."""
+"""The request path follows ``MIDDLEWARES``, and no setting exposes the service by accident."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -199,7 +199,7 @@ Show = Callable[..., Shown]
 def show(
     media_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Show:
-    """A function that runs the command ``middlewares`` with the given settings."""
+    """Return a function that runs the command ``middlewares`` with the given settings."""
 
     def show(**settings: str) -> Shown:
         monkeypatch.setattr("sys.argv", ["scrapper", "middlewares"])

@@ -130,7 +130,7 @@ def test_a_limit_begins_a_cool_down_by_default() -> None:
     assert ServerFull(retry_after=7.0).retry_after == 7.0
 
 
-def test_error_without_an_entry_uses_its_base_class_entry() -> None:
+def test_an_error_without_an_entry_gets_its_base_class_entry() -> None:
     class PostArchived(PostNotFound):
         pass
 

@@ -9,7 +9,7 @@ from scrapper.jobs.model import Job, new_job
 
 
 class Jobs:
-    """Yields a job that changes ten times between two polls; records the pauses."""
+    """An engine whose job changes ten times between two polls; records the pauses."""
 
     def __init__(self) -> None:
         self.pauses: list[float] = []

@@ -193,10 +193,10 @@ PICKLES = {
     "a memo of gigabytes": b"\x80\x04}r\xff\xff\xff\x7f.",
     "a number of many digits": b"\x80\x04}L" + b"9" * 90_000 + b"L\n.",
     "longer than any session": pickle.dumps({"sessionid": "x" * 200_000}),
-    "cut": pickle.dumps({"sessionid": "one-of-8-or-more"})[:-5],
+    "truncated": pickle.dumps({"sessionid": "one-of-8-or-more"})[:-5],
     "a set": pickle.dumps({"sessionid": {"one"}}),
     "bytes": pickle.dumps({"sessionid": b"one"}),
-    "nothing": b"\x80\x04.",
+    "empty": b"\x80\x04.",
 }
 
 

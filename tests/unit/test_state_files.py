@@ -187,7 +187,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "another file": another,
     "emptied": lambda path: os.truncate(path, 0),
     "overwritten": lambda path: path.write_bytes(b"\x13\x37" * 5000),
-    "cut": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "truncated": lambda path: os.truncate(path, path.stat().st_size // 2),
 }
 
 
@@ -201,7 +201,7 @@ def new(job: Job) -> Record:
 
 
 class Engine:
-    """Jobs in memory, and their file."""
+    """Jobs in memory and in their file."""
 
     def __init__(self, path: Path) -> None:
         self.jobs: list[Job] = []
@@ -248,7 +248,7 @@ def test_jobs_survive_any_change_to_their_file(
     engine.store.close()
 
 
-@pytest.mark.parametrize("how", sorted(CHANGES.keys() - {"cut"}))
+@pytest.mark.parametrize("how", sorted(CHANGES.keys() - {"truncated"}))
 def test_jobs_are_written_again_on_close(engine: Engine, tmp_path: Path, how: str) -> None:
     job = engine.add()
     CHANGES[how](tmp_path / "jobs.sqlite3")
@@ -286,7 +286,9 @@ def test_an_older_copy_of_the_jobs_is_set_aside(engine: Engine, tmp_path: Path) 
     assert reopened(path)[0] == {first.id, second.id, third.id}
 
 
-def test_a_lost_ledger_skips_no_post(tmp_path: Path, change: Callable[[Path], object]) -> None:
+def test_no_post_is_skipped_after_the_ledger_is_lost(
+    tmp_path: Path, change: Callable[[Path], object]
+) -> None:
     path = tmp_path / "plugins.sqlite3"
     known = ledger(path)
     known.begin(["one"], {})
@@ -305,7 +307,7 @@ def test_a_lost_ledger_skips_no_post(tmp_path: Path, change: Callable[[Path], ob
     again.close()
 
 
-def test_a_crash_while_replacing_a_ledger_skips_no_post(tmp_path: Path) -> None:
+def test_a_crash_while_replacing_the_ledger_skips_no_post(tmp_path: Path) -> None:
     path = tmp_path / "plugins.sqlite3"
     known = ledger(path)
     known.begin(["one"], {})
@@ -454,7 +456,7 @@ def test_a_new_file_is_private_and_a_loss_is_logged(tmp_path: Path) -> None:
     opened.close()
 
 
-def test_a_database_behind_a_link_is_used(tmp_path: Path) -> None:
+def test_a_database_behind_a_symlink_is_used(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     one = jobs(tmp_path / "elsewhere/jobs.sqlite3")
     use(one)

@@ -68,7 +68,7 @@ async def test_every_form_of_a_session_is_accepted(
 ) -> None:
     status, answer = await put(client, body)
     assert (status, answer["username"]) == (200, "alive.user")
-    # The check also received the other cookies that media info requires.
+    # Instagram's response to the check set the other cookies, which media_info requires.
     assert (await client.post("/scrape", json=PRIVATE, headers=KEY)).status == 200
 
 

@@ -212,7 +212,7 @@ async def test_an_archive_of_a_just_removed_post_is_a_404(
 ) -> None:
     client = await start_service()
     await client.post("/scrape", json={"url": "https://www.instagram.com/p/reel-gone/"})
-    # The service now has the post in its cache for a moment.
+    # The service now caches the post for a moment.
     assert (await client.get("/posts/reel-gone")).status == 200
     (media_root / "reel-gone/reel-gone.mp4").unlink()
     async with client.get("/download/reel-gone?archive=zip") as response:
@@ -426,9 +426,6 @@ async def test_a_resumed_download_never_mixes_two_versions(
         )
 
 
-# ---- dates, validators and names
-
-
 async def test_files_and_archive_entries_have_the_post_s_time(
     instagram: StandIn,
     start_service: StartService,
@@ -542,7 +539,7 @@ async def test_no_other_item_is_returned_for_a_missing_one(
         assert response.status == 200
 
 
-async def test_an_item_s_code_fetches_its_carousel(
+async def test_an_item_s_shortcode_fetches_its_carousel(
     instagram: StandIn, start_service: StartService
 ) -> None:
     def change(media: dict[str, Any]) -> dict[str, Any]:

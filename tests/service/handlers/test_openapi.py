@@ -37,7 +37,7 @@ def test_every_route_is_described(media_root: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("key", ["", KEY])
-def test_the_description_says_whether_a_key_is_required(
+def test_the_description_states_whether_a_key_is_required(
     media_root: Path, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     monkeypatch.setenv("API_KEY", key)
@@ -89,7 +89,7 @@ async def test_responses_to_generated_requests_match_the_description(
             # This stream never ends.
             command += ["--exclude-operation-id", "followEvents"]
             command += ["--seed", "1", "--continue-on-failure"]
-            # The same handlers respond with a key, so a few examples of each operation suffice.
+            # With a key, the same handlers respond, so a few examples of each operation suffice.
             with_key = ["-H", f"X-API-Key: {key}", "--phases", "fuzzing", "--max-examples", "3"]
             command += with_key if key else ["--max-examples", "10"]
             output_of(command, folder=tmp_path)
@@ -100,7 +100,7 @@ async def test_responses_to_generated_requests_match_the_description(
 async def test_responses_about_stored_posts_match_the_description(
     instagram: StandIn, tmp_path: Path
 ) -> None:
-    # Not at the top, because every pytest process would import it.
+    # Imported here, because otherwise every pytest process would import it.
     import schemathesis  # noqa: PLC0415
 
     def run() -> None:

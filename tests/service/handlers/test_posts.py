@@ -48,7 +48,7 @@ async def test_posts_are_listed_newest_first_in_pages(
     await store(client, *shortcodes)
     for age, shortcode in enumerate(reversed(shortcodes)):
         os.utime(media_root / shortcode / "post.json", (0, 1_700_000_000 - age // 2))
-        # The catalogue may have read the post before.
+        # The catalogue may already have read the post with its old time.
         client.app[LIBRARY].changed(shortcode)
     first, cursor = await listed(client, limit="2")
     # Two posts stored at the same instant are sorted by name.

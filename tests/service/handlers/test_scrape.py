@@ -489,7 +489,7 @@ async def test_a_body_that_cannot_be_decompressed_is_a_400(start_service: StartS
     headers = {"Content-Encoding": "gzip"}
     async with client.post("/scrape", data=b"{}", headers=headers) as response:
         assert response.status == 400
-        assert "not encoded as its headers say" in (await response.json())["error"]
+        assert "its encoding does not match its headers" in (await response.json())["error"]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -88,9 +88,9 @@ async def test_a_session_ends_at_its_maximum_age(client: Client, tmp_path: Path)
     sessions = Sessions(keys, EndedSessions(tmp_path / "ended.json"), now=lambda: now)
     [key] = keys.called("default")
     headers = {"Cookie": f"session={sessions.begin(key)}"}
-    assert await sessions.key_of(make_mocked_request("GET", "/", headers=headers)) == key
+    assert await sessions.session_key(make_mocked_request("GET", "/", headers=headers)) == key
     now += MAX_AGE_SECONDS + 1
-    assert await sessions.key_of(make_mocked_request("GET", "/", headers=headers)) is None
+    assert await sessions.session_key(make_mocked_request("GET", "/", headers=headers)) is None
 
 
 async def test_a_cookie_without_the_key_begins_no_session(client: Client) -> None:

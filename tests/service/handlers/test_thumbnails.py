@@ -151,7 +151,7 @@ async def test_a_smaller_candidate_is_stored_for_lists(
     assert str(small) not in names
     assert (await client.get("/media/wide-one/wide-one_small.jpg")).status == 200
     await asyncio.to_thread(small.unlink)
-    # Another picture is light enough, too, once the folder is read again.
+    # Once the folder is read again, another picture that is light enough takes its place.
     async with asyncio.timeout(PATIENCE_SECONDS):
         while (await client.get((await thumbnail_url(client, "wide-one")) or "")).status == 404:  # noqa: ASYNC110
             await asyncio.sleep(0.05)

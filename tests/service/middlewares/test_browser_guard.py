@@ -1,4 +1,4 @@
-"""Requests for names of other sites, and requests by their pages."""
+"""Requests to host names of other sites, and requests from their pages."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -88,13 +88,13 @@ async def test_names_of_other_sites_are_refused(start: Any, host: str) -> None:
 @pytest.mark.parametrize(
     ("host", "shown"),
     [
-        ("Evil.example:5633", "the name evil.example."),
-        ("a" * 300 + ".example", f"the name {'a' * 253}."),
-        ("<b>&", "this name."),
+        ("Evil.example:5633", "the host name evil.example."),
+        ("a" * 300 + ".example", f"the host name {'a' * 253}."),
+        ("<b>&", "this host name."),
     ],
 )
 async def test_the_refusal_has_the_name_and_advice(start: Any, host: str, shown: str) -> None:
-    client, text = await start(), f"This service does not answer under {shown} See ALLOWED_HOSTS."
+    client, text = await start(), f"This service does not accept {shown} See ALLOWED_HOSTS."
     async with client.get("/x", headers={"Host": host}) as response:
         assert (await response.json())["error"] == text
     accept = "text/html,application/xhtml+xml,*/*;q=0.8"
@@ -219,7 +219,7 @@ async def test_a_prefetch_cannot_cause_work(start: Any, name: str) -> None:
     assert await code(await start(), path="/work", Host="pi", **headers) == (403, "cross_site")
 
 
-async def test_a_prerender_without_a_site_cannot_cause_work(start: Any) -> None:
+async def test_a_prerender_without_fetch_metadata_cannot_cause_work(start: Any) -> None:
     headers = {"Sec-Fetch-Site": "none", "Sec-Purpose": "prefetch;prerender", **NAVIGATION}
     assert await code(await start(), path="/work", Host="pi", **headers) == (403, "cross_site")
 

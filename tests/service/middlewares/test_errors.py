@@ -105,7 +105,7 @@ async def test_an_exception_may_add_to_the_message_and_the_body(client: Any) -> 
     assert await response.json() == expected
 
 
-async def test_the_response_has_the_request_id_if_any(client: Any) -> None:
+async def test_the_response_has_the_request_id_if_there_is_one(client: Any) -> None:
     response = await client.get("/late?id=mine")
     assert await response.json() == {"error": "Too late", "code": "too_late", "request_id": "mine"}
 

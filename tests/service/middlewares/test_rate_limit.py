@@ -134,7 +134,7 @@ async def test_many_addresses_use_bounded_memory() -> None:
     window=st.integers(1, 100),
     steps=st.lists(st.tuples(st.integers(0, 30_000), st.integers(1, 12)), max_size=40),
 )
-async def test_a_bucket_behaves_like_the_textbook_one(
+async def test_a_bucket_behaves_like_the_textbook_algorithm(
     size: int, window: int, steps: list[tuple[int, int]]
 ) -> None:
     async def cost(_request: web.Request) -> int:

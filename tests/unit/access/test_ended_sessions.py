@@ -1,4 +1,4 @@
-"""The list of ended sessions: bounded, shared through a file, and strict."""
+"""The list of ended sessions: bounded, shared through a file, and safe against damage."""
 
 import json
 from pathlib import Path

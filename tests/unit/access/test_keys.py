@@ -1,4 +1,4 @@
-"""Files of keys: reading, reloading and refusing them."""
+"""Files with API keys: which ones are valid, and when they are reloaded."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from scrapper.access.keys import ApiKeys
 from scrapper.errors import SettingsError
 from scrapper.settings import Settings, load_settings
 
-FILE = "# who may\n\nalice:a-key-of-alice\nbob:b-key-of-bob:3\n"
+FILE = "# users\n\nalice:a-key-of-alice\nbob:b-key-of-bob:3\n"
 
 
 def keys_of(path: Path, text: str) -> ApiKeys:
@@ -42,7 +42,7 @@ def test_a_malformed_file_is_refused_without_quoting_it(tmp_path: Path, text: st
 
 @settings(suppress_health_check=list(HealthCheck))
 @given(content=st.binary(max_size=200))
-def test_any_file_gives_keys_or_a_clear_error(tmp_path: Path, content: bytes) -> None:
+def test_any_file_yields_keys_or_a_clear_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "keys"
     path.write_bytes(content)
     try:
@@ -67,7 +67,7 @@ def test_a_changed_file_is_reloaded_unless_damaged(tmp_path: Path) -> None:
     assert list(keys.names().values()) == ["carol"]
 
 
-def test_both_files_of_keys_are_read(tmp_path: Path) -> None:
+def test_the_key_and_the_file_of_keys_are_both_read(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text(FILE)
     keys = ApiKeys(load_settings(api_keys_file=path, api_key="one"))

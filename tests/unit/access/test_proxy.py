@@ -122,5 +122,5 @@ def test_a_gateway_among_the_proxies_causes_a_warning(
     monkeypatch.setenv("MEDIA_ROOT", str(tmp_path))
     monkeypatch.setenv("AUTH_PROXY_HEADER", "Remote-User")
     monkeypatch.setenv("AUTH_PROXIES", proxies)
-    spots = list(path_warnings(load_settings(), keyed=True))
-    assert any("gateway of this machine" in spot for spot in spots) == warned
+    warnings = list(path_warnings(load_settings(), needs_key=True))
+    assert any("gateway of this machine" in warning for warning in warnings) == warned
