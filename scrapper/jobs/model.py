@@ -115,10 +115,11 @@ class JobPost:
         )
 
     def waiting(self, until: float, *, limited: bool) -> "JobPost":
-        """Return a copy of the post, marked as waiting at least until the Unix time *until*.
+        """Return a copy of the post, marked as waiting, with its next try no earlier than *until*.
 
-        *limited* is true if the post itself hit a limit. The post's patience begins to run out at
-        its first limit, not when it joins the backlog behind other posts.
+        *until* is a Unix time. *limited* is true if the post itself hit a limit. The post's
+        patience begins to run out at its first limit, not when it joins the backlog behind other
+        posts.
         """
         since = self.waiting_since
         if limited:
@@ -253,7 +254,7 @@ class Job:
         self._changes[index] = (version, {"index": index, **self.posts[index].to_json()})
 
     def changes(self, since: int) -> list[tuple[int, dict[str, Any]]]:
-        """Return the posts that changed after version *since*, oldest change first.
+        """Return the posts whose last change is later than version *since*, oldest change first.
 
         Each post is paired with the number of its last change.
         """
@@ -282,7 +283,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Selects jobs by ``owner`` and by ``state``; None matches any."""
+    """Selects jobs by ``owner`` and by ``state``; None matches every job."""
 
     owner: str | None = None
     state: JobState | None = None

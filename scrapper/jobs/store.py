@@ -127,7 +127,7 @@ class JobStore(Protocol):
         """Shorten the pause between posts that leave the backlog, because one hit no limit."""
 
     async def skip(self) -> None:
-        """Let the next post leave the backlog at once, because the last to leave was cancelled."""
+        """Let the next post leave the backlog now, because the last one to leave was cancelled."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,8 +107,8 @@ class Backlog:
 class Patience:
     """Tracks how long each post may still wait because of limits, out of *seconds* in total.
 
-    Time spent waiting in this process is measured by the monotonic clock. Time spent waiting in an
-    earlier process, or in another one, counts only if *clock_is_trusted* returns True. That
+    Time spent waiting in this process is measured by the monotonic clock. Time spent waiting in
+    another process, including an earlier one, counts only if *clock_is_trusted* returns True. That
     function may block.
     """
 

@@ -136,8 +136,7 @@ class Receivers:
     the receiver is failing. The pause before the next delivery to a failing receiver grows with
     each consecutive failure, up to an hour. At most 250 deliveries may wait for one receiver, and
     1,000 in all. Beyond that, the oldest deliveries to the receiver with the most deliveries are
-    given up. While a receiver is failing, deliveries to it that are older than a day are also given
-    up.
+    given up. While a receiver is failing, its deliveries are given up once they are a day old.
     """
 
     def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:

@@ -68,7 +68,7 @@ def connection_options() -> dict[str, Any]:
 
 
 def blocking_client(url: str) -> redis.Redis:
-    """Return a client for the threads that download; it connects on first use."""
+    """Return a client for the download threads; it connects on first use."""
     client: redis.Redis = redis.Redis.from_url(
         url,
         socket_timeout=_TIMEOUT_SECONDS,

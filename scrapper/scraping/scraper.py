@@ -184,8 +184,8 @@ class Scraper:
 
         If the download fails, a stored post is returned even if it is stale or does not satisfy the
         *preference*. Instagram is then not queried for the post again for the number of seconds in
-        the error's ``retry_after``, or for *cooldown* seconds if the error has none. There is one
-        exception: if the post is too large, and so are the stored files,
+        the error's ``retry_after``, or for *cooldown* seconds if the error has none. The stored
+        post is not returned if both the new files and the stored ones are too large. In that case,
         :class:`~scrapper.errors.MediaTooLarge` is raised.
 
         With *refresh*, the post is downloaded even if the stored one is fresh, and any error is
@@ -296,7 +296,7 @@ class Scraper:
             await flight.abort()
 
     async def close(self) -> None:
-        """Wait for the running downloads, which end within their deadlines."""
+        """Wait for the running downloads, which end by their deadlines."""
         for flight in list(self._flights.values()):
             await flight.wait()
         if self._opening:

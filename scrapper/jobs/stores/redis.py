@@ -525,7 +525,7 @@ def _fields(job: Job, left: int) -> dict[Any, Any]:
 
 
 def _read(job: Job, fields: Any) -> Job | None:
-    """Update *job* from its hash and return it, or return None if *fields* is empty."""
+    """Update *job* from the *fields* of its hash and return it, or None if there are no fields."""
     if not fields:
         return None
     job.epoch = _EPOCH
@@ -553,5 +553,5 @@ def _preference(quality: Any, max_bytes: Any) -> Preference:
 
 
 def _row_end(post: JobPost) -> bytes:
-    """Return the part of a post's JSON list that follows its version."""
+    """Return the part of a post's JSON list that follows the version."""
     return orjson.dumps(list(post.to_json().values()))[1:]

@@ -73,7 +73,7 @@ class RedisBacklog:
         self._pace.speed_up()
 
     async def skip(self) -> None:
-        """Let the next post leave at once, because the last to leave was cancelled."""
+        """Let the next post leave now, because the last one to leave was cancelled."""
         await self._redis.delete(_NEXT)
 
     async def has_posts(self) -> bool:

@@ -56,7 +56,7 @@ class RedisDeliveries:
     """The :class:`~scrapper.jobs.webhooks.Deliveries` of all workers, for the jobs in *store*.
 
     A sorted set has the IDs of the deliveries, ordered by the time at which each is due. One hash
-    has the receiver and the job's ID of every delivery, and the time at which the job's end was
+    has, for each delivery, the receiver, the job's ID, and the time at which the job's end was
     recorded. The rest of each delivery is in a hash of its own. The methods raise
     :class:`redis.exceptions.RedisError` if Redis does not answer.
     """
@@ -105,7 +105,7 @@ class RedisDeliveries:
         await self._postpone(keys=[_DUE], args=[int(seconds), id_])
 
     async def _record_webhook(self, job_id: str) -> None:
-        """Add a delivery for a job that ended, unless the job is running again or is gone."""
+        """Add a delivery for a job that has ended, unless it is running again or is gone."""
         job = await self._store.read(job_id)
         async with self._redis.pipeline() as transaction:
             transaction.zrem(ENDED_JOBS, job_id)
