@@ -65,7 +65,7 @@ def is_public(address: str) -> bool:
 
 
 def _embedded_v4(ip: IPv6Address) -> IPv4Address | None:
-    """Return the IPv4 address that *ip* embeds, or None."""
+    """Return the IPv4 address that *ip* embeds, or None if it embeds none."""
     if ip.sixtofour or ip.teredo:
         return ip.sixtofour or (ip.teredo and ip.teredo[1])
     number = int(ip)

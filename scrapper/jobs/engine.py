@@ -20,7 +20,10 @@ log = structlog.get_logger(__name__)
 
 
 class Jobs:
-    """The jobs in *store*. Once ``closing`` is true, every :meth:`follow` generator ends."""
+    """The operations that clients can perform on the jobs in *store*.
+
+    Once ``closing`` is true, every :meth:`follow` generator ends.
+    """
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
@@ -44,10 +47,11 @@ class Jobs:
     async def list(
         self, limit: int, after: Cursor | None, wanted: JobFilter
     ) -> tuple[Sequence[Job], Cursor | None]:
-        """Return a page of at most *limit* jobs that match *wanted*, newest first.
+        """Return a page of jobs, newest first, and the cursor of the next page.
 
-        The page starts after the cursor *after*. The second value is the cursor of the next page,
-        or None if this page is the last.
+        The page has at most *limit* jobs that match the filter *wanted*. It starts after the cursor
+        *after*, or with the newest job if *after* is None. The returned cursor is None if there is
+        no next page.
 
         Raises:
             JobsUnreachable: Redis does not answer.
@@ -56,7 +60,7 @@ class Jobs:
         return jobs[:limit], jobs[limit - 1].cursor if len(jobs) > limit else None
 
     async def changed(self, since: int) -> JobChanges:
-        """Return the jobs that changed after change number *since*.
+        """Return the jobs whose last change has a number greater than *since*.
 
         Raises:
             JobsUnreachable: Redis does not answer.
@@ -66,10 +70,10 @@ class Jobs:
     async def forget(self, job: Job) -> bool:
         """Hide a finished *job* from all clients. Return False if the job is gone.
 
-        Also raises the errors of :meth:`.JobStore.forget`.
-
         Raises:
             JobRunning: the job is not finished.
+            DiskFull, DiskReadOnly, MediaFolderGone: the change cannot be stored.
+            JobsUnreachable: Redis does not answer.
         """
         if await self._store.forget(job):
             return True
@@ -91,8 +95,8 @@ class Jobs:
     async def retry(self, job: Job) -> bool:
         """Queue the job's failed and cancelled posts again. Return False if the job is gone.
 
-        Raises the same errors as :meth:`.JobStore.change`. If the job is finished, also raises
-        those of :meth:`.JobStore.check_room`.
+        Raises the same errors as :meth:`.JobStore.change`, and those of
+        :meth:`.JobStore.check_room` if the job is finished.
         """
 
         def retry_post(post: JobPost) -> JobPost | None:
@@ -103,9 +107,10 @@ class Jobs:
         return await self._store.change(job, retry_post, queue=True)
 
     async def follow(self, job: Job, pause: Callable[[], float]) -> AsyncIterator[Job]:
-        """Yield *job* now and after each change, until it ends or is gone, or the process stops.
+        """Yield *job* now and after each change.
 
-        The store is polled every ``pause()`` seconds.
+        The generator ends when the job ends or is gone, or when the process stops. The store is
+        polled every ``pause()`` seconds.
         """
         seen = -1
         while not self.closing and await self._store.refresh(job):

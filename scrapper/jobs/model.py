@@ -43,9 +43,9 @@ class JobPost:
     """One URL of a job.
 
     Once the post has an outcome, ``status``, ``code``, ``error`` and ``retry_after`` (seconds) are
-    those that ``POST /scrape`` would have returned. ``bytes_total`` is None until the CDN sends it.
-    A post is ``waiting`` if it hit a limit, or is behind others in the backlog. Times are in RFC
-    3339 format.
+    those that ``POST /scrape`` would have returned. ``bytes_total`` is None until the CDN has sent
+    the size. A post is ``waiting`` if it hit a limit or is behind other posts in the backlog. Times
+    are in RFC 3339 format.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -54,7 +54,9 @@ class JobPost:
     shortcode: str | None
     state: PostState = "queued"
     bytes_done: Annotated[int, Field(ge=0)] = 0
-    bytes_total: Annotated[int | None, Field(description="Known once the CDN sends it")] = None
+    bytes_total: Annotated[
+        int | None, Field(description="Null until the CDN has sent the size")
+    ] = None
     status: Annotated[int | None, Field(description="The status that /scrape would return")] = None
     error: str | None = None
     retry_after: Annotated[int | None, Field(description="Seconds")] = None
@@ -101,7 +103,7 @@ class JobPost:
     def failed(
         self, status: int, code: str, error: str, retry_after: int | None = None
     ) -> "JobPost":
-        """Return a copy of the post, marked as failed. Only a client can have it retried."""
+        """Return a copy of the post, marked as failed. It is retried only on request."""
         return replace(
             self,
             state="failed",
@@ -113,10 +115,11 @@ class JobPost:
         )
 
     def waiting(self, until: float, *, limited: bool) -> "JobPost":
-        """Return a copy of the post, marked as waiting until *until*, a Unix time, or later.
+        """Return a copy of the post, marked as waiting, with its next try no earlier than *until*.
 
-        A post's patience begins to run out when the post itself is *limited*, not when it joins the
-        backlog behind others.
+        *until* is a Unix time. *limited* is true if the post itself hit a limit. The post's
+        patience begins to run out at its first limit, not when it joins the backlog behind other
+        posts.
         """
         since = self.waiting_since
         if limited:
@@ -140,24 +143,25 @@ class JobPost:
         return JobPost(self.url, self.shortcode)
 
     def delayed(self, until: float) -> "JobPost":
-        """Return the post, with its next try moved to *until*, a Unix time, if that is later.
+        """Return the post, with its next try postponed to the Unix time *until*.
 
-        A post that is not waiting is returned unchanged.
+        A post that is not waiting, or whose next try is later anyway, is returned unchanged.
         """
         if self.next_try_at is None or unix_time(self.next_try_at) >= until:
             return self
         return replace(self, next_try_at=moment(math.ceil(until)))
 
     def seconds_to_wait(self, longest: float) -> float:
-        """Return the number of seconds until the next try, or 0 if that is more than *longest*.
+        """Return the number of seconds until the next try.
 
-        A longer wait means that the clock was wrong when the time of the next try was set.
+        Return 0 if the next try is due, or if it is more than *longest* seconds away. In the latter
+        case, the clock was wrong when the time of the next try was set.
         """
         left = unix_time(self.next_try_at) - time.time() if self.next_try_at else 0.0
         return max(0.0, left) if left <= longest else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Return the post's fields in order, as sent to clients and stored."""
+        """Return the post's fields, in the order in which they are sent and stored."""
         return {name: getattr(self, name) for name in _POST_FIELDS}
 
 
@@ -179,7 +183,9 @@ class JobResponse:
     ]
     webhook_state: Annotated[
         WebhookState,
-        Field(description="`none`: the job has no webhook; `given_up`: it was not delivered"),
+        Field(
+            description="`none`: the job has no webhook; `given_up`: the webhook was not delivered"
+        ),
     ]
 
 
@@ -200,7 +206,7 @@ class Job:
     ``keep``, sweeps skip the job's posts. ``preference`` is the requested quality and size.
     ``webhook`` is the URL to which the job is sent when it ends, and ``webhook_outcome`` is the
     result of that delivery. A ``forgotten`` job is hidden from clients. The store numbers the job's
-    changes; only numbers of the same ``epoch`` can be compared.
+    changes; numbers can be compared only within the same ``epoch``.
     """
 
     id: str
@@ -239,7 +245,7 @@ class Job:
         return Place(self.created_at, self.id, index)
 
     def delay(self, until: float) -> None:
-        """Move the next try of each waiting post to *until*, a Unix time, if that is later."""
+        """Postpone the next try of each waiting post, as :meth:`JobPost.delayed` does."""
         self.posts[:] = [post.delayed(until) for post in self.posts]
 
     def record_version(self, index: int, version: int) -> None:
@@ -248,7 +254,7 @@ class Job:
         self._changes[index] = (version, {"index": index, **self.posts[index].to_json()})
 
     def changes(self, since: int) -> list[tuple[int, dict[str, Any]]]:
-        """Return the posts that changed after version *since*, oldest change first.
+        """Return the posts whose last change is later than version *since*, oldest change first.
 
         Each post is paired with the number of its last change.
         """
@@ -271,13 +277,13 @@ class Job:
     def _webhook_state(self) -> WebhookState:
         if self.webhook is None:
             return "none"
-        # A retried job sends another webhook at its next end.
+        # A retried job sends another webhook when it ends again.
         return "waiting" if self.state == "running" else self.webhook_outcome or "waiting"
 
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Selects jobs by ``owner`` and by ``state``; None matches any."""
+    """Selects jobs by ``owner`` and by ``state``; None matches every job."""
 
     owner: str | None = None
     state: JobState | None = None

@@ -38,10 +38,10 @@ _PROGRESS_SECONDS = 0.3
 class Case:
     """The facts that determine what happens next to a post.
 
-    Before an attempt, ``others_wait`` is true if posts wait in the backlog, and ``needs_no_query``
-    is true if Instagram need not be queried for this post. After an attempt, either ``size`` is the
-    number of bytes stored, or ``error`` is the reason why nothing was stored. ``patience_left`` is
-    in seconds. ``stopping`` is true if this process is shutting down.
+    Before an attempt, ``others_wait`` is true if other posts are waiting in the backlog, and
+    ``needs_no_query`` is true if Instagram need not be queried for this post. After an attempt,
+    either ``size`` is the number of bytes stored, or ``error`` is the reason why nothing was
+    stored. ``patience_left`` is in seconds. ``stopping`` is true if this process is shutting down.
     """
 
     post: JobPost
@@ -249,7 +249,7 @@ class Runner:
 
 
 class _Attempt:
-    """One attempt at a *post*; a share link is resolved first."""
+    """One attempt to scrape *post*. If its URL is a share link, the link is resolved first."""
 
     def __init__(
         self, scraper: Scraper, post: JobPost, preference: Preference, *, keep: bool

@@ -62,16 +62,19 @@ class JobStore(Protocol):
         """
 
     async def change(self, job: Job, how: Change, *, queue: bool = False) -> bool:
-        """Apply *how* to each post of *job*, and update *job*. Return False if it is gone.
+        """Apply *how* to each post of *job*, and update *job*. Return False if the job is gone.
 
-        With *queue*, the changed posts are queued.
+        If *queue* is true, the changed posts are queued.
 
         Raises:
             DiskFull, DiskReadOnly, MediaFolderGone: the change cannot be stored; no post changed.
         """
 
     async def newest(self, number: int, after: Cursor | None, wanted: JobFilter) -> Sequence[Job]:
-        """Return up to *number* jobs past the cursor *after* that match *wanted*, newest first."""
+        """Return up to *number* jobs that match the filter *wanted*, newest first.
+
+        If *after* is not None, only jobs after that cursor are returned.
+        """
 
     async def forget(self, job: Job) -> bool:
         """Hide *job* from all clients. Return False if the job is gone or unfinished.
@@ -83,9 +86,9 @@ class JobStore(Protocol):
         """
 
     async def changed(self, since: int) -> JobChanges:
-        """Return the jobs that changed after change number *since*, latest change first.
+        """Return the jobs whose last change has a number greater than *since*, latest change first.
 
-        The numbering restarts whenever the store does.
+        The numbers may start over when the service or Redis is restarted.
         """
 
     async def check_room(self, client: str | None) -> None:
@@ -96,36 +99,40 @@ class JobStore(Protocol):
         """
 
     async def find(self, job_id: str, index: int) -> tuple[Job, JobPost] | None:
-        """Return the job and the post at *index*, or None if they are gone.
+        """Return the job and its post at *index*, or None if either is gone.
 
-        The returned job may lack its posts.
+        The list of posts in the returned job may be empty.
         """
 
     async def save_post(self, job_id: str, index: int, post: JobPost) -> bool:
-        """Store the new state of a post. Return False if it already has an outcome or is gone."""
+        """Store the new state of a post.
+
+        Return False if the post is gone or already has an outcome.
+        """
 
     async def wait(self, job: Job, index: int, post: JobPost, hold: float = 0.0) -> None:
         """Add a post to the backlog.
 
-        If *hold* is 0, the post waits behind others. Otherwise, it hit a limit of *hold* seconds.
+        If *hold* is 0, the post waits behind others. Otherwise, the post hit a limit that lasts
+        *hold* seconds.
         """
 
     async def hold(self, seconds: float) -> None:
-        """Let no post leave the backlog for *seconds*, because of a limit."""
+        """Hold all posts in the backlog for *seconds* seconds, because of a limit."""
 
     async def has_waiting(self) -> bool:
-        """Return whether any post waits in the backlog."""
+        """Return whether any post is waiting in the backlog."""
 
     def record_success(self) -> None:
-        """Shorten the pause between posts of the backlog, because one of them hit no limit."""
+        """Shorten the pause between posts that leave the backlog, because one hit no limit."""
 
     async def skip(self) -> None:
-        """Let the next post leave the backlog at once, because the last one was cancelled."""
+        """Let the next post leave the backlog now, because the last one to leave was cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedJob:
-    """A finished job. It may end again after a retry; ``end`` identifies this end."""
+    """A finished job. A retried job ends again; ``end`` distinguishes this end from the others."""
 
     response: JobResponse
     end: object
@@ -144,8 +151,8 @@ class FinishedJobs(Protocol):
 def check_room(unfinished: Sequence[Client], client: Client, max_jobs: int) -> None:
     """Check that there is room for one more job of *client*.
 
-    *unfinished* lists the client of each unfinished job. To leave room for others, one client may
-    have at most a quarter of *max_jobs*, or all of them if *max_jobs* is below four.
+    *unfinished* lists the client of each unfinished job. To leave room for others, the share of one
+    client is a quarter of *max_jobs*. If *max_jobs* is below four, one client may use all of it.
 
     Raises:
         JobsFull: *max_jobs* jobs are unfinished.
@@ -160,10 +167,11 @@ def check_room(unfinished: Sequence[Client], client: Client, max_jobs: int) -> N
 def jobs_to_drop(
     kept: int, finished: Sequence[str], unreported: Collection[str], max_jobs: int
 ) -> Sequence[str]:
-    """Return the finished jobs to drop to make room for a new job.
+    """Return the IDs of the finished jobs to drop so that a new job fits.
 
-    *kept* is the number of stored jobs, and *finished* lists the finished ones, oldest first. Jobs
-    whose end is *unreported* are not dropped, unless there are at least *max_jobs* of them.
+    *kept* is the number of stored jobs. *finished* has the IDs of the finished jobs, oldest first,
+    and *unreported* has the IDs of those whose end has not been reported yet. Unreported jobs are
+    dropped only if there are at least *max_jobs* of them.
     """
     if len(unreported) < max_jobs:
         finished = [job_id for job_id in finished if job_id not in unreported]

@@ -1,4 +1,4 @@
-"""The backlog of posts that wait because of a limit, and each post's patience."""
+"""The backlog of posts that are waiting because of a limit, and each post's patience."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ class Place(NamedTuple):
 
 
 class BacklogPace:
-    """The pause after each post that leaves the backlog: ``seconds``, at most *spacing*."""
+    """``seconds`` is the pause after each post that leaves the backlog, at most *spacing*."""
 
     def __init__(self, spacing: float) -> None:
         self._spacing = self.seconds = spacing
@@ -57,8 +57,8 @@ class Backlog:
     def join(self, place: Place, hold: float = 0.0) -> float:
         """Add a post, and return the earliest Unix time at which it may leave.
 
-        If *hold* is 0, the post waits behind others. Otherwise, it hit a limit, which holds the
-        backlog for *hold* seconds.
+        If *hold* is 0, the post waits behind others. Otherwise, the post hit a limit, which holds
+        the backlog for *hold* seconds.
         """
         self.hold(hold)
         insort(self._places, place)
@@ -66,7 +66,7 @@ class Backlog:
         return max(time.time(), self.held_until)
 
     def hold(self, seconds: float) -> None:
-        """Let no post leave the backlog for *seconds*, because of a limit."""
+        """Hold all posts in the backlog for *seconds* seconds, because of a limit."""
         if seconds:
             self._pace.slow_down()
             self._held_until = max(self._held_until, time.monotonic() + seconds)
@@ -87,12 +87,12 @@ class Backlog:
 
     @property
     def held_until(self) -> float:
-        """The Unix time until which the backlog is held, or 0 if it is not."""
+        """The Unix time until which the backlog is held, or 0 if it is not held."""
         left = self._held_until - time.monotonic()
         return time.time() + left if left > 0 else 0.0
 
     async def next(self) -> Place:
-        """Wait until a post may leave, then remove and return the first one."""
+        """Wait until the first post may leave, then remove and return it."""
         while True:
             wait = max(self._held_until, self._next_at) - time.monotonic()
             if self._places and wait <= 0:
@@ -105,10 +105,10 @@ class Backlog:
 
 
 class Patience:
-    """The time that each post may wait because of limits: *seconds* in total.
+    """Tracks how long each post may still wait because of limits, out of *seconds* in total.
 
-    Time spent waiting in this process is measured by the monotonic clock. Time spent waiting in an
-    earlier process, or in another one, counts only if *clock_is_trusted* returns True. That
+    Time spent waiting in this process is measured by the monotonic clock. Time spent waiting in
+    another process, including an earlier one, counts only if *clock_is_trusted* returns True. That
     function may block.
     """
 
@@ -122,7 +122,8 @@ class Patience:
     async def left(self, place: Place, waiting_since: float | None) -> float:
         """Return the seconds that the post may still wait.
 
-        *waiting_since* is the Unix time of the post's first limit, or None if this is the first.
+        *waiting_since* is the Unix time of the post's first limit, or None if the post had hit no
+        limit before.
         """
         if waiting_since is None:
             self.forget(place)
@@ -138,5 +139,5 @@ class Patience:
         return self._seconds - (time.monotonic() - self._since[place])
 
     def forget(self, place: Place) -> None:
-        """Forget a post that no longer waits."""
+        """Forget a post that is no longer waiting."""
         self._since.pop(place, None)

@@ -1,7 +1,7 @@
 """Sends a job's JSON to its webhook URL when the job ends.
 
-The stores keep the deliveries. :class:`Receivers` decides which delivery is sent next and which are
-given up. A receiver that never answers does not delay the others.
+The stores keep the deliveries. :class:`Receivers` decides which delivery is sent next, and which
+deliveries are given up. A receiver that never answers does not delay the others.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ __all__ = [
 log = structlog.get_logger(__name__)
 
 LEASE_SECONDS = 60
-"""Seconds after which a taken delivery is due again, unless it is finished or postponed."""
+"""Seconds after which a taken delivery is due again, unless it has been finished or postponed."""
 
 _CONCURRENCY = 8
 _MAX_WAITING = 1000
@@ -110,7 +110,7 @@ class Waiting:
 
 
 class Deliveries(Protocol):
-    """The stored deliveries."""
+    """The stored webhook deliveries."""
 
     async def waiting(self) -> Sequence[Waiting]:
         """Return all deliveries. A delivery that was taken is not due until its lease ends."""
@@ -125,18 +125,18 @@ class Deliveries(Protocol):
         ...
 
     async def postpone(self, id_: str, seconds: float) -> None:
-        """Count an attempt, and make the delivery due again in *seconds*."""
+        """Count an attempt, and make the delivery due again in *seconds* seconds."""
         ...
 
 
 class Receivers:
-    """Decides which delivery is sent next, and which are given up. A receiver is a host.
+    """Decides which delivery is sent next, and which ones are given up. A receiver is a host.
 
     At most eight deliveries are under way at once, with no more than two per receiver, or one if
-    the receiver is failing. The pause before its next delivery grows with each consecutive failure,
-    up to an hour. At most 250 deliveries may wait for one receiver, and 1,000 in all. Beyond that,
-    the oldest deliveries of the receiver with the most are given up. While a receiver is failing,
-    its deliveries older than a day are also given up.
+    the receiver is failing. The pause before the next delivery to a failing receiver grows with
+    each consecutive failure, up to an hour. At most 250 deliveries may wait for one receiver, and
+    1,000 in all. Beyond that, the oldest deliveries to the receiver with the most deliveries are
+    given up. While a receiver is failing, its deliveries are given up once they are a day old.
     """
 
     def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -188,9 +188,9 @@ class Receivers:
                 yield queue.pop(), "older than a day"
             while len(queue) > _MAX_WAITING_PER_RECEIVER:
                 left -= 1
-                yield queue.pop(), "too many deliveries wait for the receiver"
+                yield queue.pop(), "too many deliveries are waiting for the receiver"
         for _ in range(left - _MAX_WAITING):
-            yield max(queues.values(), key=len).pop(), "too many deliveries wait"
+            yield max(queues.values(), key=len).pop(), "too many deliveries are waiting"
 
     def _may_begin(self, one: Waiting, busy: int) -> bool:
         share = 1 if self._failures[one.receiver] else _CONCURRENCY_PER_RECEIVER
@@ -199,18 +199,16 @@ class Receivers:
 
 
 def pause_after(failures: int) -> float:
-    """Return the number of seconds to wait after a failure that *failures* others in a row
-    preceded.
-    """
-    # The exponent is bounded because 3**1000 is too large for a float. 3**8 s exceed an hour.
+    """Return the seconds to wait after a failure that follows *failures* consecutive failures."""
+    # The exponent is bounded because 3**1000 is too large for a float. 3**8 s is over an hour.
     return min(_FIRST_PAUSE * _GROWTH ** min(failures, 8), _LONGEST_PAUSE)
 
 
 class WebhookHosts:
     """The hosts that webhooks may be sent to: *names*, and the addresses in *networks*.
 
-    A name may resolve only to public addresses and to those in *networks*. This keeps whoever
-    controls the name's DNS from pointing it into the operator's network.
+    A name may resolve only to public addresses and to those in *networks*. Otherwise, whoever
+    controls a name's DNS could point the name at a host in the operator's network.
     """
 
     def __init__(self, names: Sequence[str], networks: Sequence[Network]) -> None:
@@ -299,7 +297,7 @@ class _Sender:
                 await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _take_next(self) -> Sequence[Delivery]:
-        """Give up deliveries where necessary, and take those to send now."""
+        """Give up deliveries where necessary, then lease and return those to send now."""
         taken = []
         try:
             waiting = list(await self._deliveries.waiting())

@@ -46,7 +46,7 @@ _TIMEOUT_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
 _RETRY_AFTER_SECONDS = 5.0
 _POOL_TIMEOUT_SECONDS = 2.0
-"""How long to wait for a connection if all are in use."""
+"""Seconds to wait for a connection if all connections are in use."""
 _MAX_CONNECTIONS = 32
 # Shared, because redis-py would otherwise read its own version from disk for each connection.
 _DRIVER = DriverInfo()
@@ -68,7 +68,7 @@ def connection_options() -> dict[str, Any]:
 
 
 def blocking_client(url: str) -> redis.Redis:
-    """Return a client for the threads that download; it connects on first use."""
+    """Return a client for the download threads; it connects on first use."""
     client: redis.Redis = redis.Redis.from_url(
         url,
         socket_timeout=_TIMEOUT_SECONDS,
@@ -161,7 +161,7 @@ class SharedRedis(Redis):
         self._record_recovery(is_probe)
 
     def _record_recovery(self, is_probe: bool) -> None:
-        # A reply to a request from before the outage proves nothing.
+        # A reply to a request that was sent before the outage proves nothing.
         if is_probe and self._is_down:
             self._is_down = False
             self._up.set(1)

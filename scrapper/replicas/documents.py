@@ -1,4 +1,4 @@
-"""Shares the documents of the web app's queries among replicas."""
+"""Shares the web app's query documents among replicas."""
 
 import json
 import threading

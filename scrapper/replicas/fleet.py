@@ -100,8 +100,8 @@ class _Call(NamedTuple):
 class GatheredScripts:
     """Runs scripts on *redis* and batches concurrent calls.
 
-    Calls made while others are under way are sent together in one pipeline. Under load, each call
-    costs only a fraction of a round trip.
+    Calls made while other calls are under way are sent together in one pipeline. Under load, each
+    call costs only a fraction of a round trip.
     """
 
     def __init__(self, redis: SharedRedis) -> None:

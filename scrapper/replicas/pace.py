@@ -18,7 +18,8 @@ log = structlog.get_logger(__name__)
 
 _KEY = f"{PREFIX}pace"
 _POLL_SECONDS = 5.0
-# Times are in microseconds on Redis's clock. The script returns the time to wait, or -1 for none.
+# Times are in microseconds on Redis's clock. The script returns the time to wait, or -1 if the
+# request may be sent now.
 _TAKE_SCRIPT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]

@@ -32,9 +32,9 @@ _LOCAL_ERRORS = (DeadlineExceeded, PaceExceeded)
 
 
 class RedisPeers(Peers):
-    """Peers that communicate over *redis*.
+    """Coordinates with the other processes over *redis*.
 
-    Open them before other parts use them, and close them after those parts.
+    Open this object before the parts that use it, and close it after them.
     """
 
     shared = True

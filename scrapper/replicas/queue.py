@@ -1,16 +1,16 @@
-"""A taskiq broker over a Redis stream, which queues the posts that wait for a worker.
+"""A taskiq broker that queues posts for workers in a Redis stream.
 
 Each message of the stream names a post of a job. A worker reads a message when it can run one more
 post, and holds the message until that post is finished. While a worker holds messages, it sends
 several heartbeats within :data:`ABANDONED_SECONDS`. When a worker stops, it hands back the messages
-that it holds. Before a worker reads a new message, it takes over any message that was handed back,
+that it holds. Before a worker reads a new message, it takes over any message that was handed back
 or that a lost worker held. When a worker joins, it removes workers that have been dead for a day.
 
 A worker counts as lost once it has sent no heartbeat for :data:`ABANDONED_SECONDS` and its
-connection is gone, for example because it was killed. A connected worker may merely be late because
-its machine is busy, so it counts as lost only after :data:`LATE_SECONDS`. Time during which Redis
-did not answer does not count. After an outage, all workers have :data:`LATE_SECONDS` to send a
-heartbeat.
+connection is gone, for example because the worker was killed. A connected worker may merely be
+late because its machine is busy, so it counts as lost only after :data:`LATE_SECONDS`. Time during
+which Redis did not answer does not count. After an outage, all workers have :data:`LATE_SECONDS` to
+send a heartbeat.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ ABANDONED_SECONDS = 5.0
 """Seconds without a heartbeat after which others take over from a disconnected worker."""
 
 LATE_SECONDS = 15.0
-"""The same for a connected worker, and for all workers after an outage of Redis."""
+"""The same threshold for a connected worker, and for every worker after an outage of Redis."""
 
 STREAM = f"{PREFIX}queue"
 """The key of the stream of queued posts."""
@@ -72,10 +72,11 @@ class QueueSize(NamedTuple):
 
 
 def is_lost(silent: float, *, connected: bool, reachable: float) -> bool:
-    """Return whether to take over the messages of a worker that has been silent.
+    """Return whether other workers may take over the messages of a worker.
 
-    *silent* is the number of seconds since its last heartbeat. *reachable* is the number of seconds
-    since Redis started or last failed to answer.
+    *silent* is the number of seconds since the worker's last heartbeat. *connected* is true if the
+    worker is connected to Redis. *reachable* is the number of seconds since Redis started or last
+    failed to answer.
     """
     if silent >= _HANDED_BACK_SECONDS:
         return True
@@ -176,7 +177,7 @@ class PostQueue(AsyncBroker):
         await self._redis.xadd(STREAM, {b"data": message.message})
 
     async def listen(self) -> AsyncGenerator[AckableMessage, None]:
-        """Yield messages, even after outages of Redis. Set ``stopping`` when closed."""
+        """Yield messages, even after outages of Redis. Set ``stopping`` when the generator ends."""
         try:
             while True:
                 try:
@@ -230,14 +231,14 @@ class PostQueue(AsyncBroker):
         await self._remove_dead_workers()
 
     async def _remove_dead_workers(self) -> None:
-        """Remove workers that were silent for a day and hold no message."""
+        """Remove workers that have been silent for a day and hold no message."""
         consumers: Any = await self._worker_redis.xinfo_consumers(STREAM, _GROUP)
         for consumer in consumers:
             if consumer["idle"] > _DAY_SECONDS * 1000 and not consumer["pending"]:
                 await self._worker_redis.xgroup_delconsumer(STREAM, _GROUP, consumer["name"])
 
     async def _next(self) -> list[AckableMessage]:
-        """Return a message to take over, or else a new one. Return an empty list on a timeout."""
+        """Return a list of at most one message, preferably one to take over."""
         return await self._take_over() or await self._read()
 
     async def _read(self) -> list[AckableMessage]:
@@ -274,10 +275,10 @@ class PostQueue(AsyncBroker):
         return []
 
     async def _lost_messages(self) -> list[tuple[bytes, str, float]]:
-        """Return the messages to take over, each as its ID, its worker, and the seconds since that
-        worker's last heartbeat.
+        """Return the messages of lost workers, and those that were handed back.
 
-        Another worker may take them over first.
+        Each is a tuple of the message's ID, its worker, and the seconds since that worker's last
+        heartbeat. Another worker may take the messages over first.
         """
         pending: Any = await self._worker_redis.xpending_range(
             STREAM, _GROUP, "-", "+", _BATCH, idle=int(ABANDONED_SECONDS * 1000)
@@ -319,7 +320,7 @@ class PostQueue(AsyncBroker):
         data = self._held[message_id] = fields.get(b"data", b"")
 
         async def acknowledge() -> None:
-            # Send heartbeats until the message is removed. Otherwise, it would count as lost.
+            # Send heartbeats until the message is removed, or another worker would take it over.
             await until_redis_answers(lambda: self._remove(message_id))
             self._held.pop(message_id, None)
 
@@ -350,7 +351,7 @@ class PostQueue(AsyncBroker):
             await asyncio.sleep(pause)
 
     async def _stay_connected(self) -> None:
-        """Subscribe to a channel named after this process, which shows that it is connected."""
+        """Subscribe to a channel named after this process, to show that it is connected."""
         while True:
             try:
                 async with self._worker_redis.pubsub() as pubsub:

@@ -43,7 +43,8 @@ class Turn:
         lock = Lock(redis, name, timeout=LEASE_SECONDS, blocking=False, thread_local=False)
         if not await lock.acquire():
             return None
-        # If this process was delayed, its lease may have ended, and another may have the turn now.
+        # If this process was delayed, its lease may have ended, and another process may have the
+        # turn now.
         async with redis.pipeline() as together:
             together.time()
             together.get(name)

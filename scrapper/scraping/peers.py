@@ -9,10 +9,10 @@ __all__ = ["Peers", "TurnQueue"]
 class TurnQueue:
     """The queue of processes that need the same post.
 
-    One of them has the turn and downloads the post, while the others wait. The turn ends with the
-    ``with`` block of :meth:`Peers.queue_for`. The waiting processes then learn whether the holder
-    stored the post (it sets ``stored``), or which :class:`~scrapper.errors.ScrapeError` its block
-    raised.
+    One of them, the holder, has the turn and downloads the post, while the others wait. The holder
+    sets ``stored`` once it has stored the post. The turn ends with the holder's ``with`` block of
+    :meth:`Peers.queue_for`. The waiting processes then learn whether the post was stored, or which
+    :class:`~scrapper.errors.ScrapeError` the block raised.
     """
 
     stored = False
@@ -60,4 +60,4 @@ class Peers:
         return 0.0
 
     async def cool_down(self, seconds: float) -> None:
-        """Begin a cool-down of *seconds* for all processes."""
+        """Begin a cool-down of *seconds* seconds for all processes."""

@@ -45,7 +45,7 @@ class Refusals:
         self._refused: _Refused | None = None
 
     async def record_limit(self, seconds: float) -> None:
-        """Record that Instagram set a limit that lasts for *seconds*."""
+        """Record that Instagram set a limit that lasts *seconds* seconds."""
         await asyncio.to_thread(self._change, lambda known: self._extended(known, seconds))
 
     async def record_answer(self) -> None:

@@ -54,9 +54,7 @@ class Source(Protocol):
     """A blocking source of posts, such as :class:`~scrapper.instagram.client.Instagram`."""
 
     def fetch(self, fetch: Fetch, folder: Path, *, query_gate: QueryGate) -> Post:
-        """Download a post's files into *folder*; query Instagram only inside ``with
-        query_gate``.
-        """
+        """Download a post's files into *folder*. Query Instagram only in ``with query_gate()``."""
         ...
 
     def open_share_link(self, path: str, deadline: float) -> str:
@@ -73,11 +71,11 @@ class Scraper:
     """Scrapes posts from *source* with single flight, bounded threads, deadlines and cool-downs.
 
     At most *queries* posts query Instagram at a time, while up to *downloads* others download their
-    files. At most *queries* + *queue_limit* posts are accepted at a time, including those that
-    download or wait; further posts are refused. A scrape may take *timeout* seconds, including its
-    wait. A limit set by Instagram begins a cool-down, which lasts as long as Instagram demands, or
-    else *cooldown* seconds. Turns and cool-downs are shared over *peers*, but each process has its
-    own threads and queue. Limits and answers are recorded in *refusals*.
+    files. At most *queries* + *queue_limit* posts may be downloading or waiting at a time; further
+    posts are refused. A scrape may take up to *timeout* seconds, including the time spent waiting.
+    A limit set by Instagram begins a cool-down, which lasts as long as Instagram demands, or
+    *cooldown* seconds if Instagram states no time. Turns and cool-downs are shared over *peers*,
+    but each process has its own threads and queue. Limits and answers are recorded in *refusals*.
     """
 
     def __init__(
@@ -163,8 +161,8 @@ class Scraper:
     async def has(self, shortcode: str, preference: Preference = _ANY) -> bool:
         """Return whether :meth:`scrape` would return the post from disk.
 
-        It would if a stored post is fresh and satisfies the *preference*, or if there is a stored
-        post and Instagram must not be queried for it now.
+        That is the case if there is a stored post that is fresh and satisfies the *preference*, or
+        a stored post for which Instagram must not be queried now.
         """
         return await self._stored(shortcode, preference) is not None
 
@@ -185,9 +183,10 @@ class Scraper:
         """Return the post from the library if it satisfies *preference*, or else download it.
 
         If the download fails, a stored post is returned even if it is stale or does not satisfy the
-        *preference*. Instagram is then not queried for it until the error's ``retry_after``, or
-        else the cool-down, has passed. There is one exception: if the post is too large, and so are
-        the stored files, :class:`~scrapper.errors.MediaTooLarge` is raised.
+        *preference*. Instagram is then not queried for the post again for the number of seconds in
+        the error's ``retry_after``, or for *cooldown* seconds if the error has none. The stored
+        post is not returned if both the new files and the stored ones are too large. In that case,
+        :class:`~scrapper.errors.MediaTooLarge` is raised.
 
         With *refresh*, the post is downloaded even if the stored one is fresh, and any error is
         raised. With *keep*, sweeps no longer remove the post. *url* is the URL that the client
@@ -240,9 +239,7 @@ class Scraper:
                 return scraped
 
     def _postpone_refresh(self, error: Exception, shortcode: str) -> None:
-        """Postpone the next attempt until the cause of *error* may be gone, and log that the post
-        is stale.
-        """
+        """Postpone the next attempt because of *error*, and log that the post is stale."""
         is_expected = isinstance(error, ScrapeError | OSError)
         log.warning(
             "stale post returned",
@@ -294,14 +291,12 @@ class Scraper:
         return shortcode
 
     async def abort(self) -> None:
-        """End all flights and release their turns. Threads that are still running can no longer
-        store anything.
-        """
+        """End all flights and release their turns. Their threads can no longer store anything."""
         for flight in list(self._flights.values()):
             await flight.abort()
 
     async def close(self) -> None:
-        """Wait for the running downloads, which end within their deadlines."""
+        """Wait for the running downloads, which end by their deadlines."""
         for flight in list(self._flights.values()):
             await flight.wait()
         if self._opening:
@@ -394,7 +389,7 @@ class Scraper:
         return stored
 
     async def _run_in_thread(self, work: Callable[[QueryGate], Result], deadline: float) -> Result:
-        """Run *work* in a thread and return its result; *work* gets a :data:`QueryGate`."""
+        """Call *work* with a :data:`QueryGate` in a thread, and return the result."""
         # The context carries the request ID to the thread's log lines.
         context, loop = contextvars.copy_context(), asyncio.get_running_loop()
         with self._slots.queue(deadline) as slot:

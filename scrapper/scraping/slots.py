@@ -15,7 +15,7 @@ __all__ = ["Slot", "Slots"]
 
 
 class Slots:
-    """Slots for *number* posts at a time, granted in the order in which posts joined the queue."""
+    """Grants *number* slots to posts, in the order in which the posts joined the queue."""
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -25,7 +25,7 @@ class Slots:
 
     @property
     def waiting(self) -> int:
-        """The number of posts that wait for a slot."""
+        """The number of posts that are waiting for a slot."""
         return max(0, len(self._queue) - self._number)
 
     @contextmanager
@@ -38,7 +38,7 @@ class Slots:
             slot.end()
 
     def enter(self) -> threading.Event:
-        """Join the queue, and return a place in it: an event that is set once it gets a slot."""
+        """Join the queue, and return a place: an event that is set once the place has a slot."""
         place = threading.Event()
         with self._lock:
             self._queue.append(place)
@@ -50,7 +50,7 @@ class Slots:
         with self._lock:
             if place in self._queue:
                 self._queue.remove(place)
-                # Wake a thread that still waits for this place.
+                # Wake a thread that is still waiting for this place.
                 place.set()
                 self._wake_next()
 
@@ -75,11 +75,11 @@ class Slot:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Wait for the slot and hold it for the duration of the block. A second block queues again.
+        """Wait for the slot, and hold it for the duration of the block.
 
-        Call this in the post's thread. After a limit, only :meth:`end` releases the slot, so that
-        the cool-down begins before the next query. After :meth:`end`, the slot is released at the
-        end of the block in any case.
+        Call this in the post's thread. If an earlier block released the slot, the post queues
+        again. After a limit, only :meth:`end` releases the slot, so that the cool-down begins
+        before the next query. After :meth:`end`, every block releases its slot, even after a limit.
 
         Raises:
             DeadlineExceeded: the deadline passed before the slot was free, or :meth:`end` was

@@ -29,10 +29,10 @@ log = structlog.get_logger(__name__)
 class Record:
     """A change to jobs that is stored atomically.
 
-    ``posts`` are the changed posts of ``job``, by index. If they end the job, ``ends`` has the
-    number of this end for each plugin to notify, and ``delivery`` is the webhook delivery, if any.
-    ``reopened`` marks a finished job that runs again. ``forgotten`` hides the job. ``removed``
-    lists the IDs of the jobs to drop.
+    ``posts`` are the changed posts of ``job``, by index. If the job ends with this change, ``ends``
+    maps the name of each plugin to the number of this end, and ``delivery`` is the webhook
+    delivery, or None if the job has no webhook. ``reopened`` marks a finished job that runs again.
+    ``forgotten`` hides the job. ``removed`` lists the IDs of the jobs to drop.
     """
 
     job: Job | None = None
@@ -60,7 +60,7 @@ class MemoryStore:
     :class:`~scrapper.jobs.webhooks.Deliveries`.
 
     At most *max_jobs* are kept. Jobs expire after *max_age* seconds, but only while
-    *clock_is_trusted*, which may block, returns True. *spacing* is passed to the
+    *clock_is_trusted* returns True. That function may block. *spacing* is passed to the
     :class:`~scrapper.jobs.waiting.Backlog`. *plugins* are notified when a job ends. A subclass that
     persists the jobs overrides :meth:`keep` and the methods that change deliveries.
     """
@@ -235,7 +235,7 @@ class MemoryStore:
     async def finish(self, id_: str, outcome: Outcome) -> None:
         job = self._jobs.get(self._deliveries.pop(id_).delivery.job)
         others = (it.delivery.job for it in self._deliveries.values())
-        # A retried job sends another webhook at its next end.
+        # A retried job sends another webhook when it ends again.
         if job is not None and not self._unfinished[job.id] and job.id not in others:
             job.webhook_outcome = outcome
             self._record_change(job)
@@ -250,8 +250,8 @@ class MemoryStore:
         """Hold the lock for a client that changes jobs.
 
         Raises:
-            Busy: a client ahead of this one waited for seconds and got this error, so this client
-                gets it at once.
+            Busy: another client got this error while this one was waiting for the lock. This client
+                fails at once, because its own attempt could also take seconds.
         """
         queued_at = time.monotonic()
         async with self._changing:
@@ -292,8 +292,8 @@ class MemoryStore:
     async def _apply(self, job: Job, record: Record, *, is_outcome: bool = False) -> None:
         """Store *record*, then apply it to *job*.
 
-        An outcome that cannot be stored is applied anyway: after a restart, the post is simply
-        processed again.
+        An outcome that cannot be stored is applied anyway. After a restart, the post is processed
+        again.
         """
         before = self._unfinished.get(job.id, 0)
         left = before + sum(post.unfinished for post in record.posts.values())
@@ -331,7 +331,7 @@ class MemoryStore:
             del self._changes[next(iter(self._changes))]
 
     def _with_end(self, job: Job, record: Record) -> Record:
-        """Return *record* with the notifications of the end of *job* added."""
+        """Return *record* with the end of *job* added, for the plugins and the webhook."""
         self._last_end += 1
         delivery = None
         if job.webhook is not None:
@@ -359,7 +359,7 @@ class MemoryStore:
         try:
             await self.keep(record)
         except Exception:
-            # The webhook is still sent from memory. After a restart, it is added again.
+            # The webhook is still sent from memory. After a restart, the delivery is added again.
             log.exception("webhook not stored", job=job.id)
         self._record_end(job, record)
 

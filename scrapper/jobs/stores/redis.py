@@ -35,7 +35,7 @@ _ALL = f"{PREFIX}jobs"
 ENDED_JOBS = f"{PREFIX}jobs:ended"
 """The key of the finished jobs whose webhook has no delivery yet."""
 CHANGES = (f"{PREFIX}jobs:changes", f"{PREFIX}jobs:changed")
-"""The keys of the last change's number, and of the jobs in the order of their last changes."""
+"""Two keys: the number of the last change, and the jobs in the order of their last changes."""
 _UNREPORTED_SECONDS = 7 * 24 * 60 * 60
 _DAY = 24 * 60 * 60
 _LAST_OF_BATCH = 99
@@ -47,7 +47,7 @@ _KEEP, _WEBHOOK, _OUTCOME = b"keep", b"webhook", b"webhook_outcome"
 _QUALITY, _MAX_BYTES = b"quality", b"max_bytes"
 _OWNER, _FORGOTTEN = b"owner", b"forgotten"
 _EPOCH = "0"
-"""The epoch of all jobs. Redis numbers the changes, so all processes see the same numbers."""
+"""The epoch of all jobs. It never changes, because Redis numbers the changes of all processes."""
 
 RECORD_CHANGE = """
 local function record_change(count, changes, job, id, owner)
@@ -103,7 +103,7 @@ elseif tonumber(ARGV[4]) < 0 then
     if #KEYS > 5 then
         expires = math.max(expires, (redis.call("TIME")[1] + ARGV[8]) * 1000)
     elseif redis.call("HEXISTS", KEYS[1], "webhook") == 1 then
-        -- However old the job is, its webhook must be recorded before the job expires.
+        -- Even the webhook of an old job must be recorded before the job expires.
         expires = math.max(expires, (redis.call("TIME")[1] + 3600) * 1000)
     end
     redis.call("PEXPIREAT", KEYS[1], string.format("%.0f", expires))
@@ -115,7 +115,7 @@ record_change(KEYS[4], KEYS[5], KEYS[1], ARGV[7])
 return 1
 """
 )
-"""Writes a post, unless it changed since it was read, and queues it if a message is given.
+"""Writes a post, and queues it if a message is given, unless the stored post has changed.
 
 When the last post of a job ends, the script also records the end for plugins and the webhook.
 """
@@ -154,14 +154,15 @@ class RedisStore:
     It also implements :class:`~scrapper.jobs.store.FinishedJobs` for *plugins*.
 
     At most *max_jobs* jobs are kept, for *max_age* seconds. If the store is full, a new job
-    replaces the oldest finished one. Posts are in the *queue*, or wait in a
-    :class:`~scrapper.jobs.stores.redis_backlog.RedisBacklog` with *spacing*.
+    replaces the oldest finished one. Unfinished posts are in the *queue*, or in a
+    :class:`~scrapper.jobs.stores.redis_backlog.RedisBacklog` with the given *spacing*.
 
-    Each job is a Redis hash, with the time of its creation, its client, its owner, the number of
-    its last change, and how many of its posts are unfinished. Each post is a field of that hash,
-    named after its index. Its value is a JSON list that begins with the number of the post's last
-    change. A sorted set has the IDs of all jobs, by time of creation. For each plugin, a sorted set
-    has the finished jobs that have not been reported to it.
+    Each job is a Redis hash that has the time of the job's creation, its client, its owner, the
+    number of its last change, and the number of its unfinished posts. The hash also has a field for
+    each post, named after the post's index. The value of the field is a JSON list that begins with
+    the number of the post's last change. A sorted set has the IDs of all jobs, ordered by time of
+    creation. For each plugin, a sorted set has the IDs of the finished jobs that have not been
+    reported to the plugin.
     """
 
     def __init__(
@@ -318,7 +319,7 @@ class RedisStore:
             log.warning("posts missing from the queue: queued again", job=job.id)
 
     def _is_stuck(self, job: Job) -> bool:
-        """Return True once for every five seconds in which the job has not changed."""
+        """Return whether *job* has been unchanged for five seconds. If so, start counting again."""
         now = time.monotonic()
         version, since = self._unchanged.pop(job.id, (job.version, now))
         is_stuck = version == job.version and now - since > _STUCK_SECONDS
@@ -381,7 +382,7 @@ class RedisStore:
         await until_redis_answers(self._backlog.skip)
 
     async def unreported(self, plugin: str) -> Sequence[FinishedJob]:
-        """Return the next jobs not yet reported to *plugin*, oldest first.
+        """Return up to 100 jobs not yet reported to *plugin*, oldest first.
 
         Raises:
             redis.exceptions.RedisError: Redis does not answer.
@@ -435,8 +436,8 @@ class RedisStore:
     ) -> bool:
         """Apply *how* to a post; return whether the post changed.
 
-        *how* is called again if another process changed the post in the meantime. No post of
-        a forgotten job is queued.
+        If another process changes the post in the meantime, *how* is called again with the new
+        state. No post of a forgotten job is queued.
         """
         message = self._queue.message_for(job_id, index) if queue else b""
         keys = [job_key(job_id), ENDED_JOBS, STREAM, *CHANGES, *map(_ended_for, self._plugins)]
@@ -467,7 +468,9 @@ class RedisStore:
         return int((created_at + self._max_age) * 1000)
 
     async def _jobs_to_drop(self, reading: SharedRedis | Pipeline, client: str) -> dict[str, bytes]:
-        """Return the jobs to drop for a new one, including expired ones, each with its owner.
+        """Return the jobs to drop so that a new job fits, as a mapping of job IDs to owners.
+
+        Expired jobs are included.
 
         Raises:
             JobsFull, TooManyJobs: there is no room for a job of *client*.
@@ -501,7 +504,7 @@ def job_key(job_id: str) -> str:
 
 
 def _fields(job: Job, left: int) -> dict[Any, Any]:
-    """Return the hash of a new job with *left* unfinished posts."""
+    """Return the hash of a new job that has *left* unfinished posts."""
     fields: dict[Any, Any] = {
         _CREATED: job.created_at,
         _VERSION: len(job.posts),
@@ -522,7 +525,7 @@ def _fields(job: Job, left: int) -> dict[Any, Any]:
 
 
 def _read(job: Job, fields: Any) -> Job | None:
-    """Update *job* from its hash and return it, or return None if *fields* is empty."""
+    """Update *job* from the *fields* of its hash and return it, or None if there are no fields."""
     if not fields:
         return None
     job.epoch = _EPOCH
@@ -550,5 +553,5 @@ def _preference(quality: Any, max_bytes: Any) -> Preference:
 
 
 def _row_end(post: JobPost) -> bytes:
-    """Return the part of a post's JSON list that follows its version."""
+    """Return the part of a post's JSON list that follows the version."""
     return orjson.dumps(list(post.to_json().values()))[1:]

@@ -55,8 +55,8 @@ class RedisBacklog:
     async def join(self, place: Place, message: bytes, hold: float = 0.0) -> float:
         """Add a post, and return the earliest Unix time at which it may leave.
 
-        If *hold* is 0, the post waits behind others. Otherwise, it hit a limit, which holds the
-        backlog for *hold* seconds. *message* is added to the queue when the post leaves.
+        If *hold* is 0, the post waits behind others. Otherwise, the post hit a limit, which holds
+        the backlog for *hold* seconds. *message* is added to the queue when the post leaves.
         """
         if hold:
             await self.hold(hold)
@@ -73,11 +73,11 @@ class RedisBacklog:
         self._pace.speed_up()
 
     async def skip(self) -> None:
-        """Let the next post leave at once, because the last one was cancelled."""
+        """Let the next post leave now, because the last one to leave was cancelled."""
         await self._redis.delete(_NEXT)
 
     async def has_posts(self) -> bool:
-        """Return whether any post waits."""
+        """Return whether any post is waiting."""
         return bool(await self._redis.exists(BACKLOG))
 
     async def held_until(self) -> float:

@@ -31,7 +31,7 @@ if due and tonumber(due) <= now then
     return ARGV[2]
 end
 """
-"""Leases the named member, or the first one if none is named, provided that it is due."""
+"""Leases the named member, or the first one if no name is given. The member must be due."""
 _FINISH_SCRIPT = (
     RECORD_CHANGE
     + """
@@ -53,11 +53,12 @@ end
 
 
 class RedisDeliveries:
-    """:class:`~scrapper.jobs.webhooks.Deliveries` for all workers. The jobs are in *store*.
+    """The :class:`~scrapper.jobs.webhooks.Deliveries` of all workers, for the jobs in *store*.
 
-    A sorted set has the IDs of the deliveries, by the time at which each is due. One hash has the
-    time, job and receiver of every delivery. The rest of each delivery is in a hash of its own. The
-    methods raise :class:`redis.exceptions.RedisError` if Redis does not answer.
+    A sorted set has the IDs of the deliveries, ordered by the time at which each is due. One hash
+    has, for each delivery, the receiver, the job's ID, and the time at which the job's end was
+    recorded. The rest of each delivery is in a hash of its own. The methods raise
+    :class:`redis.exceptions.RedisError` if Redis does not answer.
     """
 
     def __init__(self, redis: SharedRedis, store: RedisStore) -> None:
@@ -104,7 +105,7 @@ class RedisDeliveries:
         await self._postpone(keys=[_DUE], args=[int(seconds), id_])
 
     async def _record_webhook(self, job_id: str) -> None:
-        """Add a delivery for a finished job, before the job changes or is removed."""
+        """Add a delivery for a job that has ended, unless it is running again or is gone."""
         job = await self._store.read(job_id)
         async with self._redis.pipeline() as transaction:
             transaction.zrem(ENDED_JOBS, job_id)

@@ -102,9 +102,9 @@ _CHECK_SECONDS = 5.0
 class Contents:
     """The contents of a job file. ``jobs`` are sorted by age, oldest first.
 
-    ``ends`` lists the ends that have not been reported yet, each as the plugin, the job's ID and
-    the number of the end. ``deliveries`` maps each delivery to the Unix time at which it is due.
-    ``unannounced`` has the IDs of the jobs that have a webhook but no delivery yet.
+    ``ends`` lists the ends that have not been reported yet, each as a tuple of the plugin's name,
+    the job's ID and the number of the end. ``deliveries`` maps each delivery to the Unix time at
+    which it is due. ``unannounced`` has the IDs of the jobs whose webhook has no delivery yet.
     """
 
     jobs: list[Job] = field(default_factory=list)
@@ -116,8 +116,8 @@ class Contents:
 class JobFile:
     """The jobs in the SQLite file at *path*.
 
-    The methods block, and only one thread may call them at a time. Every change is on disk when its
-    call returns. The methods raise the same errors as
+    The methods block, and only one thread may call them at a time. Every change is on disk when the
+    method returns. The methods raise the same errors as
     :class:`~scrapper.library.sqlite_file.SQLiteFile`; a method that raises has changed nothing.
     *check* is called before the file is opened or created.
     """
@@ -183,7 +183,7 @@ class JobFile:
                 _write_delivery(database, record.delivery, 0.0)
 
     def postpone(self, delivery: Delivery, due_at: float) -> None:
-        """Store *delivery*, due at the Unix time *due_at*."""
+        """Store *delivery* as due at the Unix time *due_at*."""
         with self._file.changing() as database:
             _write_delivery(database, delivery, due_at)
 
@@ -363,7 +363,7 @@ class SqliteStore(MemoryStore):
                 log.warning("jobs not on disk", cause=repr(error))
 
     async def _write(self, change: Callable[..., None], *arguments: Any) -> None:
-        """Call *change* in a thread, one call at a time. Cancellation does not interrupt it."""
+        """Call *change* in a thread, one call at a time. Cancellation does not stop a call."""
 
         def write() -> None:
             self._check()

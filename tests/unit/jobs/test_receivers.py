@@ -84,7 +84,7 @@ def test_one_receiver_does_not_crowd_out_others(receivers: Receivers) -> None:
     healthy, dead = queue("healthy:80", 3, age=500), queue("dead:80", 1060)
     given_up = dict(receivers.to_give_up(healthy + dead))
     assert set(given_up) == set(dead[:810])
-    assert set(given_up.values()) == {"too many deliveries wait for the receiver"}
+    assert set(given_up.values()) == {"too many deliveries are waiting for the receiver"}
 
 
 def test_the_longest_queue_is_shortened_if_too_many_wait(receivers: Receivers) -> None:
@@ -92,7 +92,7 @@ def test_the_longest_queue_is_shortened_if_too_many_wait(receivers: Receivers) -
     given_up = list(receivers.to_give_up([*queue("full:80", 250), *queues]))
     assert len(given_up) == 246
     assert given_up[0][0] == queue("full:80", 250)[0]
-    assert {cause for _, cause in given_up} == {"too many deliveries wait"}
+    assert {cause for _, cause in given_up} == {"too many deliveries are waiting"}
 
 
 def test_day_old_deliveries_to_failing_receivers_are_given_up(
