@@ -178,7 +178,7 @@ async def test_other_text_in_the_address_is_ignored(
 ) -> None:
     client = await start_service()
     async with browse(client, address) as page:
-        await expect(page.get_by_text("Nothing is here yet")).to_be_visible()
+        await expect(page.get_by_text("Nothing here yet")).to_be_visible()
         await expect(page.get_by_label("Links", exact=True)).to_have_value("")
 
 
