@@ -160,7 +160,7 @@ export const TEXTS = {
   nothing: "No posts match.",
   tile: ({ shortcode, owner, video, slides, caption, kept }) => {
     const what = slides > 1 ? `${slides} slides` : NAMES[video ? "video" : "image"];
-    return `${what} by ${owner ?? "unknown"}, ${caption || shortcode}${kept ? ", kept" : ""}`;
+    return `${what}${owner ? ` by ${owner}` : ""}, ${caption || shortcode}${kept ? ", kept" : ""}`;
   },
   select: ({ shortcode, owner }) => `Select ${owner ? `${owner}, ` : ""}${shortcode}`,
   selected: (number) => `${NUMBER.format(number)} selected`,
