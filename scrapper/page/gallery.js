@@ -149,7 +149,7 @@ export function drop(shortcodes) {
   render();
 }
 
-/** Apply a `post` event of the server. */
+/** Apply a `post` event from the server. */
 export function applyPostEvent({ shortcode, change }) {
   if (change === "removed") {
     drop([shortcode]);

@@ -68,7 +68,7 @@ async function keep() {
 function saveArchives() {
   const archives = chunks(shortcodes(), MOST_IN_ARCHIVE);
   archives.forEach((part, index) => {
-    // Browsers drop all but one of several downloads that start at the same moment.
+    // Browsers may drop downloads that start at the same moment.
     setTimeout(() => saveFile(`download?shortcodes=${part.join(",")}&archive=zip`), index * 1000);
   });
   toast(TEXTS.archives(archives.length));

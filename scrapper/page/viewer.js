@@ -205,7 +205,7 @@ function step(by) {
   }
 }
 
-/** Apply a `post` event of the server. */
+/** Apply a `post` event from the server. */
 export async function refreshShownPost({ shortcode, change }) {
   if (post?.shortcode !== shortcode || !dialog.open) {
     return;
