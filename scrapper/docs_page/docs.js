@@ -1,4 +1,4 @@
-/** Adds the names, levels and keyboard access that Swagger UI lacks. */
+/** Add the labels, heading levels and keyboard access that Swagger UI lacks. */
 function fixAccessibility() {
   document.getElementById("servers")?.setAttribute("aria-label", "Server");
   document.querySelector("section.models > h4")?.setAttribute("aria-level", "3");
@@ -17,7 +17,7 @@ new MutationObserver(fixAccessibility).observe(document.getElementById("api"), {
 window.SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#api",
-  // Deep links would be inside each operation's button, where the keyboard cannot reach them.
+  // With deep linking, Swagger UI puts a link into each operation's button, where the keyboard cannot reach it.
   deepLinking: false,
   validatorUrl: null,
 });

@@ -1,4 +1,4 @@
-/** Messages that explain failures to the user, and what to do about them. */
+/** Messages that explain failures and tell the visitor what to do about them. */
 
 import { Failure } from "./api.js";
 import { TEXTS } from "./texts.js";
@@ -18,24 +18,24 @@ function duration(seconds) {
   return minutes < 100 ? TEXTS.minutes(minutes) : TEXTS.hours(Math.ceil(minutes / 60));
 }
 
-// The same request would fail in the same way until there is another link or a login.
+// Another attempt with the same link and login would fail in the same way.
 const FINAL = new Set(["invalid_url", "unsupported_link", "post_not_found", "media_too_large", "login_required"]);
 
 /** Whether a retry with the same link can succeed. */
 export const isRetryable = (code) => !FINAL.has(code);
 
-/** Show a failed request as a message. Any other error is a bug, and is thrown again. */
+/** Show a message about a failed request. Any other error is a bug, and is thrown again. */
 export function report(failure) {
   if (!(failure instanceof Failure)) {
     throw failure;
   }
-  // The sign-in screen shows a 401.
+  // After a 401, the page shows the sign-in form instead.
   if (failure.status !== 401) {
     toast(advice(failure), { error: true });
   }
 }
 
-/** Run *work*, and show its failure. */
+/** Run *work*, and report a failure. */
 export async function guarded(work) {
   try {
     return await work();
@@ -44,7 +44,10 @@ export async function guarded(work) {
   }
 }
 
-/** Like `guarded`, for background work: shows no message if the server is unreachable, because the top of the page does. */
+/**
+ * Like `guarded`, for background work. It shows no message if the server is unreachable, because the top
+ * of the page shows that.
+ */
 export async function quietly(work) {
   try {
     await work();

@@ -4,7 +4,7 @@ const LONGEST_WAIT_SECONDS = 10;
 
 export const wait = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
-/** A failed request: its code identifies the reason, and its status is 0 if there was no response. */
+/** A failed request. *code* identifies the reason; *status* is 0 if there was no response. */
 export class Failure extends Error {
   constructor(status, code, message, retryAfter = null) {
     super(message);
@@ -13,7 +13,7 @@ export class Failure extends Error {
     this.retryAfter = retryAfter;
   }
 
-  /** Whether the server is unreachable: it does not answer, or a proxy in front reports that. */
+  /** Whether the server does not answer, or a proxy in front of it reports that it does not. */
   get unreachable() {
     return this.status === 0 || (this.code === "unknown" && this.status >= 500);
   }
@@ -41,7 +41,7 @@ export async function request(path, options = {}) {
   throw new Failure(response.status, body.code ?? "unknown", body.error ?? response.statusText, seconds);
 }
 
-/** Send a request that only reads; if the rate limit requires a short wait, wait and retry. */
+/** Send a request that changes nothing. If the rate limit requires a short wait, wait and retry. */
 export async function read(path, options) {
   for (;;) {
     try {

@@ -1,4 +1,4 @@
-/** Changes to any number of stored posts. */
+/** Changes any number of stored posts. */
 
 import { send } from "./api.js";
 
@@ -9,7 +9,10 @@ export function chunks(items, size) {
   return Array.from({ length: Math.ceil(items.length / size) }, (_, index) => items.slice(index * size, (index + 1) * size));
 }
 
-/** Apply *action* (`keep`, `release` or `delete`) to the posts; returns the shortcodes for which it failed. */
+/**
+ * Apply *action* (`keep`, `release` or `delete`) to the posts, and return the shortcodes of those for
+ * which it failed.
+ */
 export async function bulk(shortcodes, action) {
   const failed = [];
   for (const chunk of chunks(shortcodes, MAX_POSTS)) {

@@ -1,6 +1,6 @@
 /** Turns the URLs, user names and hashtags of a caption into links. */
 
-// Punctuation after a URL, or parentheses around it, are not part of the URL.
+// Punctuation after a URL and parentheses around it are not part of the URL.
 const PARTS = /(https?:\/\/(?:\([^\s<>"()]*\)|[^\s<>".,;:!?()\]]|[.,;:!?\]]+(?=[^\s<>".,;:!?)\]]))+)|(?<![\p{L}\p{N}_&/])(?:@([A-Za-z0-9._]{0,29}[A-Za-z0-9_])|#([\p{L}\p{N}\p{M}_]{1,100}))/gu;
 
 function targetOf([, link, user, tag]) {

@@ -1,4 +1,4 @@
-/** The clipboard API exists only on https and localhost; elsewhere execCommand still works. */
+/** Copies text. The clipboard API exists only on https and localhost; elsewhere, execCommand still works. */
 
 export async function copyText(text) {
   if (navigator.clipboard) {
@@ -6,7 +6,7 @@ export async function copyText(text) {
       await navigator.clipboard.writeText(text);
       return;
     } catch {
-      // Not allowed: execCommand needs no permission.
+      // The browser denied permission, which execCommand does not need.
     }
   }
   const area = document.createElement("textarea");

@@ -1,4 +1,7 @@
-/** Deletion with an undo: posts are deleted when the undo period ends, unless the user has left the page by then. */
+/**
+ * Deletion that can be undone: the posts are deleted when the undo period ends, unless the visitor has
+ * left the page by then.
+ */
 
 import { guarded } from "./advice.js";
 import { bulk } from "./bulk.js";
@@ -10,7 +13,7 @@ const UNDO_SECONDS = 8;
 
 const pending = new Set();
 
-/** Delete posts, unless the user undoes it in time. */
+/** Delete posts, unless the visitor undoes the deletion in time. */
 export function remove(shortcodes) {
   hide(shortcodes);
   const undo = () => {
@@ -45,5 +48,5 @@ async function perform(shortcodes) {
   unhide(failed);
 }
 
-// If the browser restores the page from memory, the posts must be visible again.
+// If the browser later restores the page from memory, the posts must be visible again.
 addEventListener("pagehide", () => pending.forEach((cancel) => cancel()));

@@ -6,7 +6,7 @@ export function cloneTemplate(template) {
   return byId(template).content.firstElementChild.cloneNode(true);
 }
 
-/** Create an element with these *properties* and *children*; null children are skipped. */
+/** Create an element with *properties* and *children*; null children are skipped. */
 export function createElement(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
   element.append(...children.filter((child) => child !== null));
@@ -23,7 +23,7 @@ export function icon(name, className = "") {
   return svg;
 }
 
-/** Returns a function that runs *work* once after *milliseconds*, even if it is called again before that. */
+/** Return a function that runs *work* after *milliseconds*; further calls before that have no effect. */
 export function throttle(work, milliseconds) {
   let timer = 0;
   return () => {

@@ -1,4 +1,4 @@
-/** The server's events, read with fetch(), because EventSource does not report why a stream fails. */
+/** Reads the server's events with fetch(), because EventSource does not report why a stream failed. */
 
 import { Failure, request, wait } from "./api.js";
 
@@ -9,9 +9,9 @@ const SILENCE_MS = 60_000;
 let lastEventId = "";
 
 /**
- * Call *onEvent* with the name and the data of each event, until *signal* is aborted. A stream that
- * breaks resumes after the last event received. *onStatus* is called with the failure when there is no
- * stream, and with null when there is one.
+ * Call *onEvent* with the name and the data of each event, until *signal* is aborted. After a stream
+ * breaks, the next one resumes after the last event received. *onStatus* is called with null when a
+ * stream opens, and with the failure when a stream cannot be opened or breaks.
  */
 export async function follow(signal, onEvent, onStatus) {
   for (let pause = 1; !signal.aborted; pause = Math.min(2 * pause, MAX_PAUSE_SECONDS)) {

@@ -1,4 +1,4 @@
-/** The field for links: pasted links are sent immediately, typed links on Enter, and shared links wait for Enter. */
+/** The field for links. Pasted links are sent immediately, and typed or shared links on Enter. */
 
 import { byId } from "./dom.js";
 import { hasLink, linksIn } from "./links.js";
@@ -33,7 +33,7 @@ function submit() {
     return;
   }
   if (!links.some((link) => /[./]/.test(link))) {
-    // Not a link: leave the text in the field, so that it can be corrected.
+    // The text is not a link. It stays in the field, so that the visitor can correct it.
     toast(TEXTS.advice.invalid_url(), { error: true });
     return;
   }
@@ -41,7 +41,7 @@ function submit() {
   enqueue(links, isKeepOn());
 }
 
-/** Send the links of a pasted text; for a few seconds, this can be undone. */
+/** Send the links in a pasted text after a few seconds, during which the visitor can undo this. */
 function start(text) {
   const links = linksIn(text);
   const cancel = enqueue(links, isKeepOn(), UNDO_SECONDS);
@@ -56,7 +56,7 @@ function start(text) {
     ended: () => document.removeEventListener("visibilitychange", leave),
     seconds: UNDO_SECONDS,
   });
-  // A visitor who switches back to Instagram still wants the posts: send the links at once.
+  // A visitor who switches back to Instagram still wants the posts, so the links are sent at once.
   const leave = () => {
     document.removeEventListener("visibilitychange", leave);
     hide();
@@ -65,7 +65,10 @@ function start(text) {
   document.addEventListener("visibilitychange", leave);
 }
 
-/** Read the links that the share sheet or the bookmarklet put into the address. They are not sent, because any page may link here. */
+/**
+ * Fill in the links that the share sheet or the bookmarklet put into the page's address. They are not
+ * sent, because any site can link to this page.
+ */
 function readSharedLinks() {
   const query = new URLSearchParams(location.search);
   const parts = ["url", "text", "title"].map((name) => query.get(name));
@@ -78,12 +81,12 @@ function readSharedLinks() {
   const texts = [...parts, fragment].filter((text) => text && hasLink(text));
   if (texts.length) {
     setText([...new Set(texts.flatMap(linksIn).filter(hasLink))].join("\n"));
-    // Otherwise a reload would fill in the links again.
+    // If the links stayed in the address, a reload would fill them in again.
     history.replaceState(null, "", location.pathname);
   }
 }
 
-/** Focus the send button if there are links, else the field. */
+/** Focus the send button if the field contains text, else the field. */
 export const focusField = () => byId(byId("links").value ? "send" : "links").focus({ preventScroll: true });
 
 export function watchField() {

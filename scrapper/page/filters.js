@@ -1,4 +1,4 @@
-/** The filters of the listing and the open post, both kept in the page's address. */
+/** The listing's filters and the open post, both of which are stored in the page's address. */
 
 import { byId } from "./dom.js";
 import { hasLink, linksIn } from "./links.js";
@@ -12,7 +12,7 @@ let listed = "";
 
 const parameters = () => new URLSearchParams(location.search);
 
-/** The text to search for; if it contains a link, only the link. */
+/** The text to search for. If it contains a link, only the link is searched for. */
 function searchText() {
   const text = parameters().get("q")?.trim();
   return text && hasLink(text) ? linksIn(text).find(hasLink) : text;
@@ -46,7 +46,7 @@ function navigate(changes, push) {
   }
   const text = now.toString();
   const place = text ? `?${text}` : location.pathname;
-  // The state records that Back leads to this page.
+  // The state records that Back returns to this page.
   if (push) {
     history.pushState({ ours: true }, "", place);
   } else {
@@ -93,7 +93,10 @@ function sync() {
   listeners.shown();
 }
 
-/** *changed.listed* is called when the listing changes, *changed.shown* when a post is opened or closed. */
+/**
+ * Connect the controls. *changed.listed* is called when the listing changes, *changed.shown* when a post
+ * is opened or closed.
+ */
 export function watchFilters(changed) {
   listeners = changed;
   listed = query().toString();
@@ -106,7 +109,7 @@ export function watchFilters(changed) {
       timer = setTimeout(() => setFilters(typedFilters(), false), DEBOUNCE_MS);
     });
   }
-  // Include text that was typed just before.
+  // Include text whose debounce has not ended yet.
   for (const name of ["sort", "type"]) {
     byId(name).addEventListener("change", () => setFilters({ ...typedFilters(), [name]: byId(name).value }));
   }

@@ -1,4 +1,4 @@
-/** The stored posts as a grid; only visible tiles are in the document. */
+/** The grid of stored posts. Only visible tiles are in the document. */
 
 import { quietly } from "./advice.js";
 import { readJSON } from "./api.js";
@@ -12,7 +12,7 @@ const GAP = 6;
 const SMALLEST_TILE = 116;
 const LARGEST_TILE = 250;
 
-/** The posts in the order of the listing; each has only the data of its tile. */
+/** The posts in the order of the listing, each with only the data of its tile. */
 let posts = [];
 /** Posts that are about to be deleted. */
 const hidden = new Set();
@@ -23,7 +23,10 @@ let loading = null;
 let stale = false;
 let loaded = false;
 let shape = { columns: 2, size: 0 };
-/** Rows rendered above and below the window, so that scrolling and the keyboard find no gaps; none at first. */
+/**
+ * The number of rows rendered above and below the window, so that scrolling and the keyboard find no
+ * gaps; 0 at first.
+ */
 let overscan = 0;
 
 /** The data of a post's tile: a few hundred bytes, so even 5,000 posts fit in memory. */
@@ -53,7 +56,7 @@ async function fetchPage(limit, after) {
   return readJSON(`posts?${parameters}`);
 }
 
-/** The number of posts that fill the window, and one row more. */
+/** The number of posts that fill the window and one more row. */
 function windowSize() {
   measure();
   const rows = Math.ceil(innerHeight / (shape.size + GAP)) + 1;
@@ -109,10 +112,10 @@ export async function loadAll() {
 
 const isAtTop = () => byId("grid").getBoundingClientRect().top > -shape.size;
 
-/** Insert new posts of the first page in the server's order. */
+/** Insert new posts from the first page, in the server's order. */
 async function refresh() {
   if (!isAtTop()) {
-    // Visible posts must not move.
+    // New posts would move the visible ones.
     stale = true;
     byId("new-posts").hidden = false;
     return;
@@ -138,7 +141,7 @@ async function refresh() {
 
 const refreshSoon = throttle(() => quietly(refresh), 300);
 
-/** Remove deleted posts; if they are stored again, they are shown again. */
+/** Remove deleted posts from the listing. If they are stored again, they are shown again. */
 export function drop(shortcodes) {
   const gone = new Set(shortcodes);
   posts = posts.filter((post) => !gone.has(post.shortcode));
@@ -146,7 +149,7 @@ export function drop(shortcodes) {
   render();
 }
 
-/** Apply a `post` event of the server. */
+/** Apply a `post` event from the server. */
 export function applyPostEvent({ shortcode, change }) {
   if (change === "removed") {
     drop([shortcode]);
@@ -162,7 +165,7 @@ export function applyPostEvent({ shortcode, change }) {
   }
 }
 
-/** Update a listed post. */
+/** Update a listed post; null is ignored. */
 export function update(post) {
   if (post) {
     posts = posts.map((known) => (known.shortcode === post.shortcode ? summaryOf(post) : known));
@@ -241,7 +244,7 @@ function placeTiles() {
     tiles.set(post.shortcode, tile);
     tile.style.width = tile.style.height = `${size}px`;
     tile.style.translate = `${(index % columns) * step}px ${Math.floor(index / columns) * step}px`;
-    // Keep the order of the listing, for the keyboard.
+    // The tiles are in the order of the listing, for keyboard navigation.
     const next = before ? before.nextElementSibling : grid.firstElementChild;
     if (tile !== next) {
       grid.insertBefore(tile, next);
@@ -249,11 +252,11 @@ function placeTiles() {
     before = tile;
   }
   for (const [shortcode, tile] of tiles) {
-    // Keep the focused tile, or the focus would move to the top of the page.
+    // The focused tile stays, because otherwise the focus would move to the top of the page.
     if (!wanted.has(shortcode) && !(tile.contains(document.activeElement) && shown.some((post) => post.shortcode === shortcode))) {
       tiles.delete(shortcode);
       tile.remove();
-      // Otherwise the browser would load pictures that scrolled past before the visible ones.
+      // Without this, the browser would load pictures that were scrolled past before the visible ones.
       tile.querySelector("img")?.removeAttribute("src");
     }
   }
@@ -299,7 +302,7 @@ export function watchGallery() {
     measure();
     onScroll();
   }).observe(byId("grid"));
-  // The content above the grid may grow.
+  // If the content above the grid grows, other tiles become visible.
   new ResizeObserver(onScroll).observe(document.body);
   byId("new-posts").textContent = TEXTS.newPosts;
   byId("new-posts").addEventListener("click", () => {

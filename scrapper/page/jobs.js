@@ -1,4 +1,4 @@
-/** The downloads: all jobs that this visitor may see, with one line per post or group of posts. */
+/** The list of downloads: all jobs that this visitor may see, with one line per post or group of posts. */
 
 import { advice, guarded, isRetryable } from "./advice.js";
 import { Failure, readJSON, send } from "./api.js";
@@ -13,9 +13,12 @@ const MAX_JOBS = 200;
 const MAX_LINES = 6;
 
 const jobs = new Map();
-/** IDs of the jobs that this page sent, until it has reported their outcome. */
+/** The IDs of the jobs that this page created, until it has reported their outcome. */
 const own = new Set();
-/** Progress by line. A carousel's total grows with each of its files, but its progress bar must not go back. */
+/**
+ * The progress of each line. A carousel's total grows with each of its files, but its progress bar must
+ * not move back.
+ */
 const shares = new Map();
 const lines = new Map();
 
@@ -43,7 +46,7 @@ export async function loadJobs() {
   show();
 }
 
-/** Apply a `job` event, or a new job; *mine* if this page sent the job. */
+/** Apply a `job` event, or a new job. *mine* is true if this page created the job. */
 export function applyJob(change, mine = false) {
   if (change.forgotten) {
     jobs.delete(change.id);
@@ -66,7 +69,7 @@ export function applyJob(change, mine = false) {
   show();
 }
 
-/** Report the outcome of a job that this page sent, once the job has ended. */
+/** Report the outcome of a job that this page created, if the job has ended. */
 function finish(id) {
   const job = jobs.get(id);
   if (!job || job.state === "running" || !own.delete(id)) {
@@ -88,11 +91,14 @@ function finish(id) {
 
 const failureOf = (post) => new Failure(post.status, post.code, post.error, post.retry_after);
 
-/** Newest first, even within the same second, because a map keeps its insertion order. */
+/**
+ * The jobs, newest first. Jobs of the same second are sorted correctly because a map keeps its insertion
+ * order.
+ */
 const newestFirst = () =>
   [...jobs.values()].reverse().sort((one, other) => other.created_at.localeCompare(one.created_at));
 
-/** The lines of the list, in order: failures first, then waiting, running, queued. */
+/** The lines of the list in order: failed, waiting, running, queued, unsent, and cancelled posts. */
 function linesOf() {
   const found = unsent().map((entry) => ({
     key: `unsent ${entry.id}`,
@@ -237,12 +243,12 @@ function render() {
   });
   byId("retry-all").hidden = retries().length < 2;
   const cancellableCount = cancellable().length + unsent().length;
-  // A single post has its own button, if its line is shown.
+  // If only one line can be cancelled, its own button suffices, provided that the line is shown.
   byId("cancel-all").hidden = cancellableCount < (all.length > MAX_LINES ? 1 : 2);
   byId("clear").hidden = !all.some((line) => line.state === "failed" || line.state === "cancelled");
 }
 
-/** Redraw the list soon; throttled, because many events arrive at once. */
+/** Redraw the list, throttled because many events may arrive at once. */
 export const show = throttle(render, 100);
 
 export function setLogin({ state }) {
@@ -258,7 +264,7 @@ async function cancel(which) {
   }
 }
 
-/** The links of failed posts that may succeed on a retry, each with its job's `keep`. */
+/** The links of failed posts that can succeed on a retry, each with its job's `keep`. */
 function retries() {
   const seen = new Set();
   const found = [];
@@ -273,7 +279,7 @@ function retries() {
   return found;
 }
 
-/** Retry all failed posts that may succeed. */
+/** Retry all failed posts that can succeed. */
 function retryAll() {
   for (const kept of [true, false]) {
     enqueue(retries().filter(({ keep }) => keep === kept).map(({ url }) => url), kept);

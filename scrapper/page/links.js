@@ -1,8 +1,11 @@
-/** The links in a text. */
+/** Finds the links in a text. */
 
 const LINK = /(?:https?:\/\/|(?:www\.)?instagram\.com\/)[^\s,;<>"']+/gi;
 
-/** The links without duplicates. A text without a link is split into words, so that the server reports what is wrong. */
+/**
+ * The links in a text, without duplicates. A text without a link is split into words, so that the server
+ * reports what is wrong with them.
+ */
 export function linksIn(text) {
   const found = text.match(LINK)?.map((link) => link.replace(/[.!?)\]]+$/, ""));
   const links = found ?? text.split(/[\s,;]+/).filter(Boolean);

@@ -6,7 +6,7 @@ import { byId } from "./dom.js";
 import { recall, remember } from "./storage.js";
 import { TEXTS } from "./texts.js";
 
-// The server returns 403 as long as it has no key, so the answer is remembered.
+// The server returns a 403 as long as it has no key, so the page remembers this answer.
 const KEYLESS = "keyless";
 const UNUSABLE = new Set(["expired", "challenged"]);
 
@@ -24,7 +24,7 @@ export function showLogin({ state, username, since }) {
   onState({ state });
 }
 
-/** Show the login state, or how to set a key if the server has none. */
+/** Load and show the login state, or explain how to set a key if the server has none. */
 export async function loadLogin() {
   try {
     const login = await readJSON("login");
@@ -41,7 +41,7 @@ export async function loadLogin() {
   }
 }
 
-/** Like `loadLogin`, but does nothing if the server is known to have no key. */
+/** Like `loadLogin`, but do nothing if the server is known to have no key. */
 export const loadKnownLogin = async () => recall(KEYLESS) ?? loadLogin();
 
 async function attempt(work) {
@@ -56,7 +56,7 @@ async function attempt(work) {
       throw failure;
     }
     notice.hidden = false;
-    // The usual advice for a 403 would lead to this form.
+    // The usual advice for a 403 would only lead back to this form.
     notice.textContent = failure.status === 403 ? `${failure.message}.` : advice(failure);
   } finally {
     buttons.forEach((button) => (button.disabled = false));
@@ -79,7 +79,7 @@ async function forget() {
   await loadLogin();
 }
 
-/** *changed* is called with each new login state. */
+/** Connect the form. *changed* is called with each new login state. */
 export function watchLogin(changed) {
   onState = changed;
   // The server asked for a key, so it has one.

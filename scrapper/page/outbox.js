@@ -6,7 +6,7 @@ import { recall, remember } from "./storage.js";
 
 const MAX_LINKS = 100;
 const STORAGE_KEY = "to-send";
-// The request can be retried after an error with one of these codes.
+// After an error with one of these codes, the request can be retried.
 const RETRYABLE = new Set(["too_many_requests", "jobs_full", "jobs_unreachable", "server_full", "busy"]);
 const PAUSE_MS = 5_000;
 
@@ -30,12 +30,12 @@ function save() {
   listeners.changed();
 }
 
-/** Unsent links in order, when they are due, and the reason for the delay. */
+/** The unsent links in order, each group with the time when it is due and the reason for the delay. */
 export const unsent = () => entries;
 
 /**
- * *changed* is called when `unsent()` changes, *accepted* with each job that the server accepted, and
- * *refused* with links that it refused.
+ * Start sending. *changed* is called when `unsent()` changes, *accepted* with each job that the server
+ * accepts, and *refused* with links that the server refuses.
  */
 export function watchOutbox(watchers) {
   listeners = watchers;
@@ -43,7 +43,7 @@ export function watchOutbox(watchers) {
   flush();
 }
 
-/** Send *urls* after *delay* seconds; returns a function that cancels those not sent yet. */
+/** Send *urls* after *delay* seconds. Returns a function that cancels those that have not been sent yet. */
 export function enqueue(urls, keep, delay = 0) {
   const dueAt = Date.now() + delay * 1000;
   const added = [];
@@ -62,7 +62,7 @@ export function drop(id) {
   save();
 }
 
-/** Send the links that wait only for an undo. */
+/** Send the links that are waiting only because they can still be undone. */
 export function sendNow() {
   for (const entry of entries.filter((one) => one.undoable)) {
     Object.assign(entry, { dueAt: 0, undoable: false });
@@ -70,7 +70,7 @@ export function sendNow() {
   flush();
 }
 
-/** Send the entries that are due, and schedule the rest. */
+/** Send the links that are due, and schedule the rest. */
 export async function flush() {
   clearTimeout(timer);
   const entry = entries[0];

@@ -48,11 +48,11 @@ function connect() {
     return;
   }
   stream = new AbortController();
-  // Load without the stream if a proxy buffers it.
+  // A proxy may buffer the stream, so load without it after a while.
   setTimeout(() => loaded || byId("app").hidden || loadAll(), STREAM_TIMEOUT_MS);
   follow(stream.signal, (name, data) => EVENTS[name]?.(data), (failure) => {
     showConnection(Boolean(failure?.unreachable));
-    // Without a stream the page polls.
+    // Without a stream, the page reloads everything at each attempt to open one.
     if (failure && !failure.unreachable) {
       loadAll();
     }
@@ -89,9 +89,9 @@ watchSelection(openAt);
 watchSettings(() => quietly(loadLogin));
 watchViewer();
 watchField();
-// A browser allows six connections per server, so hidden windows must not occupy them.
+// A browser allows six connections per server, so hidden windows must not use any.
 document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
 connect();
 navigator.serviceWorker?.register("worker.js").catch(() => {
-  // Private windows, for example, do not allow a service worker. The page needs it only to open offline.
+  // For example, private windows do not allow service workers. The page needs one only to open offline.
 });

@@ -11,12 +11,12 @@ export function saveFile(path) {
 
 const isPhone = () => matchMedia("(pointer: coarse)").matches && Boolean(navigator.canShare);
 
-/** Saves one file of a post; on a phone through the share sheet, which can save it to the photos. */
+/** Saves one file of a post. On a phone, it uses the share sheet, which can save the file to the photos. */
 export class Saving {
   #file = null;
   #stop = new AbortController();
 
-  /** *path* is the file's download URL, *item* its media object. */
+  /** *path* is the URL to download the file from, and *item* is its entry in the post's `media`. */
   constructor(path, item) {
     this.path = path;
     if (isPhone() && item.size <= MOST_BYTES) {
@@ -37,7 +37,7 @@ export class Saving {
         this.#file = file;
       }
     } catch {
-      // The viewer was closed, or the connection broke: save() then downloads the file.
+      // The viewer was closed, or the connection broke. save() then downloads the file.
     }
   }
 

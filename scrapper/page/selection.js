@@ -1,4 +1,4 @@
-/** Selection of many posts by a long press, Shift and click, or Ctrl+A, to save, keep or delete them. */
+/** Selects posts by a long press, Shift+click or Ctrl+A, to save, keep or delete them together. */
 
 import { guarded } from "./advice.js";
 import { bulk, chunks } from "./bulk.js";
@@ -68,7 +68,7 @@ async function keep() {
 function saveArchives() {
   const archives = chunks(shortcodes(), MOST_IN_ARCHIVE);
   archives.forEach((part, index) => {
-    // Browsers drop downloads that start at the same moment.
+    // Browsers may drop downloads that start at the same moment.
     setTimeout(() => saveFile(`download?shortcodes=${part.join(",")}&archive=zip`), index * 1000);
   });
   toast(TEXTS.archives(archives.length));
@@ -82,7 +82,7 @@ async function selectAll() {
 
 const isTyping = (element) => element.closest("textarea, select, dialog[open], input:not([type=checkbox])") !== null;
 
-/** *open* is called to show the post of a clicked tile. */
+/** Connect the grid and the buttons. *open* is called with the shortcode of a clicked tile. */
 export function watchSelection(open) {
   const grid = byId("grid");
   let press = 0;
@@ -95,7 +95,7 @@ export function watchSelection(open) {
     }
     const { shortcode } = tile.dataset;
     if (event.target.closest(".checkbox")) {
-      // The label triggers a second click, on its checkbox.
+      // A click on the label causes a second click, on its checkbox. Only that one counts.
       if (event.target.matches("input")) {
         toggle(shortcode, event.shiftKey);
       }

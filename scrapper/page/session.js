@@ -6,7 +6,7 @@ import { byId } from "./dom.js";
 import { recall, remember } from "./storage.js";
 import { TEXTS } from "./texts.js";
 
-// A flag for the page, which cannot read the cookie itself.
+// The page cannot read the cookie, so it stores whether it is signed in.
 const SIGNED_IN = "signed-in";
 
 function setSignedIn(signedIn) {
@@ -45,7 +45,7 @@ async function signOut() {
   location.reload();
 }
 
-/** *signedIn* is called after a sign-in, *signedOut* when the server asks for a key. */
+/** Connect the sign-in form. *signedIn* is called after a sign-in, *signedOut* when the server requires a key. */
 export function watchSession(signedIn, signedOut) {
   byId("sign-out").hidden = recall(SIGNED_IN) === null;
   document.addEventListener("signed-out", () => {

@@ -11,7 +11,7 @@ export function openSettings() {
   onOpen();
 }
 
-/** *whenOpen* is called each time the panel opens. */
+/** Connect the panel. *whenOpen* is called each time it opens. */
 export function watchSettings(whenOpen) {
   const dialog = byId("settings");
   onOpen = whenOpen;
@@ -19,7 +19,7 @@ export function watchSettings(whenOpen) {
   byId("fix-login").addEventListener("click", openSettings);
   byId("close-settings").addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (event) => {
-    // A click whose target is the dialog itself is outside its content.
+    // If the target of a click is the dialog itself, the click was outside its content.
     if (event.target === dialog) {
       dialog.close();
     }

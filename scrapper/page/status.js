@@ -7,7 +7,7 @@ import { TEXTS } from "./texts.js";
 export async function showStorage() {
   const storage = await readJSON("storage");
   byId("storage").textContent = TEXTS.storage(storage);
-  // If posts are never removed automatically, the switch has no effect.
+  // If posts are never removed automatically, the switch would have no effect.
   byId("keep-new").closest("label").hidden = !storage.max_age_days;
 }
 

@@ -1,6 +1,6 @@
-/** Values stored in the browser; if its storage is unavailable, nothing is stored. */
+/** Stores values in the browser, or nothing if the browser's storage is unavailable. */
 
-/** *kind* is `localStorage`, or `sessionStorage` for values of this tab only. */
+/** Return a stored value, or null. *kind* is `localStorage`, or `sessionStorage` for values of this tab only. */
 export function recall(name, kind = "localStorage") {
   try {
     return window[kind].getItem(name);

@@ -42,12 +42,12 @@ function nameOfLink(link) {
   return kind ? `${KINDS[kind]} ${parts.at(-1)}` : path;
 }
 
-/** Why a post waits, by the error's code. */
+/** Why links wait to be sent, by the error's code. */
 const LIMITS = {
   too_many_requests: "you have reached this server's request limit",
   jobs_full: "this server has too much to do",
   server_full: "this server has too much to do",
-  jobs_unreachable: "this server cannot take downloads for now",
+  jobs_unreachable: "this server cannot accept downloads for now",
   busy: "this server is busy",
 };
 
@@ -61,7 +61,7 @@ export const TEXTS = {
   keepNew: "Don't auto-delete",
   starting: (number) => (number === 1 ? "Getting the post…" : `Getting ${NUMBER.format(number)} posts…`),
   undo: "Undo",
-  noClipboard: "The browser does not let this page read the clipboard: paste into the field instead.",
+  noClipboard: "Your browser does not let this page read the clipboard. Paste into the field instead.",
   close: "Close",
   open: "Open",
 
@@ -71,29 +71,29 @@ export const TEXTS = {
   stay: "Stay signed in for 30 days",
   signIn: "Sign in",
   signOut: "Sign out",
-  wrongKey: "This key is wrong: check it, and try again.",
+  wrongKey: "This key is wrong. Check it and try again.",
 
   settings: "Settings and help",
   loginTitle: "Instagram login",
   loginFix: "Fix the login",
   loginNeedsKey:
-    "Public posts can be downloaded. For private ones this server can use an Instagram login, but only once it has an API key: set API_KEY, restart the server, and sign in here.",
-  loginCookies: "Cookies of instagram.com",
+    "Public posts can be downloaded without a login. To download private posts, set API_KEY, restart the server, sign in here, and add an Instagram login.",
+  loginCookies: "Cookies from instagram.com",
   loginHint:
-    "The text of a cookies.txt, the JSON that an extension exports, a Cookie header, or the value of the sessionid cookie. Anyone who has these can use the account, so this server never shows them.",
+    "The contents of a cookies.txt file, the JSON that an extension exports, a Cookie header, or the value of the sessionid cookie. Anyone who has the cookies can use the account, so this server never shows them.",
   loginUse: "Use these cookies",
-  loginForget: "Forget the login",
+  loginForget: "Remove the login",
   loginStates: {
-    none: () => "Logged out: only public posts can be downloaded. To get more, paste the cookies of a browser that is logged in.",
+    none: () => "Logged out: only public posts can be downloaded. To get others, paste the cookies of a browser that is logged in to Instagram.",
     active: (who, when) => `Logged in${who} since ${when}.`,
     expired: (who, when) =>
-      `Instagram ended the session${who} on ${when}. Public posts still work; for others, paste new cookies.`,
+      `Instagram ended the session${who} on ${when}. Public posts can still be downloaded. To get others, paste new cookies.`,
     challenged: (who, when) =>
-      `Logged in${who}, but since ${when} Instagram wants you to check the account. Do that in a browser, then paste new cookies.`,
+      `Logged in${who}, but Instagram requires you to check the account (since ${when}). Do that in a browser, then paste new cookies.`,
   },
   as: (username) => ` as ${username}`,
 
-  running: (percent) => (percent ? `Downloading, ${percent} %` : "Downloading"),
+  running: (percent) => (percent ? `Downloading, ${percent}%` : "Downloading"),
   runningTitle: "Downloads",
   downloadOf: (name) => `Download of ${name}`,
   nameOfLink,
@@ -111,7 +111,7 @@ export const TEXTS = {
     if (!waiting.length) {
       return "Queued";
     }
-    return times.length ? `Waiting until ${clock(times[0])}: a limit was reached` : "Waiting for its turn";
+    return times.length ? `Waiting until ${clock(times[0])} because a limit was reached` : "Waiting for its turn";
   },
   cancelled: "Cancelled",
   summary: ({ unsent, done, all, waiting, failed }) =>
@@ -131,7 +131,7 @@ export const TEXTS = {
   fewerLines: "Show fewer",
   ready: (number) => (number === 1 ? "The post is ready." : `${NUMBER.format(number)} posts are ready.`),
   failedOf: (failed, all, reason) =>
-    reason || `${NUMBER.format(failed)} of ${plural(all, "post")} failed: the list of downloads shows why.`,
+    reason || `${NUMBER.format(failed)} of ${plural(all, "post")} failed. The list of downloads shows why.`,
   copied: "Copied",
 
   stored: "Stored posts",
@@ -144,8 +144,8 @@ export const TEXTS = {
   reconnecting: "Reconnecting…",
   search: "Search, or paste a link",
   sort: "Order",
-  sortStored: "Newest stored",
-  sortTaken: "Newest taken",
+  sortStored: "Recently stored",
+  sortTaken: "Recently taken",
   type: "Type",
   anyType: "All types",
   videos: "Videos",
@@ -155,12 +155,12 @@ export const TEXTS = {
   kept: "Kept",
   clearFilters: "Clear filters",
   newPosts: "New posts",
-  firstStepTitle: "Nothing is here yet",
-  firstStep: "In Instagram, open a post, tap Share, then Copy link. Paste it above: the post appears here.",
-  nothing: "No post matches.",
+  firstStepTitle: "Nothing here yet",
+  firstStep: "In Instagram, open a post, tap Share, then Copy link. Paste the link above, and the post appears here.",
+  nothing: "No posts match.",
   tile: ({ shortcode, owner, video, slides, caption, kept }) => {
     const what = slides > 1 ? `${slides} slides` : NAMES[video ? "video" : "image"];
-    return `${what} by ${owner ?? "unknown"}, ${caption || shortcode}${kept ? ", kept" : ""}`;
+    return `${what}${owner ? ` by ${owner}` : ""}, ${caption || shortcode}${kept ? ", kept" : ""}`;
   },
   select: ({ shortcode, owner }) => `Select ${owner ? `${owner}, ` : ""}${shortcode}`,
   selected: (number) => `${NUMBER.format(number)} selected`,
@@ -169,9 +169,9 @@ export const TEXTS = {
   saveArchive: "ZIP",
   archives: (number) => (number === 1 ? "Downloading the archive…" : `Downloading ${number} archives…`),
   deleted: (number) => `${plural(number, "post")} deleted`,
-  notDeleted: (number) => `${plural(number, "post")} could not be deleted: try again later.`,
+  notDeleted: (number) => `${plural(number, "post")} could not be deleted. Try again later.`,
   keptMany: (number, kept) => (kept ? `${plural(number, "post")} kept` : `${plural(number, "post")} no longer kept`),
-  notKept: (number) => `${plural(number, "post")} could not be changed: try again later.`,
+  notKept: (number) => `${plural(number, "post")} could not be changed. Try again later.`,
 
   previous: "Previous",
   nextOne: "Next",
@@ -187,7 +187,7 @@ export const TEXTS = {
   keep: "Keep",
   release: "Don't keep",
   remove: "Delete",
-  byOwner: "All by this person",
+  byOwner: "All posts by this person",
   onInstagram: "Open on Instagram",
   slides: "Slides",
   stays: ({ kept, expires_at: expires }) => {
@@ -220,28 +220,28 @@ export const TEXTS = {
 
   help: "Download from other apps and pages",
   helpAndroid:
-    "Android: choose Add to home screen in the browser's menu. Then every app's share sheet offers this server. This needs https.",
+    "Android: choose Add to home screen in the browser's menu. Every app's share sheet then offers this server. This needs https.",
   helpIOS:
-    "iPhone: make a shortcut that takes URLs from the share sheet, with three actions: URL Encode its input; Get Contents of URL, of the address below followed by the encoded text; Save to Photo Album. With a key, add the header X-API-Key.",
+    "iPhone: create a shortcut that receives URLs from the share sheet, with three actions: URL Encode, for the shortcut's input; Get Contents of URL, for the address below followed by the encoded text; and Save to Photo Album. If this server has a key, add the header X-API-Key.",
   helpIOSAddress: "Address for the shortcut",
-  helpBookmarklet: "In other browsers: drag this link to your bookmarks, and click it on a post's page.",
+  helpBookmarklet: "Other browsers: drag this link to your bookmarks, and click it on a post's page.",
   bookmarklet: "Get this post",
   helpKeys:
-    "To select several posts, press and hold one, then tap others. With a mouse and a keyboard, Shift+click selects a range, Ctrl+A selects all, and Delete deletes the selection. Arrow keys move through posts, and Esc closes a post.",
+    "To select several posts, press and hold one, then tap others. With a mouse and keyboard, Shift+click selects a range, Ctrl+A selects all posts, and Delete deletes the selected ones. In an open post, the arrow keys show the next or previous slide or post, and Esc closes the post.",
   api: "The API",
 
   advice: {
-    unreachable: () => "The server does not answer: check that it is running, then try again.",
-    unauthorized: () => "The API key is missing or wrong: sign in again.",
-    invalid_url: () => "This is not a link to an Instagram post: copy the link from the post's share menu.",
+    unreachable: () => "The server does not answer. Check that it is running, then try again.",
+    unauthorized: () => "The API key is missing or wrong. Sign in again.",
+    invalid_url: () => "This is not a link to an Instagram post. Copy the link from the post's share menu.",
     unsupported_link: ({ message }) => `${message}.`,
     login_required: ({ message }) => `${message}. Add an Instagram login in the settings of this page.`,
     challenge_required: ({ message }) => `${message}.`,
-    post_not_found: () => "This post does not exist, or was removed: check the link.",
-    not_stored: () => "This post is no longer stored: download it again with its link.",
-    media_folder_gone: () => "The media folder is missing: check that its disk is connected.",
+    post_not_found: () => "This post does not exist or was removed. Check the link.",
+    not_stored: () => "This post is no longer stored. To get it again, paste its link.",
+    media_folder_gone: () => "The media folder is missing. Check that its disk is connected.",
     media_too_large: ({ message }) => `${message}.`,
-    body_too_large: () => "Too many links at once: send fewer.",
+    body_too_large: () => "Too many links at once. Send fewer.",
     too_many_requests: (_, later) => `You have reached this server's request limit: ${later}.`,
     instagram_rate_limited: (_, later) => `Instagram asks this server to wait: ${later}.`,
     cooling_down: (_, later) => `Instagram asks this server to wait: ${later}.`,
@@ -257,7 +257,7 @@ export const TEXTS = {
 
 const ATTRIBUTES = { label: "aria-label", placeholder: "placeholder" };
 
-/** Fill in the texts that the document and its templates name in data attributes. */
+/** Insert the texts that are named in the data attributes of *root* and its templates. */
 export function fill(root) {
   for (const place of root.querySelectorAll("[data-text]")) {
     place.textContent = TEXTS[place.dataset.text];

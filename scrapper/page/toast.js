@@ -9,12 +9,13 @@ const SECONDS = 6;
 const close = new WeakMap();
 
 /**
- * Show *text*, with a button *action* that calls *act*. After *seconds* the message disappears, and *ended*
- * is called unless the button was pressed. The message stays while it is hovered or focused, and an
- * *error* stays until it is closed. Returns a function that removes the message without calling either.
+ * Show *text*, with a button labelled *action* that calls *act*. After *seconds*, the message disappears,
+ * and *ended* is called unless the button was pressed. The message stays while it is hovered or focused,
+ * and an *error* stays until it is closed. Returns a function that removes the message without calling
+ * *act* or *ended*.
  */
 export function toast(text, { action = "", act = null, ended = null, seconds = SECONDS, error = false } = {}) {
-  // Several requests that fail in the same way show one message.
+  // If several requests fail in the same way, only one message is shown.
   const duplicate = [...byId("toasts").children].find((other) => error && other.dataset.text === text);
   if (duplicate) {
     return close.get(duplicate);

@@ -1,4 +1,4 @@
-/** The viewer of one post: its slides, its details, and its actions. */
+/** Shows one post: its slides, its details and its actions. */
 
 import { guarded } from "./advice.js";
 import { readJSON, send } from "./api.js";
@@ -18,7 +18,7 @@ const CONTROLS_HEIGHT = 90;
 
 const dialog = byId("viewer");
 let post = null;
-/** The slides: the files, each with its number in Instagram's order. */
+/** The post's files, each with its number in Instagram's order. */
 let slides = [];
 let shown = 0;
 let saving = null;
@@ -55,7 +55,7 @@ function mediaElement({ item }, index) {
   return element;
 }
 
-// The strip shows the full-size files, so only visible ones are loaded.
+// The strip shows the full-size pictures, so only visible ones are loaded.
 const thumbnailObserver = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) {
     if (isIntersecting) {
@@ -86,7 +86,7 @@ function stripButton({ item, number }, index) {
 function leaveMedia() {
   const player = byId("media").querySelector("video, audio");
   if (player) {
-    // Otherwise the browser may continue to load the file.
+    // Without this, the browser might continue to load the file.
     player.removeAttribute("src");
     player.load();
   }
@@ -149,7 +149,7 @@ function showPost() {
   byId("copy-caption").hidden = !post.description;
 }
 
-/** Show the post that the address names, or close the viewer. */
+/** Show the post that is named in the page's address, or close the viewer if there is none. */
 export async function showOpened() {
   const { shortcode, slide } = openedPost();
   requested = shortcode ?? "";
@@ -205,7 +205,7 @@ function step(by) {
   }
 }
 
-/** Apply a `post` event of the server. */
+/** Apply a `post` event from the server. */
 export async function refreshShownPost({ shortcode, change }) {
   if (post?.shortcode !== shortcode || !dialog.open) {
     return;
@@ -225,7 +225,7 @@ export async function refreshShownPost({ shortcode, change }) {
     if (!same) {
       showSlide(shown + 1);
     } else {
-      // Do not interrupt a playing video.
+      // Showing the slide again would interrupt a playing video.
       showCurrent();
     }
   });
@@ -276,7 +276,7 @@ function watchSwipes() {
   const stage = byId("stage");
   stage.addEventListener("pointerdown", (event) => {
     const player = event.target.closest("video, audio");
-    // Seeking in a video, or zooming, is not a swipe.
+    // Seeking in a video and zooming are not swipes.
     const seeks = player && event.clientY > player.getBoundingClientRect().bottom - CONTROLS_HEIGHT;
     const swipes = event.isPrimary && event.pointerType !== "mouse" && !seeks && !event.target.closest("button");
     start = swipes ? [event.clientX, event.clientY] : null;
@@ -310,7 +310,7 @@ export function watchViewer() {
       guarded(act);
     });
   }
-  // On the document, because the focus leaves the dialog when a focused button disappears.
+  // The listener is on the document, because the focus leaves the dialog when a focused button disappears.
   document.addEventListener("keydown", (event) => {
     if (!dialog.open || event.target.closest("video, audio") || event.altKey || event.ctrlKey || event.metaKey) {
       return;

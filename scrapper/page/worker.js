@@ -1,6 +1,7 @@
 /**
- * The service worker, which lets the page open without its server. It caches the page's own files, never
- * posts. Requests go to the network first; the cache is used when the server is unreachable.
+ * The service worker, which lets the page open while its server is unreachable. It caches the page's own
+ * files, never posts. Requests go to the network first, and the cache is used only if the server is
+ * unreachable.
  */
 
 const CACHE = "shell";
@@ -58,7 +59,10 @@ async function install() {
   await self.skipWaiting();
 }
 
-/** If this worker's own file is gone, another application has the address: unregister, and delete the cache. */
+/**
+ * If this worker's own file is gone, the address now belongs to another application: unregister, and
+ * delete the cache.
+ */
 async function unregisterIfGone() {
   const answer = await fetch(self.location.href, { cache: "no-store" }).catch(() => null);
   if (answer?.status === 404 || answer?.status === 410) {

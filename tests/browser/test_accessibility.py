@@ -70,10 +70,10 @@ async def test_the_page_passes_axe_in_all_states(
     await check_layout(page)
     await key.fill(KEY)
     await page.keyboard.press("Enter")
-    await expect(page.get_by_text("Nothing is here yet")).to_be_visible()
+    await expect(page.get_by_text("Nothing here yet")).to_be_visible()
     await check_layout(page)
     await page.get_by_role("button", name="Settings and help").click()
-    await expect(page.get_by_label("Cookies of instagram.com")).to_be_visible()
+    await expect(page.get_by_label("Cookies from instagram.com")).to_be_visible()
     await check_layout(page)
     await page.keyboard.press("Escape")
     instagram.hold()
@@ -111,7 +111,7 @@ async def test_the_page_passes_axe_with_waiting_and_failed_posts(
     page = await open_page(new_page, client, "/?q=nothing", look)
     await get_posts(page, REEL.format("reel-axe-1"), "https://example.com/1", REEL.format("x" * 60))
     await expect(page.locator("#summary")).to_contain_text("2 waiting")
-    await expect(page.get_by_text("No post matches.")).to_be_visible()
+    await expect(page.get_by_text("No posts match.")).to_be_visible()
     await page.route("**/events", lambda route: route.fulfill(status=502))
     for event in ("true", "false"):
         await page.evaluate(

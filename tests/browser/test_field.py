@@ -84,7 +84,7 @@ async def test_a_text_without_a_link_stays_in_the_field(
     client = await start_service()
     async with browse(client) as page:
         await get_posts(page, "hello there")
-        await expect(page.get_by_role("alert")).to_contain_text("copy the link from")
+        await expect(page.get_by_role("alert")).to_contain_text("Copy the link from")
         await expect(page.get_by_label("Links", exact=True)).to_have_value("hello there")
         await expect(lines(page)).to_have_count(0)
 
@@ -178,7 +178,7 @@ async def test_other_text_in_the_address_is_ignored(
 ) -> None:
     client = await start_service()
     async with browse(client, address) as page:
-        await expect(page.get_by_text("Nothing is here yet")).to_be_visible()
+        await expect(page.get_by_text("Nothing here yet")).to_be_visible()
         await expect(page.get_by_label("Links", exact=True)).to_have_value("")
 
 

@@ -10,9 +10,9 @@ from tests.instagram import StandIn
 
 ALL = ("api", "root", "web", "page", "embed")
 FAILURES = {
-    "https://example.com/": "This is not a link to an Instagram post: copy the link from the "
+    "https://example.com/": "This is not a link to an Instagram post. Copy the link from the "
     "post's share menu.",
-    REEL.format("notfound-page"): "This post does not exist, or was removed: check the link.",
+    REEL.format("notfound-page"): "This post does not exist or was removed. Check the link.",
     REEL.format("forbidden-page"): "The post is private, or Instagram asks for a login to show "
     "it. Add an Instagram login in the settings of this page.",
     REEL.format("limited-page"): "Instagram asks this server to wait: try again in 17 s.",
@@ -117,7 +117,7 @@ async def test_failures_give_advice_and_survive_a_reload(
         await page.get_by_role("button", name="Clear finished").click()
         await expect(page.locator("#running")).to_be_hidden()
         await page.reload()
-        await expect(page.get_by_text("Nothing is here yet")).to_be_visible()
+        await expect(page.get_by_text("Nothing here yet")).to_be_visible()
         await expect(page.locator("#running")).to_be_hidden()
 
 
@@ -148,7 +148,7 @@ async def test_a_waiting_post_shows_when_it_resumes(
     async with browse(client) as page:
         await get_posts(page, REEL.format("reel-later"))
         state = lines(page).locator(".state")
-        waiting = re.compile(r"^Waiting until [0-9]{2}:[0-9]{2}.*: a limit was reached$")
+        waiting = re.compile(r"^Waiting until [0-9]{2}:[0-9]{2}.* because a limit was reached$")
         await expect(state).to_have_text(waiting)
         await expect(page.locator("#summary")).to_have_text("0 of 1 done · 1 waiting")
         await page.get_by_role("button", name="Cancel").click()
@@ -160,7 +160,7 @@ async def test_the_page_shows_when_the_server_is_unreachable(
 ) -> None:
     client = await start_service()
     async with browse(client) as page:
-        await expect(page.get_by_text("Nothing is here yet")).to_be_visible()
+        await expect(page.get_by_text("Nothing here yet")).to_be_visible()
         ended: list[str] = []
         page.on("requestfailed", lambda request: ended.append(request.url))
         hide = "Object.defineProperty(document, 'hidden', { value: %s, configurable: true });"

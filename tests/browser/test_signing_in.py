@@ -78,7 +78,7 @@ async def test_a_visitor_with_the_key_can_change_the_login(
         await page.get_by_role("button", name="Settings and help").click()
         card = page.get_by_role("region", name="Instagram login")
         await expect(card.get_by_role("status")).to_contain_text("Logged out")
-        cookies = card.get_by_label("Cookies of instagram.com")
+        cookies = card.get_by_label("Cookies from instagram.com")
         await cookies.fill(cookies_txt("expired"))
         await card.get_by_role("button", name="Use these cookies").click()
         await expect(card.get_by_role("alert")).to_contain_text("Instagram rejected this session")
@@ -86,7 +86,7 @@ async def test_a_visitor_with_the_key_can_change_the_login(
         await card.get_by_role("button", name="Use these cookies").click()
         await expect(card.get_by_role("status")).to_contain_text("Logged in as alive.user since")
         await expect(cookies).to_have_value("")
-        await card.get_by_role("button", name="Forget the login").click()
+        await card.get_by_role("button", name="Remove the login").click()
         await expect(card.get_by_role("status")).to_contain_text("Logged out")
     assert instagram.requests("account") == 2
 
@@ -111,7 +111,7 @@ async def test_the_page_requests_the_login_of_a_keyless_server_once(
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         await page.reload()
-        await expect(page.get_by_text("Nothing is here yet")).to_be_visible()
+        await expect(page.get_by_text("Nothing here yet")).to_be_visible()
         assert str(client.make_url("/storage")) in asked
         assert str(client.make_url("/login")) not in asked
         # The server may have a key by now, so opening the settings asks again.

@@ -227,7 +227,7 @@ async def test_one_click_shows_all_posts_of_a_person(
     await store(client, "reel-mine")
     async with browse(client, "/?post=reel-mine&kept=false") as page:
         await page.locator("#post-menu summary").click()
-        await page.get_by_role("button", name="All by this person").click()
+        await page.get_by_role("button", name="All posts by this person").click()
         await expect(page.get_by_label("Person")).to_have_value("someone")
         await expect(page.get_by_role("dialog")).to_be_hidden()
         await expect(tiles(page)).to_have_count(1)
