@@ -39,6 +39,8 @@ async def test_pasted_links_are_sent_unless_undone(
         await expect(field).to_have_value("")
         await page.get_by_role("button", name="Undo").click()
         await expect(field).to_have_value(text)
+        # A line that was drawn before is removed by a timer.
+        await page.clock.run_for(1000)
         await expect(lines(page)).to_have_count(0)
         await field.fill("")
         await page.get_by_role("button", name="Paste").click()
