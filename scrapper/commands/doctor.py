@@ -63,7 +63,7 @@ MEANINGS: Mapping[str, tuple[str, str]] = {
     "failed": ("Instagram's own error", "Try again later."),
     "unreachable": ("no connection", "Check the network, the proxy, and REQUESTS_CA_BUNDLE."),
     "late": ("no answer in time", "Check the network and the proxy."),
-    "not_needed": ("not queried: the post may not need a login", ""),
+    "not_needed": ("not queried: the post is not known to need a login", ""),
     "no_session": ("not queried: no session in use", ""),
 }
 """For each outcome, its meaning and what to do about it."""

@@ -1,4 +1,4 @@
-"""Provides the exit codes, notices and logs of the commands."""
+"""Provides what all commands need: exit codes, notices and logs."""
 
 import os
 import sys
