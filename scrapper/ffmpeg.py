@@ -1,8 +1,8 @@
 """Runs ffmpeg and ffprobe on untrusted files, within limits.
 
-At most two programs run at once, at low priority. Each may open only the files that it is given.
-Its memory, output and time are bounded, and it does not outlive the service. This module needs
-ffmpeg, and setpriv and prlimit from util-linux.
+At most two programs run at once, at low priority. Each program can open only the files that it is
+given. Its memory, output and time are bounded, and it does not outlive the service. This module
+needs ffmpeg, and setpriv and prlimit from util-linux.
 """
 
 import os

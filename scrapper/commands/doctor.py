@@ -167,7 +167,8 @@ def _clock(difference: float | None) -> str:
     if abs(difference) < _CLOCK_SECONDS:
         return "correct"
     return (
-        f"{abs(difference):.0f} s {'ahead of' if difference > 0 else 'behind'} Instagram's: fix it"
+        f"{abs(difference):.0f} s {'ahead of' if difference > 0 else 'behind'} Instagram's clock: "
+        "fix it"
     )
 
 

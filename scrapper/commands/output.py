@@ -1,4 +1,4 @@
-"""Provides what all commands need: exit codes, notices and logs."""
+"""Provides exit codes, notices and logs for the commands."""
 
 import os
 import sys

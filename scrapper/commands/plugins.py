@@ -20,8 +20,9 @@ _PAUSES = Pauses(tries=(1.0, 10.0))
 def plugins(*, again: str | None) -> int:
     """Print a line for each plugin, or run one plugin over the whole library.
 
-    *again* is the name of the plugin to run, or None. If a service is running, the service starts
-    the plugin within seconds instead. Return 0, or 1 if the plugin failed for some posts.
+    *again* is the name of the plugin to run; None means that no plugin is run. If a service is
+    running, the service starts the plugin within seconds, and this function does not wait for it.
+    Return 0, or 1 if the plugin failed for some posts.
 
     Raises:
         SettingsError: a plugin cannot be loaded, no plugin with a hook for posts has the name

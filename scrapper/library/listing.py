@@ -44,7 +44,7 @@ class Cursor(NamedTuple):
 
     @property
     def key(self) -> tuple[float, str]:
-        """The sort key, which puts the newest first."""
+        """The sort key, which puts newer entries first."""
         return -self.time, self.name
 
     def __str__(self) -> str:

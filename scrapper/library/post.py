@@ -194,7 +194,10 @@ class Post:
 
     @property
     def picture(self) -> MediaItem | None:
-        """The picture that represents the post: the lead item, or else the cover of the video."""
+        """The picture that represents the post in lists.
+
+        It is the lead item if that is a picture, or else the cover, if there is one.
+        """
         return self.lead if self.lead.type == "image" else self.thumbnail
 
     @property
@@ -220,7 +223,7 @@ class Post:
 
     @property
     def named(self) -> MediaItem:
-        """The item that the shortcode identifies, or else the main one."""
+        """The item that the shortcode identifies, or else the main item."""
         return self._named_or(self.main)
 
     def _named_or(self, default: MediaItem) -> MediaItem:
@@ -298,7 +301,7 @@ class Post:
             return None
 
     def item(self, number: int) -> MediaItem | None:
-        """Return item *number*, counted from 1; None if it is missing or does not exist.
+        """Return an item by its number, from 1; None if the item is missing or does not exist.
 
         Missing items keep their numbers. Items added by plugins come after all others.
         """
@@ -306,7 +309,7 @@ class Post:
         return None if number in self.missing else next(iter(self.items[index : index + 1]), None)
 
     def number_of(self, item: MediaItem) -> int:
-        """Return the number, from 1, of the file's carousel item; 1 if its name has no number."""
+        """Return the number, from 1, of the file's carousel item; 1 if the filename has none."""
         found = _NUMBER.match(item.filename.removeprefix(self.shortcode))
         return int(found[1]) if found else 1
 

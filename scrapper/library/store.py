@@ -333,8 +333,9 @@ class Library:
         return is_stored_post
 
     async def mark(self, shortcode: str, *, kept: bool = True) -> bool:
-        """Mark one of several posts as :meth:`keep` does. Call :meth:`record_marks` after the last
-        one.
+        """Mark one of several posts as :meth:`keep` does.
+
+        Call :meth:`record_marks` after the last post.
         """
         if await self.get(shortcode) is None:
             return False

@@ -79,7 +79,7 @@ class StoredPost:
         return time.time() < self.fresh_until
 
     def within(self, max_bytes: int | None, root: Path) -> "StoredPost":
-        """Return the stored post with the result of :meth:`Post.within`."""
+        """Apply :meth:`Post.within` to the post, and return the result as a stored post."""
         post = self.post.within(max_bytes)
         if post is self.post:
             return self

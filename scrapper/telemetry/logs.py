@@ -1,4 +1,4 @@
-"""Writes the logs of structlog and the standard library, by default as one JSON object per line."""
+"""Writes the logs of structlog and the standard library as JSON lines, or as text for a console."""
 
 import io
 import json
@@ -57,7 +57,7 @@ class Scrubber:
         self._known: list[tuple[str, bool]] = []
 
     def follow(self, secrets: Iterable[str], more: Callable[[], tuple[str, ...]]) -> None:
-        """Add *secrets*, and replace the function that returns later secrets with *more*."""
+        """Add *secrets*, and from now on call *more* for secrets that become known later."""
         self._fixed, self._more, self._added = (*self._fixed, *secrets), more, None
 
     def event(self, event: EventDict, *, constant: bool) -> EventDict:
