@@ -80,7 +80,7 @@ def fetch(urls: Sequence[str], files: Sequence[str], options: FetchOptions) -> i
 
     Raises:
         SettingsError: a setting is invalid, the folder is not writable, or a running service is
-        using it.
+            using it.
     """
     settings = load_settings(media_root=options.into)
     try:

@@ -1,4 +1,4 @@
-"""``python -m scrapper plugins``: show the plugins in use, and the progress of each."""
+"""``python -m scrapper plugins``: show the progress of the plugins, or run one again."""
 
 import asyncio
 from collections.abc import Mapping

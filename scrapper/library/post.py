@@ -146,7 +146,7 @@ class Post:
 
     ``missing`` contains the numbers, from 1, of the carousel items that could not be downloaded.
     ``outdated`` contains the numbers of the items whose files are from an earlier download, because
-    the latest one could not get them. ``setbacks`` is the number of consecutive incomplete
+    the latest download did not get them. ``setbacks`` is the number of consecutive incomplete
     downloads before the latest one. If the shortcode is not the post's own but that of a carousel
     item, ``named_item`` is the item's number. ``quality`` and ``max_bytes`` are the requested
     values, except that ``max_bytes`` is None if no file was skipped because of it.
@@ -399,7 +399,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """A post to download: its *url* as the client sent it, and the *deadline* in monotonic time."""
+    """A post to download; ``url`` is what the client sent, and ``deadline`` is a monotonic time."""
 
     shortcode: str
     url: str

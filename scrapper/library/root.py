@@ -39,8 +39,8 @@ class MediaRoot:
         """Create the folder if it is missing, and lock it.
 
         Raises:
-            SettingsError: another process is using the folder, or it cannot be created or
-            locked.
+            SettingsError: another process is using the folder, or the folder cannot be created or
+                locked.
         """
         self.create()
         try:

@@ -58,8 +58,8 @@ _MAX_CLOCK_SKEW_SECONDS = 60
 class Library:
     """The stored posts under *root*, an absolute path, by shortcode.
 
-    Coroutines, :meth:`changed`, :meth:`published` and :meth:`listen` are for the event loop. The
-    other methods block, and are for the thread that downloads a post.
+    Coroutines, :meth:`changed`, :meth:`published` and :meth:`listen` must be called on the event
+    loop. The other methods block, and are meant for the thread that downloads a post.
 
     Leftovers of crashed processes are removed once they have not changed for *abandoned_after*
     seconds. The value 0 removes leftovers of any age at startup, and is allowed only if no other
