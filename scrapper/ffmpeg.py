@@ -1,8 +1,8 @@
 """Runs ffmpeg and ffprobe on untrusted files, within limits.
 
-At most two programs run at once, at low priority. Each may open only the files that it is given.
-Its memory, output and time are bounded, and it does not outlive the service. This module needs
-ffmpeg, and setpriv and prlimit from util-linux.
+At most two programs run at once, at low priority. Each program can open only the files that it is
+given. Its memory, output and time are bounded, and it does not outlive the service. This module
+needs ffmpeg, and setpriv and prlimit from util-linux.
 """
 
 import os
@@ -27,7 +27,7 @@ _slots = threading.BoundedSemaphore(_MAX_RUNNING)
 
 
 class FFmpegFailed(Exception):
-    """A program failed. The message is the program's own error output if it printed any."""
+    """A program failed. The message is the program's own error output, if there is any."""
 
 
 def missing_programs() -> list[str]:
@@ -51,8 +51,8 @@ class FFmpeg:
     def input(path: Path, *, delay: float = 0.0, form: str = "mov") -> Sequence[str]:
         """Return the arguments for the input file at *path*, shifted by *delay* seconds.
 
-        *form* is an ffmpeg demuxer, by default the one for MP4 and related formats. Naming it keeps
-        ffmpeg from reading the file as a playlist that refers to other files.
+        *form* is an ffmpeg demuxer, by default the one for MP4 and related formats. Naming the
+        demuxer keeps ffmpeg from reading the file as a playlist that refers to other files.
         """
         late = ("-itsoffset", f"{delay:.6f}") if delay else ()
         return (*late, *_INPUT, "-f", form, "-i", str(path))
@@ -64,7 +64,8 @@ class FFmpeg:
 
         Raises:
             FFmpegFailed: *program* fails or reaches one of its limits.
-            TimeoutError: *program* takes more than *seconds*, including the wait for a slot.
+            TimeoutError: *program* takes more than *seconds* seconds, including the wait for a
+                slot.
         """
         deadline = time.monotonic() + seconds
         if not _slots.acquire(timeout=max(0.0, seconds)):

@@ -21,7 +21,7 @@ _STANDARD_OUTPUT = Path("-")
 
 
 def backup(file: Path, *, with_posts: bool) -> int:
-    """Write an archive of the media folder to *file*, or to standard output for ``-``.
+    """Write an archive of the media folder to *file*, or to standard output if *file* is ``-``.
 
     The file is readable only by its owner, and does not appear until it is complete. Return 0 on
     success, 1 if something cannot be read or written, or 2 if standard output is a terminal.

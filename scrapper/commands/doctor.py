@@ -63,7 +63,7 @@ MEANINGS: Mapping[str, tuple[str, str]] = {
     "failed": ("Instagram's own error", "Try again later."),
     "unreachable": ("no connection", "Check the network, the proxy, and REQUESTS_CA_BUNDLE."),
     "late": ("no answer in time", "Check the network and the proxy."),
-    "not_needed": ("not queried: the post may not need a login", ""),
+    "not_needed": ("not queried: the post is not known to need a login", ""),
     "no_session": ("not queried: no session in use", ""),
 }
 """For each outcome, its meaning and what to do about it."""
@@ -167,7 +167,8 @@ def _clock(difference: float | None) -> str:
     if abs(difference) < _CLOCK_SECONDS:
         return "correct"
     return (
-        f"{abs(difference):.0f} s {'ahead of' if difference > 0 else 'behind'} Instagram's: fix it"
+        f"{abs(difference):.0f} s {'ahead of' if difference > 0 else 'behind'} Instagram's clock: "
+        "fix it"
     )
 
 

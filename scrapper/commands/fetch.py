@@ -51,9 +51,9 @@ class _EarlyExit(Exception):
 class FetchOptions(NamedTuple):
     """How to download posts, and how to report the outcomes.
 
-    ``into`` is the folder for the posts. With ``ordered``, the outcomes are printed in the order of
-    the links. Without ``wait``, a post that hits a limit fails at once. ``quality`` defaults to
-    ``VIDEO_QUALITY``. ``max_mb`` is the maximum size of each file in megabytes.
+    ``into`` is the folder for the posts. If ``ordered`` is true, the outcomes are printed in the
+    order of the links. If ``wait`` is false, a post that hits a limit fails at once. ``quality``
+    defaults to ``VIDEO_QUALITY``. ``max_mb`` is the maximum size of each file in megabytes.
     """
 
     into: Path
@@ -67,9 +67,9 @@ def fetch(urls: Sequence[str], files: Sequence[str], options: FetchOptions) -> i
     """Download the posts at *urls* and those listed in *files*; return the exit code.
 
     On a terminal, each post has a progress bar. Otherwise, a line of JSON is printed for each
-    finished post: what ``POST /scrape`` would return, or ``url``, ``status``, ``code`` and
-    ``error``. The exit code is that of the first link that failed. If any link does not lead to a
-    post, nothing is downloaded.
+    finished post. It contains what ``POST /scrape`` would return or, if the post failed, ``url``,
+    ``status``, ``code`` and ``error``. The exit code is that of the first link that failed, or 0 if
+    none failed. If any link does not lead to a post, nothing is downloaded.
 
     A post that hits a limit waits and is retried. Each post waits for at most
     ``JOB_PATIENCE_SECONDS`` in total.
@@ -80,7 +80,7 @@ def fetch(urls: Sequence[str], files: Sequence[str], options: FetchOptions) -> i
 
     Raises:
         SettingsError: a setting is invalid, the folder is not writable, or a running service is
-        using it.
+            using it.
     """
     settings = load_settings(media_root=options.into)
     try:
@@ -113,7 +113,7 @@ def _clean_up(parts: Parts) -> None:
 
 
 async def _run(parts: Parts, urls: Sequence[str], options: FetchOptions) -> list[int]:
-    """Download the posts of all *urls*; return their statuses, in order.
+    """Download the posts at *urls*; return their statuses, in order.
 
     Raises:
         _EarlyExit: a signal was received, or the output cannot be written.
@@ -148,7 +148,10 @@ async def _follow(jobs: Jobs, job: Job, report: "_Report") -> None:
 
 
 class _Report:
-    """Shows progress *bars*, and prints finished posts, in the order of the links if *ordered*."""
+    """Shows the progress of posts on *bars*, and prints the finished posts.
+
+    If *ordered* is true, the finished posts are printed in the order of the links.
+    """
 
     def __init__(self, bars: Progress, *, ordered: bool) -> None:
         self._bars = bars

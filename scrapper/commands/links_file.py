@@ -27,7 +27,7 @@ def read_links(arguments: Sequence[str], files: Sequence[str], *, max_url_length
     start of a line or after a space begins a comment.
 
     Raises:
-        InvalidLinks: some links cannot be used.
+        InvalidLinks: some links do not lead to a post, or a file cannot be read.
     """
     urls, invalid = [], []
     for where, text in _texts(arguments, files):

@@ -26,11 +26,11 @@ _PICKLE = b"\x80"
 def login(file: Path | None, *, forget: bool) -> int:
     """Give the service at ``MEDIA_ROOT`` the session in *file*; return the exit code.
 
-    *file* contains a browser's cookies in any supported format, or is a session saved by
-    ``instaloader --login``. If *file* is ``-``, the cookies are read from standard input. If it is
-    None, the file named in the settings is used. One query checks that the session is alive. A
-    running service uses the new session within a second. With *forget*, the service is logged out
-    instead.
+    *file* contains a browser's cookies in any supported format, or a session saved by
+    ``instaloader --login``. If *file* is ``-``, the cookies are read from standard input. If *file*
+    is None, the file named in the settings is used. One query checks that the session is alive. A
+    running service uses the new session within a second. If *forget* is true, the service is logged
+    out instead.
 
     Raises:
         SettingsError: a setting is invalid.

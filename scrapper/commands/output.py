@@ -1,4 +1,4 @@
-"""Provides the exit codes, notices and logs of the commands."""
+"""Provides exit codes, notices and logs for the commands."""
 
 import os
 import sys

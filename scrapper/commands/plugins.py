@@ -1,4 +1,4 @@
-"""``python -m scrapper plugins``: show the plugins in use, and the progress of each."""
+"""``python -m scrapper plugins``: show the progress of the plugins, or run one again."""
 
 import asyncio
 from collections.abc import Mapping
@@ -18,14 +18,15 @@ _PAUSES = Pauses(tries=(1.0, 10.0))
 
 
 def plugins(*, again: str | None) -> int:
-    """Print a line for each plugin, or run the plugin called *again* over the whole library.
+    """Print a line for each plugin, or run one plugin over the whole library.
 
-    If a service is running, the service starts the plugin within seconds instead. Return 0, or 1 if
-    the plugin failed for some posts.
+    *again* is the name of the plugin to run; None means that no plugin is run. If a service is
+    running, the service starts the plugin within seconds, and this function does not wait for it.
+    Return 0, or 1 if the plugin failed for some posts.
 
     Raises:
-        SettingsError: a plugin cannot be loaded, *again* names no plugin with a hook for posts, or
-            no service has used the folder yet.
+        SettingsError: a plugin cannot be loaded, no plugin with a hook for posts has the name
+            *again*, or no service has used the folder yet.
     """
     parts = assemble_plugins(load_settings(), pauses=_PAUSES)
     print_folder(parts.root, must_be_used=True)

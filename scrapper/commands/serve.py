@@ -32,9 +32,9 @@ _GC_THRESHOLDS = 10_000, 20, 20
 def serve() -> int:
     """Run until SIGTERM or SIGINT; return 0.
 
-    After a signal, the service accepts no new connections. Requests in progress have the timeout of
-    a scrape, plus a few seconds, to finish. The process ends a few seconds later, even if threads
-    hang.
+    After a signal, the service accepts no new connections. Requests in progress have as long as the
+    timeout of a scrape, plus a few seconds, to finish. The process ends a few seconds after that,
+    even if threads hang.
 
     Raises:
         SettingsError: a setting is invalid.

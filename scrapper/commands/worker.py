@@ -28,10 +28,11 @@ _MAX_CONNECTIONS = 64
 
 
 def work(settings: Settings, scrubber: Scrubber) -> int:
-    """Run until SIGTERM or SIGINT; return 0. *scrubber* removes secrets from the log.
+    """Run until SIGTERM or SIGINT; return 0.
 
-    After a signal, the worker takes no more posts. It has ``WORKER_GRACE_SECONDS`` to finish the
-    posts that it has taken, and returns the unfinished ones to the queue.
+    *scrubber* removes secrets from the log. After a signal, the worker takes no more posts. It has
+    ``WORKER_GRACE_SECONDS`` to finish the posts that it has taken, and returns the unfinished ones
+    to the queue.
 
     Raises:
         SettingsError: a setting is invalid.

@@ -34,8 +34,8 @@ _TYPES = ("video", "image", "audio")
 class Additions:
     """What one plugin adds to a post.
 
-    ``media`` lists files that are already in the post's folder, with names that begin with the
-    shortcode. ``small`` is another such file, a small picture for a post that has none.
+    ``media`` lists the added files. ``small`` is a small picture for a post that has none. All of
+    these files must already be in the post's folder, and their names must begin with the shortcode.
     ``object_urls`` maps filenames to the URLs of copies.
     """
 
@@ -50,9 +50,10 @@ class Additions:
 
 
 def add(folder: Path, name: str, additions: Additions, version: int) -> None:
-    """Store the *additions* of the plugin *name* to the post in *folder*.
+    """Store what the plugin *name* adds to the post in *folder*.
 
-    They replace the plugin's earlier additions, and are valid only for this *version* of the post.
+    The new *additions* replace the plugin's earlier ones. They are valid only as long as the post's
+    version is *version*.
 
     Raises:
         FileNotFoundError: the post is gone.
@@ -83,7 +84,10 @@ def check_additions(additions: Additions, post: Post) -> None:
 
 
 def with_additions(post: Post, folder: Path, version: int) -> Post:
-    """Return *post* with the additions to this *version*, without missing or incomplete files."""
+    """Return *post* with the additions of all plugins.
+
+    Additions to versions other than *version* are left out, and so are missing or incomplete files.
+    """
     by_plugin = _read(folder)
     small = post.small if post.small and _is_there(folder, post.small) else None
     if not by_plugin and small is post.small:

@@ -1,8 +1,8 @@
 """Backs up the media folder as one tar archive while the service runs.
 
 The backup does not block the service. Databases are copied with SQLite's own backup function. All
-files of a post are opened before the first one is read, so a concurrent refresh or sweep does no
-harm.
+files of a post are opened before the first one is read, so a refresh or sweep during the backup
+cannot leave an incomplete post in the archive.
 """
 
 import os
@@ -38,7 +38,9 @@ class BackedUp(NamedTuple):
 
 
 def back_up(root: MediaRoot, stream: IO[bytes], *, with_posts: bool) -> BackedUp:
-    """Write an archive of the state files in *root*, and optionally of its posts, to *stream*.
+    """Write a tar archive of the media folder *root* to *stream*.
+
+    The archive contains the state files and, if *with_posts* is true, the posts.
 
     Raises:
         OSError: a file cannot be read, or *stream* cannot be written.
@@ -139,7 +141,7 @@ def _add(
     file: BinaryIO | None = None,
     size: int = 0,
 ) -> None:
-    """Add a file of *size* bytes, or a folder, with its owner, mode and exact modification time."""
+    """Add a folder, or a file of *size* bytes, with its owner, mode and exact modification time."""
     entry = tarfile.TarInfo(name)
     entry.type = tarfile.DIRTYPE if file is None else tarfile.REGTYPE
     entry.size, entry.mode = size, stat.S_IMODE(status.st_mode)

@@ -82,7 +82,10 @@ class Search:
     sort: Sort = "stored"
 
     def allows(self, stored: StoredPost) -> bool:
-        """Return whether *stored* matches ``kept``; the mark may have changed since the search."""
+        """Return whether *stored* still matches ``kept``.
+
+        The post may have been kept or released since the catalogue was searched.
+        """
         return self.kept is None or stored.kept == self.kept
 
 
@@ -126,11 +129,14 @@ class Catalogue:
 
     @property
     def complete(self) -> bool:
-        """Whether a sync has finished since the file was opened, so that no post is missing."""
+        """Whether a sync has finished since the file was opened.
+
+        Until then, posts may be missing from the catalogue.
+        """
         return self._complete_since == self._file.openings != 0
 
     def refuse_newer(self) -> None:
-        """Check that no later release wrote the file, without opening the catalogue.
+        """Check, without opening the catalogue, that no later release wrote the file.
 
         Raises:
             NewerSchema: a later release wrote the file.
@@ -145,7 +151,7 @@ class Catalogue:
         """Make the next :meth:`sync` read the post again.
 
         Otherwise, the sync might miss a change, because a new folder may reuse the inode of an old
-        one, and keeping a post does not change its inode.
+        one, and keeping a post does not change the inode of its folder.
         """
         with self._stale_lock:
             self._stale.add(shortcode)
@@ -153,7 +159,7 @@ class Catalogue:
     def sync(self, *, fill: bool = True) -> None:
         """Bring the catalogue up to date with the folders.
 
-        A new catalogue is filled only if *fill* is true, because this may take a minute.
+        A new catalogue is filled only if *fill* is true, because filling it may take a minute.
 
         Raises:
             Busy: the catalogue is new, and *fill* is false.
@@ -221,8 +227,9 @@ class Catalogue:
             _delete_non_posts(database)
 
     def newest(self, number: int, after: Cursor | None, search: Search) -> list[Cursor]:
-        """Return the cursors of the next *number* posts that match *search*, *after* a cursor or
-        from the start.
+        """Return the cursors of up to *number* posts that match *search*, in its sort order.
+
+        The list starts after the cursor *after*, or at the beginning if *after* is None.
         """
         text = _text_condition(search.text)
         if search.text and text is None:
@@ -281,7 +288,7 @@ def _delete(database: sqlite3.Connection, shortcodes: Iterable[str]) -> None:
 
 
 class _Row(NamedTuple):
-    """A folder: its inode, the total size of its files in bytes, and the post in it, if any."""
+    """A folder's name, its inode, the total size of its files in bytes, and its post, if any."""
 
     shortcode: str
     inode: int

@@ -22,7 +22,7 @@ _DAY = 24 * 60 * 60.0
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The times of the wall clock and of a clock that cannot be set, read together.
+    """The times of the wall clock and of a clock that cannot be set, read at the same moment.
 
     ``wall`` is the Unix time of the wall clock. ``running`` is the number of seconds since boot,
     including sleep, according to the other clock. ``boot`` is the boot ID, or empty if unknown, as

@@ -125,7 +125,7 @@ def set_aside(path: Path, suffixes: Iterable[str] = ()) -> Path:
 
 
 def open_lock(path: Path) -> int:
-    """Open the file at *path* for locking, after setting aside anything but a regular file.
+    """Open the file at *path* for locking; if it is not a regular file, set it aside first.
 
     Raises:
         OSError: the file cannot be opened.

@@ -24,7 +24,7 @@ _Read = asyncio.Future[StoredPost | None]
 
 
 class Index:
-    """The posts most recently read from *root*, by shortcode; for use on one event loop.
+    """A cache of the posts most recently read from *root*, for use on one event loop.
 
     If a post is not found, *check* is called in a thread, and raises if the root is gone.
     """
@@ -133,7 +133,7 @@ class Index:
         for shortcode in shortcodes:
             try:
                 found.append(self.load(shortcode))
-            # The error is for the callers that wait for this post.
+            # The error is for the callers that are waiting for this post.
             except Exception as error:  # noqa: BLE001
                 found.append(error)
         return found

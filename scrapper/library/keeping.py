@@ -57,7 +57,7 @@ def is_kept(folder: Path) -> bool:
 
 
 def carry_over(old: Path, new: Path) -> None:
-    """Mark *new* if *old* is marked.
+    """Mark the post in *new* as kept if the post in *old* is.
 
     Raises:
         OSError: the post cannot be marked.

@@ -2,8 +2,8 @@
 
 That release let Instaloader write ``SHORTCODE/SHORTCODE.mp4`` or ``.jpg``, and for a carousel
 ``SHORTCODE_1.jpg`` and so on. Beside them are the caption (``SHORTCODE.txt``) and Instagram's
-metadata (``SHORTCODE.json.xz``). Such a folder counts as a stale post: it is listed, searchable and
-served, and is fetched again when a client requests it.
+metadata (``SHORTCODE.json.xz``). Such a folder counts as a stale post: it appears in lists and
+searches, its files are served, and it is downloaded again when a client requests it.
 
 The files' modification time is when the post was taken, not when it was stored. A post's age
 therefore counts from the first sweep that saw it. The time of that sweep is the modification time
@@ -91,9 +91,10 @@ def first_seen(folder: Path) -> float | None:
 
 
 def record_seen(root: Path, shortcodes: Set[str]) -> Set[str]:
-    """Record *shortcodes* as the posts of release 0.2.0; remove and return all other entries.
+    """Record that the posts of release 0.2.0 with these *shortcodes* have been seen.
 
-    A shortcode that was recorded earlier keeps the time at which it was first seen.
+    A shortcode that was recorded earlier keeps the time at which it was first seen. Remove the
+    records of all other shortcodes, and return those shortcodes.
     """
     seen, known = root / _SEEN, set[str]()
     try:
@@ -140,7 +141,7 @@ def _caption(path: Path) -> str:
 
 
 def _node(path: Path) -> dict[str, Any]:
-    """Return Instagram's metadata of the post; Instaloader has used several formats."""
+    """Return Instagram's metadata of the post, in one of the formats that Instaloader has used."""
     # Imported here, because only posts of release 0.2.0 need it.
     import lzma  # noqa: PLC0415
 

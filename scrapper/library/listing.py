@@ -44,7 +44,7 @@ class Cursor(NamedTuple):
 
     @property
     def key(self) -> tuple[float, str]:
-        """The sort key."""
+        """The sort key, which puts newer entries first."""
         return -self.time, self.name
 
     def __str__(self) -> str:
@@ -65,7 +65,10 @@ class Cursor(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """A page of posts, newest first, and the cursor of the next page, or None if it is the last."""
+    """A page of posts, newest first.
+
+    ``next`` is the cursor with which the next page starts, or None if this page is the last.
+    """
 
     posts: list[StoredPost]
     next: Cursor | None
@@ -100,7 +103,10 @@ def folders_of(root: Path, shortcodes: Iterable[str]) -> Iterator[tuple[str, int
 
 
 def newest(root: Path, number: int, after: Cursor | None) -> list[Cursor]:
-    """Return the cursors of the *number* newest posts *after* a cursor, newest first."""
+    """Return the cursors of up to *number* posts, newest first.
+
+    The list starts after the cursor *after*, or at the beginning if *after* is None.
+    """
     all_posts = (Cursor(stored_at, shortcode) for shortcode, stored_at, _ in _posts(root))
     matching = (cursor for cursor in all_posts if after is None or cursor.key > after.key)
     # Sorting all posts of a large library would take a long time and a lot of memory.
@@ -108,11 +114,12 @@ def newest(root: Path, number: int, after: Cursor | None) -> list[Cursor]:
 
 
 def stored_before(root: Path, moment: float) -> tuple[list[str], Set[str]]:
-    """Return the shortcodes of posts stored before *moment*, a Unix time.
+    """Return two values: the posts stored before *moment*, and former posts of release 0.2.0.
 
-    The age of a post of release 0.2.0 counts from the time at which it was first seen. If it was
-    not seen before, it is recorded as seen now. Also return the recorded posts of release 0.2.0
-    that have since been removed, or stored again by this release.
+    Both values contain shortcodes. *moment* is a Unix time. The age of a post of release 0.2.0
+    counts from the time at which it was first seen. If it has not been seen before, it is recorded
+    as seen now. The second value contains the posts that were recorded earlier, and have since been
+    removed or stored again by this release.
     """
     posts = list(_posts(root))
     legacy = {name for name, _, version in posts if version is None}

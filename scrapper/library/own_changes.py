@@ -1,4 +1,4 @@
-"""Tracks this process's own changes to the media folder, so that a sync need not scan all of it."""
+"""Tracks this process's changes to the media folder, so that a sync does not have to scan it."""
 
 import threading
 from collections import deque

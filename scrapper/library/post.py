@@ -80,7 +80,11 @@ class MediaItem:
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """Which files of a post the client wants: the *quality* of videos, and *max_bytes* per file."""
+    """Which files of a post the client wants.
+
+    ``quality`` is the quality of videos. ``max_bytes`` is the size limit of each file; None means
+    no limit.
+    """
 
     quality: Quality = "compatible"
     max_bytes: int | None = None
@@ -141,8 +145,8 @@ class Post:
     lists. It is not part of ``media`` either, and is None if the picture itself is small.
 
     ``missing`` contains the numbers, from 1, of the carousel items that could not be downloaded.
-    ``outdated`` contains the numbers of the items that only an earlier download could get, and
-    whose files are from that download. ``setbacks`` is the number of consecutive incomplete
+    ``outdated`` contains the numbers of the items whose files are from an earlier download, because
+    the latest download did not get them. ``setbacks`` is the number of consecutive incomplete
     downloads before the latest one. If the shortcode is not the post's own but that of a carousel
     item, ``named_item`` is the item's number. ``quality`` and ``max_bytes`` are the requested
     values, except that ``max_bytes`` is None if no file was skipped because of it.
@@ -190,12 +194,18 @@ class Post:
 
     @property
     def picture(self) -> MediaItem | None:
-        """The picture that represents the post: the lead item, or else the cover of the video."""
+        """The picture that represents the post in lists.
+
+        It is the lead item if that is a picture, or else the cover, if there is one.
+        """
         return self.lead if self.lead.type == "image" else self.thumbnail
 
     @property
     def listed_picture(self) -> MediaItem | None:
-        """The picture for lists: the small one, or else another one of at most 25 KB, if any."""
+        """The picture for lists; None if the post has no picture of at most 25 KB.
+
+        The small picture takes precedence over the others.
+        """
         pictures = filter(None, (self.small, self.picture, self.thumbnail))
         return next((picture for picture in pictures if picture.is_light), None)
 
@@ -213,7 +223,7 @@ class Post:
 
     @property
     def named(self) -> MediaItem:
-        """The item that the shortcode identifies, or else the main one."""
+        """The item that the shortcode identifies, or else the main item."""
         return self._named_or(self.main)
 
     def _named_or(self, default: MediaItem) -> MediaItem:
@@ -254,7 +264,10 @@ class Post:
         return self.quality == "best" and all(item.codec in (None, "h264") for item in videos)
 
     def fits(self, max_bytes: int | None) -> bool:
-        """Return whether no file of the last download exceeds *max_bytes*; None means no limit."""
+        """Return whether each file of the last download has at most *max_bytes* bytes.
+
+        If *max_bytes* is None, there is no limit.
+        """
         return max_bytes is None or all(item.size <= max_bytes for item in self._recent)
 
     def within(self, max_bytes: int | None) -> "Post":
@@ -288,7 +301,7 @@ class Post:
             return None
 
     def item(self, number: int) -> MediaItem | None:
-        """Return item *number*, counted from 1; None if it is missing or does not exist.
+        """Return an item by its number, from 1; None if the item is missing or does not exist.
 
         Missing items keep their numbers. Items added by plugins come after all others.
         """
@@ -296,15 +309,15 @@ class Post:
         return None if number in self.missing else next(iter(self.items[index : index + 1]), None)
 
     def number_of(self, item: MediaItem) -> int:
-        """Return the number, from 1, of the file's carousel item; 1 if its name has no number."""
+        """Return the number, from 1, of the file's carousel item; 1 if the filename has none."""
         found = _NUMBER.match(item.filename.removeprefix(self.shortcode))
         return int(found[1]) if found else 1
 
     def filled_from(self, old: "Post") -> "Post":
         """Return the post, with missing files taken from *old*, an earlier download.
 
-        If the two have different numbers of items, the post was edited on Instagram in between.
-        Then no file is taken from *old*.
+        If the two posts have different numbers of items, the post was edited on Instagram between
+        the downloads. In that case, no file is taken from *old*.
         """
         is_incomplete = bool(self.missing or self.outdated)
         was_incomplete = bool(old.missing or old.outdated)
@@ -373,7 +386,7 @@ class Post:
 class Progress:
     """The progress of a download in bytes, updated by the thread that downloads.
 
-    ``total`` grows with each file for which the CDN sends a length, and is None until the first.
+    ``total`` adds up the file sizes that the CDN has sent so far, and is None if it has sent none.
     """
 
     done: int = 0
@@ -386,7 +399,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """A post to download: its *url* as the client sent it, and the *deadline* in monotonic time."""
+    """A post to download; ``url`` is what the client sent, and ``deadline`` is a monotonic time."""
 
     shortcode: str
     url: str
@@ -406,7 +419,7 @@ def is_own_file(filename: str, shortcode: str) -> bool:
 
 
 def moment(seconds: float) -> str:
-    """Format a Unix time as RFC 3339 in UTC; times after the year 9999 become that year's end."""
+    """Format a Unix time as RFC 3339 in UTC; a time after the year 9999 becomes the end of 9999."""
     return f"{datetime.fromtimestamp(min(seconds, _LATEST_TIME), UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 

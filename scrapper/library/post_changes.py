@@ -30,9 +30,9 @@ class PostChanges(Protocol):
         """Return the position after the latest change."""
 
     async def since(self, place: str) -> tuple[str, list[PostChange] | None]:
-        """Return the position after the latest change, and the changes since *place*.
+        """Return two values: the position after the latest change, and the changes since *place*.
 
-        The changes are None if some of them are no longer available.
+        The second value is None if some of these changes are no longer available.
         """
 
 

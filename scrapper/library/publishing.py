@@ -40,7 +40,7 @@ class Superseded(Exception):
 class Publisher:
     """Publishes posts under *root*, an absolute path. All methods block.
 
-    What crashed processes left behind is removed once it has not changed for *abandoned_after*
+    Leftovers of crashed processes are removed once they have not changed for *abandoned_after*
     seconds. The value 0 removes leftovers of any age at startup, and is allowed only if no other
     process uses the root. *check* raises if the root is gone or was replaced.
     """
@@ -80,8 +80,8 @@ class Publisher:
         *fence* is the fence of this process's turn, or 0 if no other process uses the root.
 
         Items missing from *post* are taken from an earlier download, if possible. The modification
-        time of the media files is when the post was taken. That of the manifest is when the post
-        was stored.
+        time of the media files is set to when the post was taken, if known. The modification time
+        of the manifest is when the post was stored.
 
         Raises:
             Superseded: the stored post has a higher fence, and is not replaced.
@@ -188,13 +188,14 @@ class Publisher:
             delete(moved)
 
     def clear_leftovers(self, now: float) -> None:
-        """Delete what crashed processes left behind, but restore posts that they had moved away.
+        """Delete the leftovers of crashed processes.
 
+        A post that a crashed process had moved away is restored, unless it has been stored again.
         *now* is the current Unix time, used to calculate the age of leftovers.
         """
         cutoff = now - self._abandoned_after
         for leftover in self.incoming.iterdir():
-            # Another process may be doing the same.
+            # Another process may be deleting the same leftovers.
             with suppress(FileNotFoundError):
                 # A rename changes st_ctime, but not st_mtime.
                 if self._abandoned_after and leftover.lstat().st_ctime > cutoff:
@@ -248,7 +249,7 @@ class Publisher:
 
 
 def _link(old: Path, new: Path) -> None:
-    """Hard-link the file *old* at *new*, or copy it if the file system has no hard links."""
+    """Create *new* as a hard link to *old*, or as a copy if the file system has no hard links."""
     try:
         new.hardlink_to(old)
     except FileNotFoundError:

@@ -60,7 +60,7 @@ class PostResponse:
 
     shortcode: Annotated[str, Field(pattern="^[A-Za-z0-9_-]{5,64}$")]
     video: Annotated[str | None, Field(description="Path of the first video on the server's disk")]
-    description: Annotated[str, Field(description="The caption, or empty")]
+    description: Annotated[str, Field(description="The caption; empty if the post has none")]
     cdn_url: Annotated[str, Field(description="Instagram's URL of the main file")]
     object_url: Annotated[str | None, Field(description=_OBJECT_URL)]
     original_url: Annotated[str, Field(description="The URL that was requested")]

@@ -21,7 +21,7 @@ _LOCK = "lock"
 class MediaRoot:
     """The media folder at *path*, opened before everything else and closed last.
 
-    A *shared* folder may be used at the same time by other processes that also share it.
+    If *shared* is true, other processes that also share the folder can use it at the same time.
     ``was_unused`` is true if no other process was using the folder when it was opened. All methods
     block.
     """
@@ -39,8 +39,8 @@ class MediaRoot:
         """Create the folder if it is missing, and lock it.
 
         Raises:
-            SettingsError: another process is using the folder, or it cannot be created or
-            locked.
+            SettingsError: another process is using the folder, or the folder cannot be created or
+                locked.
         """
         self.create()
         try:

@@ -80,7 +80,7 @@ class SQLiteFile:
     writes the initial content of a new file; its second argument is true if an earlier file was
     lost.
 
-    A *shared* file is also used by other processes. If a shared file has been replaced, the
+    If *shared* is true, other processes use the file, too. If a shared file has been replaced, the
     replacement is used. If a file that is not shared has been replaced, the replacement is set
     aside. *check* is called before the file is opened, and raises if its folder is gone.
 
@@ -152,8 +152,8 @@ class SQLiteFile:
     def refuse_newer(self) -> None:
         """Check only that no later release wrote the file; the first use checks everything else.
 
-        Call this only before the first use. It closes the file again, which would release SQLite's
-        locks on it.
+        Call this only before the first use. Later, SQLite may hold locks on the file, which this
+        method would release by closing the file.
 
         Raises:
             NewerSchema: a later release wrote the file.
@@ -249,9 +249,10 @@ class SQLiteFile:
         return found
 
     def _find(self) -> tuple[sqlite3.Connection | None, str]:
-        """Return a connection to the file at the path, or None and why the file is unusable.
+        """Return two values: a connection to the file at the path, and an empty string.
 
-        The reason is empty if the file never existed.
+        If the file is unusable, return None and the reason. The reason is empty if the file never
+        existed.
         """
         for path in filter(_is_unusable, self._side_files()):
             log.error(f"{self._name} unreadable: journal set aside", file=str(set_aside(path)))
@@ -274,7 +275,7 @@ class SQLiteFile:
             return None, repr(error)
 
     def _create(self, fault: str) -> None:
-        """Create a complete new file, and move it to the path after setting aside the old one."""
+        """Create a complete new file, set aside the old one, and move the new one to the path."""
         new = self._new
         delete(new)
         os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))

@@ -58,14 +58,14 @@ _MAX_CLOCK_SKEW_SECONDS = 60
 class Library:
     """The stored posts under *root*, an absolute path, by shortcode.
 
-    Coroutines, :meth:`changed`, :meth:`published` and :meth:`listen` are for the event loop. The
-    other methods block, and are for the thread that downloads a post.
+    Coroutines, :meth:`changed`, :meth:`published` and :meth:`listen` must be called on the event
+    loop. The other methods block, and are meant for the thread that downloads a post.
 
-    A killed process leaves unpublished folders behind. They are removed once they have not changed
-    for *abandoned_after* seconds. The value 0 removes leftovers of any age at startup, and is
-    allowed only if no other process uses the root. *check* raises if the root is gone or was
-    replaced. In that case nothing is written, and all methods except :meth:`changed` and
-    :meth:`discard` raise :class:`~scrapper.errors.MediaFolderGone`.
+    Leftovers of crashed processes are removed once they have not changed for *abandoned_after*
+    seconds. The value 0 removes leftovers of any age at startup, and is allowed only if no other
+    process uses the root. *check* raises if the root is gone or was replaced. In that case, nothing
+    is written, and all methods except :meth:`changed` and :meth:`discard` raise
+    :class:`~scrapper.errors.MediaFolderGone`.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Library:
         return self._publisher.incoming
 
     async def open(self) -> None:
-        """Create the folders, and remove what crashed processes left behind.
+        """Create the folders, and remove the leftovers of crashed processes.
 
         Raises:
             SettingsError: a later release wrote the catalogue.
@@ -197,11 +197,13 @@ class Library:
         )
 
     async def changed_at(self) -> int:
-        """Return when a process last stored or removed a post, as a Unix time in nanoseconds."""
+        """Return when any process last stored or removed a post, as a Unix time in nanoseconds."""
         return await self._in_thread(lambda: self.root.stat().st_mtime_ns)
 
     async def add(self, shortcode: str, name: str, additions: Additions, version: int) -> None:
-        """Store what the plugin *name* adds to this *version* of a post.
+        """Store what the plugin *name* adds to a post.
+
+        The *additions* are valid only as long as the post's version is *version*.
 
         Raises:
             DiskFull, DiskReadOnly: the disk cannot be written.
@@ -214,9 +216,10 @@ class Library:
     async def list(
         self, limit: int, after: Cursor | None = None, search: Search = _EVERYTHING
     ) -> Listing:
-        """Return a page of up to *limit* posts that match *search*, starting *after* a cursor.
+        """Return a page of up to *limit* posts that match *search*.
 
-        If posts are stored or removed between two pages, no other post appears twice or is skipped.
+        The page starts after the cursor *after*, or at the beginning if *after* is None. If posts
+        are stored or removed between two requests, no other post appears twice or is skipped.
 
         Raises:
             Busy: another program has locked the catalogue, which a search needs.
@@ -330,8 +333,9 @@ class Library:
         return is_stored_post
 
     async def mark(self, shortcode: str, *, kept: bool = True) -> bool:
-        """Mark one of several posts as :meth:`keep` does. Call :meth:`record_marks` after the last
-        one.
+        """Mark one of several posts as :meth:`keep` does.
+
+        Call :meth:`record_marks` after the last post.
         """
         if await self.get(shortcode) is None:
             return False
@@ -355,11 +359,11 @@ class Library:
     ) -> int:
         """Remove the posts stored more than *max_age* seconds before *now*; return their number.
 
-        *now* is a Unix time that the caller trusts, by default that of the wall clock. The age of a
-        post of release 0.2.0 counts from the first sweep that saw it. Kept posts stay, and so do
-        posts for which *reserve* yields False because they are in use. Anything that is not a post
-        is left alone: symbolic links, folders that are not named after a shortcode, and folders
-        that contain neither a manifest nor files of release 0.2.0.
+        *now* is a Unix time that the caller trusts; the default is the time of the wall clock. The
+        age of a post of release 0.2.0 counts from the first sweep that saw it. Kept posts stay, and
+        so do posts for which *reserve* yields False because they are in use. Anything that is not a
+        post is left alone: symbolic links, folders that are not named after a shortcode, and
+        folders that contain neither a manifest nor files of release 0.2.0.
         """
         now = time.time() if now is None else now
         if self._abandoned_after:
@@ -387,7 +391,7 @@ class Library:
         return removed
 
     async def usage(self) -> Usage:
-        """Measure how much is stored by looking at every file.
+        """Count the posts, and add up the sizes of all their files, without the catalogue.
 
         Raises:
             OSError: the root cannot be read.
@@ -396,9 +400,9 @@ class Library:
         return self._usage
 
     async def usage_now(self) -> Usage:
-        """Return how much is stored according to the catalogue.
+        """Return the number and the total size of the posts, as recorded in the catalogue.
 
-        While the catalogue cannot be used, return the last measurement instead.
+        If the catalogue cannot be used, return the last result of :meth:`usage` instead.
 
         Raises:
             OSError: the root cannot be read.
@@ -418,7 +422,7 @@ class Library:
         return self._index.load(shortcode, version)
 
     def has_version(self, shortcode: str, version: int) -> bool:
-        """Return whether the stored post has this *version*.
+        """Return whether the version of the stored post is *version*.
 
         Raises:
             OSError: the folder cannot be read.
@@ -430,7 +434,7 @@ class Library:
         return self._publisher.stage(shortcode)
 
     def publish(self, folder: Path, post: Post, fence: int = 0) -> StoredPost:
-        """Publish the *folder* of *post*; :meth:`published` must be called afterwards.
+        """Publish *post*, whose files are in *folder*; :meth:`published` must be called afterwards.
 
         Raises:
             Superseded: the stored post has a higher fence, and is not replaced.

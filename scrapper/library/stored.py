@@ -79,7 +79,7 @@ class StoredPost:
         return time.time() < self.fresh_until
 
     def within(self, max_bytes: int | None, root: Path) -> "StoredPost":
-        """Return the post without large old files; see :meth:`Post.within`."""
+        """Apply :meth:`Post.within` to the post, and return the result as a stored post."""
         post = self.post.within(max_bytes)
         if post is self.post:
             return self
@@ -95,8 +95,8 @@ class StoredPost:
     ) -> bytes:
         """Return the post's JSON as clients receive it.
 
-        *url* is the URL that the client sent; the post's own URL by default. *max_age* is the age
-        in seconds at which sweeps remove the post. *prefix* is prepended to the files' URLs.
+        *url* is the URL that the client sent, and defaults to the post's own URL. *max_age* is the
+        age in seconds at which sweeps remove the post. *prefix* is prepended to the files' URLs.
         """
         expires = not self.kept and math.isfinite(max_age)
         return self.rendered.to_json(

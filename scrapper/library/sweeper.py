@@ -35,9 +35,9 @@ async def sweeping(
     """Sweep once at startup and then every *interval* seconds, as long as the block runs.
 
     A sweep removes posts older than *max_age* seconds, except those for which *reserve* yields
-    False because they are in use. Each sweep runs inside a *turn*, and is skipped if another
-    process has the turn. It removes nothing if the clock is not trusted. *clock_is_trusted* is
-    called in a thread.
+    False because they are in use. Each sweep runs inside the context manager returned by *turn*,
+    and is skipped if the context manager yields a false value because another process has the turn.
+    If the clock is not trusted, a sweep removes nothing. *clock_is_trusted* is called in a thread.
     """
 
     async def sweep() -> None:

@@ -31,11 +31,11 @@ def read_file(
 ) -> bytes:
     """Return the content of the regular file at *path*, which may have at most *max_bytes* bytes.
 
-    *check* gets the file's status, and raises an exception if the owner or the mode of the file is
-    not acceptable.
+    *check* receives the file's status, and raises an exception if the owner or the mode of the file
+    is not acceptable.
 
     Raises:
-        OSError: the file is larger, cannot be read, or is not a regular file; the error contains
+        OSError: the file is too large, cannot be read, or is not a regular file; the error contains
             the path.
     """
     descriptor, status = _open(path)

@@ -14,7 +14,10 @@ Content = TypeVar("Content")
 
 
 class WatchedFile(Generic[Content]):
-    """Caches what *read* returns for the file at *path* until the file changes; blocking."""
+    """Caches what *read* returns for the file at *path* until the file changes.
+
+    All methods block.
+    """
 
     def __init__(self, path: Path, read: Callable[[Path], Content]) -> None:
         self._path = path

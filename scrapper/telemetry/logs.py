@@ -1,4 +1,4 @@
-"""Writes the logs of structlog and the standard library, with one JSON object per line."""
+"""Writes the logs of structlog and the standard library as JSON lines, or as text for a console."""
 
 import io
 import json
@@ -28,7 +28,7 @@ _GATHER_SECONDS = 0.02
 _MAX_DEPTH = 8
 # Shorter secrets may be ordinary words.
 _LONG_SECRET_LENGTH = 8
-# A token may follow a letter or digit only if that ends an escape, such as %3A or \n.
+# A letter or digit may come right before a token only if it ends an escape, such as %3A or \n.
 _BEFORE = (
     r"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-Fa-f]{2})|(?<=%25[0-9A-Fa-f]{2})|(?<=\\[abfnrtv])"
     r"|(?<=\\x[0-9a-f]{2})|(?<=\\u[0-9a-f]{4}))"
@@ -41,11 +41,11 @@ _UNSCRUBBED = frozenset({"level", "timestamp"})
 class Scrubber:
     """Removes *secrets* and the queries of URLs from log events, before they are rendered.
 
-    A secret is removed wherever it is a whole token, plain or percent-encoded. *more* returns
-    secrets that become known later. When they change, it must return a new tuple.
+    A secret is removed wherever it is a whole token, plain or percent-encoded. *more* returns the
+    secrets that become known later, and must return a new tuple whenever they change.
 
     The query of a CDN URL contains a signature, so anyone who has the URL can download the file.
-    The errors of requests and Instaloader contain such URLs in full.
+    Errors raised by Requests and Instaloader contain such URLs in full.
     """
 
     def __init__(
@@ -57,18 +57,17 @@ class Scrubber:
         self._known: list[tuple[str, bool]] = []
 
     def follow(self, secrets: Iterable[str], more: Callable[[], tuple[str, ...]]) -> None:
-        """Add *secrets*. From now on, get secrets that become known later from *more*, which
-        replaces the previous function.
-        """
+        """Add *secrets*, and from now on call *more* for secrets that become known later."""
         self._fixed, self._more, self._added = (*self._fixed, *secrets), more, None
 
     def event(self, event: EventDict, *, constant: bool) -> EventDict:
         """Return *event* without secrets.
 
-        If the event's text is a *constant* in the code, short secrets are not removed from it.
+        If *constant* is true, the event's text is a constant in the code, and short secrets are not
+        removed from it.
         """
         self._refresh()
-        # Most events contain no secrets. Searching all texts at once takes a third of the time.
+        # Most events contain no secrets. Searching all values at once takes a third of the time.
         texts = [value for value in event.values() if not isinstance(value, _NUMBERS)]
         if all(isinstance(text, str) for text in texts):
             whole = _plain("\0".join(texts))
@@ -121,9 +120,7 @@ def _plain(text: str) -> str:
 
 @lru_cache(maxsize=100)
 def _pattern(secret: str) -> re.Pattern[str]:
-    """Return a pattern that finds *secret*, in the form that :func:`_plain` returns, in any
-    encoding.
-    """
+    """Return a pattern that finds any encoding of *secret*, which :func:`_plain` has decoded."""
     return re.compile(_BEFORE + "".join(map(_character, secret)) + _AFTER)
 
 
@@ -134,8 +131,9 @@ def _character(character: str) -> str:
 
 
 def merged(*sources: Callable[[], tuple[str, ...]]) -> Callable[[], tuple[str, ...]]:
-    """Combine *sources* of secrets into a single source, which returns the same tuple until a
-    secret changes.
+    """Combine *sources* of secrets into a single source.
+
+    The combined source returns the same tuple until a secret changes.
     """
     known: list[tuple[str, ...]] = []
     joined: tuple[str, ...] = ()
@@ -173,13 +171,13 @@ def _add_time(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDi
 class _BackgroundWriter:
     """Writes lines to *stream* in batches, in its own thread.
 
-    This way, a log collector that does not read its pipe cannot block the event loop. While the
+    A log collector that does not read its pipe therefore cannot block the event loop. While the
     backlog is full, lines are dropped. Their number is logged once writing succeeds again.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        # Otherwise, the first non-ASCII character would raise an error if the stream is ASCII.
+        # Without this, writing a non-ASCII character to an ASCII stream would raise an error.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
         self._lines: deque[str] = deque()
@@ -201,7 +199,7 @@ class _BackgroundWriter:
         """Do nothing, because the thread flushes after each batch."""
 
     def close(self) -> None:
-        """Wait until the remaining lines are written, for at most 5 seconds."""
+        """Wait at most 5 seconds for the remaining lines to be written."""
         self._closed = True
         self._wake.set()
         self._thread.join(timeout=5)

@@ -1,6 +1,6 @@
 """Prometheus metrics of scrapes, sweeps, limits and connections.
 
-Labels never contain anything that a client sent. All of their values are names from this code.
+Labels never contain anything that a client sent. All label values are names defined in the code.
 """
 
 import time
@@ -106,7 +106,7 @@ class Metrics:
         )
 
     def before_reading(self, count: Callable[[], Awaitable[None]]) -> None:
-        """Call *count* before each read of the metrics."""
+        """Call *count* each time before the metrics are read."""
         self._counts.append(count)
 
     async def count(self) -> None:
@@ -119,14 +119,18 @@ class Metrics:
         self.instagram_requests.labels(source, outcome).inc()
 
     def export_pace(self, allowed: Mapping[str, Callable[[], float]]) -> None:
-        """Export how many queries each login may make; *allowed* maps a login to a function that
-        returns it.
+        """Export how many queries each login may make.
+
+        *allowed* maps each login to a function that returns this number.
         """
         for login, value in allowed.items():
             self.instagram_pace.labels(login).set_function(value)
 
     def export_login(self, current: Callable[[], str], states: Iterable[str]) -> None:
-        """Export the state of the login; *current* returns it, and *states* lists all states."""
+        """Export the state of the login.
+
+        *current* returns the login's state, and *states* lists all possible states.
+        """
         for state in states:
             is_current = partial(lambda one: float(current() == one), state)
             self.instagram_login.labels(state).set_function(is_current)

@@ -1,7 +1,7 @@
 """OpenTelemetry traces, which are off by default and need ``requirements/otel.txt``.
 
 OpenTelemetry's own environment variables, such as ``OTEL_EXPORTER_OTLP_ENDPOINT`` and
-``OTEL_SERVICE_NAME``, configure them.
+``OTEL_SERVICE_NAME``, configure the traces.
 """
 
 import os
