@@ -125,7 +125,7 @@ class Search:
     ) -> "Diagnosis":
         """Try every source once, within the pace and the deadline, even if another has the post.
 
-        The account is used only for a *story*, or for a post that turns out to need a login.
+        The account is used only if *story* is true, or if the post turns out to need a login.
         """
         attempt, deadline, diagnosis = _Attempt(shortcode, story), transport.deadline, Diagnosis()
         groups = (self._logged_out, self._with_session)
@@ -167,7 +167,7 @@ class Search:
         return diagnosis
 
     def open_share_link(self, path: str, transport: PooledTransport) -> str:
-        """Return the URL that the share link *path* leads to.
+        """Return the URL that the share link at *path* leads to.
 
         Raises:
             ScrapeError: Instagram refused the request.

@@ -26,7 +26,7 @@ _URL = re.compile(rb"""\b(?:href|content)\s?=\s?["']?([^"'<>\s]{1,1000})""", re.
 
 
 def open_share_link(context: Context, path: str) -> str:
-    """Return the URL that the share link *path* leads to, whether or not it is the URL of a post.
+    """Return the URL that the share link at *path* leads to, even if it is not a post's URL.
 
     This sends one or two requests. Instagram redirects to that URL or to a login form that would
     continue to it, or answers with the page itself. Before that, it may redirect to a variant of
