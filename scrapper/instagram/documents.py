@@ -178,8 +178,8 @@ class Documents:
 
         Return the sources for which a new document was found in time. After *seconds* (at most
         three), the lookup continues in the background. Nothing is looked up within a day of the
-        last lookup, or before :meth:`record_page` has been called. *get* downloads a script in chunks.
-        *begin* is called first, and raises a ScrapeError if the pace allows no lookup now.
+        last lookup, or before :meth:`record_page` has been called. *get* downloads a script in
+        chunks. *begin* is called first, and raises a ScrapeError if the pace allows no lookup now.
         """
         with self._lock:
             now, scripts = time.monotonic(), self._scripts

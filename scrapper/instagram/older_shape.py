@@ -12,7 +12,7 @@ _MAX_NODES = 100
 def to_current_shape(node: dict[str, Any]) -> dict[str, Any]:
     """Convert *node* to the shape that :mod:`scrapper.instagram.media` reads; never raises.
 
-    Missing or malformed fields become None or empty. A video without ``video_url`` has a version
+    Missing or malformed fields become None or empty. A video without ``video_url`` gets one version,
     whose URL is None.
     """
     children = [to_current_shape(child) for child in _nodes(node.get("edge_sidecar_to_children"))]

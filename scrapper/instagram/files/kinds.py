@@ -215,7 +215,7 @@ def _tracks(file: BinaryIO, start: int, end: int, depth: int = 0) -> Iterator[by
 
 
 def _find(file: BinaryIO, start: int, end: int, *names: bytes) -> tuple[int, int] | None:
-    """Return the content's start and end for the first box at path *names*, or None if missing."""
+    """Return where the content of the first box at path *names* starts and ends, or None."""
     for name in names:
         found = next((box for box in _boxes(file, start, end) if box.name == name), None)
         if found is None:
@@ -304,7 +304,7 @@ def _is_whole_movie(file: BinaryIO, size: int) -> bool:
 
 
 def _indexed(file: BinaryIO, boxes: Sequence[_Box]) -> list[int]:
-    """Return the offsets at which the segments listed in the last ``sidx`` boxes end."""
+    """Return the end offset of the last segment in each ``sidx`` box (only the last 20 boxes)."""
     indexes = [box for box in boxes if box.name == b"sidx"][-_MAX_INDEXES:]
     return [_indexed_until(file, box) for box in indexes]
 

@@ -258,7 +258,7 @@ class PostDownload:
                 self._running[self._begin(self._wanted(file))] = file
 
     def _pause(self) -> float:
-        """Return the seconds until the next waiting file can be tried, or infinity if there is none."""
+        """Return the seconds until the first paused file can be retried, or infinity."""
         now = time.monotonic()
         pauses = [file.not_before - now for file in self._waiting if file.not_before > now]
         return min(pauses, default=math.inf)
@@ -324,7 +324,7 @@ class PostDownload:
         self._finish(file, whole)
 
     def _finish(self, file: _File, whole: tuple[Candidate, File] | None) -> None:
-        """Keep *whole* or, if it is None, a file without audio. If there is neither, try fallbacks."""
+        """Keep *whole*, or else a file without audio. If there is neither, try fallbacks."""
         taken = whole or file.mute
         may_help = taken is None and file.fallbacks and file.outcome not in _NO_FALLBACK
         if may_help and not missing_programs():
@@ -381,7 +381,7 @@ class PostDownload:
                 self._advance(file)
 
     def _refresh_description(self, refused: Sequence[_File]) -> None:
-        """Get a fresh or another source's description; if that fails, finish the *refused* files."""
+        """Get a fresh or another source's description; on failure, finish the *refused* files."""
         step = self._renewals.popleft()
         without = self._description.sources if step is Step.OTHER else frozenset()
         try:
