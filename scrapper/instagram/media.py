@@ -127,8 +127,9 @@ class Description:
     """A post as Instagram describes it. An item without a URL is None in ``items``.
 
     ``taken_at`` is the time of the post in UTC, in RFC 3339 format. If the requested shortcode is
-    that of an item, not of the post, ``named_item`` is the item's number, counting from 1. Otherwise,
-    ``named_item`` is None. ``sources`` are the IDs of the queries that returned the data.
+    an item's and not the post's, ``named_item`` is the number of that item, counting from 1.
+    Otherwise, ``named_item`` is None. ``sources`` are the IDs of the queries that returned the
+    data.
     """
 
     is_carousel: bool
@@ -274,7 +275,7 @@ def _has_code(media: dict[str, Any], shortcode: Shortcode) -> bool:
 
 
 def _slide(slides: Sequence[Any], shortcode: Shortcode) -> int | None:
-    """Return the number of the slide with this shortcode, counting from 1, or None if there is none."""
+    """Return the number, from 1, of the slide with this shortcode, or None if there is none."""
     numbered = enumerate(map(_dict, slides), start=1)
     return next((number for number, slide in numbered if _has_code(slide, shortcode)), None)
 

@@ -94,7 +94,7 @@ class SourceOrder:
         return None
 
     def record_larger(self, name: str, others: Collection[str]) -> None:
-        """Record that the source *name* had larger pictures than the *others*, and put those last."""
+        """Record that source *name* had larger pictures than the *others*, and put those last."""
         with self._lock:
             self._nothing_larger.pop(name, None)
         self.record_success(name, others)

@@ -158,8 +158,8 @@ class PaceFile:
     """The JSON file at *path*: ``{login state: {"allowed": queries, "at": unix time}}``.
 
     The file is read once; if it is missing or damaged, it counts as empty. If it cannot be written,
-    the limits that this process learns are lost when the process exits. *check* raises if the file's folder
-    was replaced.
+    the limits that this process learns are lost at exit. *check* raises if the file's folder was
+    replaced.
     """
 
     def __init__(self, path: Path, *, check: Callable[[], None] = lambda: None) -> None:

@@ -21,7 +21,7 @@ _LOGIN_ROUTE = b"LoginHomepageRoute"
 def refusal_of_page(
     response: requests.Response, *, with_session: bool, route: bytes | None
 ) -> Refused | None:
-    """Return why *response* is not the page that was requested, or None if it seems to be that page.
+    """Return why *response* is not the requested page, or None if it seems to be that page.
 
     *route* is the page's route; see :func:`route_of`.
     """

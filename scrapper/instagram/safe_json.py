@@ -10,8 +10,10 @@ from typing import Any
 __all__ = ["MAX_JSON_BYTES", "UnreadableJSON", "parse_json"]
 
 MAX_JSON_BYTES = 4_000_000
-"""The maximum size in bytes of the JSON to parse. Instagram's own JSON has at most 300 kB (as captured
-in October 2026)."""
+"""The maximum size in bytes of the JSON to parse.
+
+Instagram's JSON is at most 300 kB (as captured in October 2026).
+"""
 
 _MAX_VALUES = 300_000
 _MAX_DIGITS = 20
@@ -36,7 +38,8 @@ def parse_json(text: bytes) -> Any:
 
     Raises:
         UnreadableJSON: *text* is not JSON, is larger than :data:`MAX_JSON_BYTES`, contains more
-            than about 300,000 values, or is nested more deeply than Python's recursion limit allows.
+            than about 300,000 values, or is nested more deeply than Python's recursion limit
+            allows.
     """
     if len(text) > MAX_JSON_BYTES:
         raise UnreadableJSON(f"more than {MAX_JSON_BYTES} bytes")
