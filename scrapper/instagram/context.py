@@ -186,7 +186,7 @@ class Context(InstaloaderContext):
         return query() if self.is_logged_in else self._with_tokens(query)
 
     def query_web(self, source: str, variables: Mapping[str, Any]) -> Any:
-        """Send *source*'s web app query without a login, and return the answer as JSON data.
+        """Send the web app's query for *source* without a login, and return the answer as JSON.
 
         Raises:
             Exception: whatever Instaloader and requests raise.
@@ -442,6 +442,6 @@ def _are_stale(tokens: PageTokens, response: requests.Response | None) -> bool:
 
 
 def _redirect_target(response: requests.Response) -> str | None:
-    """Return the target of a redirect, or None if it is invalid. The original method may raise."""
+    """Return a redirect's target, or None if it is invalid. The original method may raise."""
     known = location_of(response)
     return known.geturl() if known and response.is_redirect else None

@@ -50,8 +50,8 @@ _MAX_NAMES = 100
 _MAX_SECONDS = 24 * 60 * 60
 _MAX_COUNT = 2**53
 _MAX_UNIX_TIME = 253_402_300_799
-# A picture counts as small if its width is below this share of the original's. Instagram sometimes
-# scales a picture down by only a few pixels.
+# A picture counts as small if its width is below this share of the original width. Instagram
+# sometimes scales a picture down by only a few pixels.
 _SMALL_SHARE = 0.9
 _MAX_LARGER = 2
 # The path of the web app's own pictures. One of them takes the place of a file that Instagram
@@ -117,7 +117,7 @@ class Item:
             return self
         ours, theirs = self.candidates[0].width, other.candidates[0].width
         if ours and theirs and theirs > ours:
-            # Take only a few of theirs, so that some of ours are still tried if theirs fail.
+            # Take only a few of the larger ones, so that some of ours are tried if those fail.
             return replace(self, candidates=other.candidates[:_MAX_LARGER] + self.candidates)
         return self
 
@@ -126,10 +126,10 @@ class Item:
 class Description:
     """A post as Instagram describes it. An item without a URL is None in ``items``.
 
-    ``taken_at`` is the time of the post in UTC, in RFC 3339 format. If the requested shortcode is
-    an item's and not the post's, ``named_item`` is the number of that item, counting from 1.
-    Otherwise, ``named_item`` is None. ``sources`` are the IDs of the queries that returned the
-    data.
+    ``taken_at`` is the time of the post in UTC, in RFC 3339 format. If the requested shortcode
+    belongs to an item rather than to the post, ``named_item`` is the number of that item, counting
+    from 1. Otherwise, ``named_item`` is None. ``sources`` are the IDs of the queries that
+    returned the data.
     """
 
     is_carousel: bool

@@ -83,7 +83,7 @@ class SourceOrder:
         """Return the first of *sources* that may have larger pictures, or None if there is none.
 
         The backoff of the returned source starts now, and :meth:`record_larger` ends it. If many
-        posts are requested at once, only one of them therefore tries the source.
+        posts are requested at once, this lets only one of them try the source.
         """
         with self._lock:
             now = self._now()
@@ -94,7 +94,7 @@ class SourceOrder:
         return None
 
     def record_larger(self, name: str, others: Collection[str]) -> None:
-        """Record that source *name* had larger pictures than the *others*, and put those last."""
+        """Record that source *name* had larger pictures than *others*, and put *others* last."""
         with self._lock:
             self._nothing_larger.pop(name, None)
         self.record_success(name, others)
@@ -109,9 +109,9 @@ class SourceOrder:
     def scout(self, seconds: float) -> Iterator[None]:
         """Run the block in one thread at a time until a source is known to work.
 
-        Then all waiting threads run at once. *seconds* is the time that the thread has left. It
-        waits for at most a quarter of that time, and for at most three seconds, because the running
-        thread may hang.
+        Then all waiting threads run at once. *seconds* is the time that the calling thread has
+        left. That thread waits for at most a quarter of this time, and for at most three seconds,
+        because the running thread may hang.
         """
         if self._known:
             yield

@@ -61,7 +61,7 @@ class Window:
     def take(self, kind: Kind, most: int, seconds: float) -> float | None:
         """Count a request of this *kind* unless the limit is reached.
 
-        The limit is *most* such requests in the last *seconds*. Return None if the request was
+        The limit is *most* such requests in any *seconds* seconds. Return None if the request was
         counted, or else the number of seconds until there is room.
         """
         sent, now = self._sent[kind], time.monotonic()
@@ -79,8 +79,8 @@ class Pace:
 
     Instaloader 4.16 (``RateController``) allows each context 200 queries of one kind and 75 page
     views in 660 seconds. Here, all threads share one count, because Instagram sees a single
-    address. Page views have their own limit, in the same ratio to the limit for queries, but at
-    least 75. If the limit for queries is below 75, the limit for page views equals it. If
+    address. Page views have their own limit, which keeps Instaloader's ratio to the limit for
+    queries, but is at least 75. If the limit for queries is below 75, both limits are equal. If
     *max_queries* is 0, nothing is limited.
 
     Instagram's real limit is unknown. A soft block after 17 queries in ten minutes was reported in

@@ -27,10 +27,10 @@ __all__ = ["Diagnosis", "Search", "SourceGroup", "SourceResult"]
 log = structlog.get_logger(__name__)
 
 _RETIRED = frozenset({Reason.RETIRED, Reason.NULL})
-# The shares of the remaining time for the lookup of documents and for larger pictures.
+# The shares of the remaining time for looking up documents, and for finding larger pictures.
 _LOOKUP_SHARE = 0.25
 _LARGER_SHARE = 0.25
-# With a session, each of these may also mean that Instagram ended the session.
+# With a session, each of these may also mean that Instagram has ended it.
 _DOUBTFUL = frozenset(
     {Reason.NEEDS_LOGIN, Reason.WAIT, Reason.SOFT_BLOCK, Reason.LOGIN_WALL, Reason.STALE}
 )
@@ -123,7 +123,7 @@ class Search:
     def examine(
         self, shortcode: Shortcode, transport: PooledTransport, *, story: bool
     ) -> "Diagnosis":
-        """Try every source once, within the pace and deadline, even if another one has the post.
+        """Try every source once, within the pace and deadline, even after a source has had the post.
 
         The account is used only if *story* is true, or if the post turns out to need a login.
         """
@@ -278,7 +278,7 @@ class Search:
     def _replace_retired(
         self, attempt: "_Attempt", deadline: float, transport: PooledTransport
     ) -> None:
-        """Look up new documents for retired queries. Call this once another source had the post."""
+        """Look up new documents for retired queries. Call this after a source returned the post."""
         retired = [one.source for one in attempt.refusals if one.reason in _RETIRED]
         if retired:
             context = self._contexts.logged_out(transport)

@@ -15,7 +15,7 @@ class Shortcode(NamedTuple):
     """A post's shortcode as it appears in a link.
 
     In links to posts of private accounts, the code is followed by a key of 28 characters, for a
-    total of 39. Instagram's answers contain the code without the key.
+    total of 39 characters. Instagram's answers contain the code without the key.
     """
 
     text: str

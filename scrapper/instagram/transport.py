@@ -2,8 +2,8 @@
 
 The timeouts of the requests library apply to a single read of a socket, so a server that sends one
 byte per second can hold a thread indefinitely. Here, every read of a TLS socket, whether of a
-handshake, headers or a body, times out at the reading thread's deadline. The library does not limit
-the size of decompressed bodies, either. Here, reading stops at a limit.
+handshake, headers or a body, times out at the reading thread's deadline. The library also has no
+limit for the size of decompressed bodies. Here, reading stops at a limit.
 """
 
 import ssl
@@ -111,7 +111,7 @@ class PooledTransport(HTTPAdapter):
         self.status: int | None = None
         """The status of the last response, even after :meth:`finish`."""
         self.clock_difference: float | None = None
-        """How many seconds this machine's clock is ahead of the clock of the last server."""
+        """How many seconds this machine's clock was ahead of the server's at the last response."""
         self.abandoned = False
         """Whether a hanging thread might still be using the transport, which is then not reused."""
         super().__init__(pool_connections=_POOLED_HOSTS, pool_maxsize=1)
@@ -267,7 +267,7 @@ class TransportPool:
 
 
 def tls_context() -> DeadlineContext:
-    """Return a TLS context. Pools share it, because its certificate authorities take up 1 MB.
+    """Return a TLS context for pools to share, because its certificate authorities take up 1 MB.
 
     It trusts the certificate authorities that requests would trust: those in
     ``REQUESTS_CA_BUNDLE`` (a file or a folder), or else certifi's.

@@ -72,7 +72,7 @@ class Reason(StrEnum):
     RETIRED = "retired"
     """``execution error`` or ``invalid request``: the query is retired, or the post is gone."""
     GATED = "gated"
-    """The post is hidden in this country, or needs a login (it is private or age-restricted)."""
+    """The post is private or age-restricted and needs a login, or it is hidden in this country."""
     NEEDS_LOGIN = "needs_login"
     """The API refuses clients that are not logged in."""
     LOGIN_WALL = "login_wall"
@@ -205,11 +205,11 @@ _UNREADABLE = (
 def verdict(refusals: Sequence[Refusal]) -> ScrapeError:
     """Return the error for clients, from the *refusals* of all sources in the search for a post.
 
-    The refusals are ranked, regardless of when each of them occurred. From the highest rank to the
-    lowest: the page says that the post is gone; a refusal states how long to wait; the account must
-    be confirmed; the post needs a login; there is a rate limit of unknown duration; the API
-    suggests a cause; the page is a login form, which can mean anything. However, if the post needs
-    a login and a session was used, the error that kept the session from getting it takes
+    The refusal with the highest rank decides, even if it was not the first. The ranks are, from
+    highest to lowest: the page says that the post is gone; a refusal states how long to wait; the
+    account must be confirmed; the post needs a login; there is a rate limit of unknown duration;
+    the API suggests a cause; the page is a login form, which can mean anything. If the post needs a
+    login and a session was used, the error that kept the session from getting the post takes
     precedence over the need for a login.
     """
     error = _overall(refusals)
@@ -365,7 +365,7 @@ def summary_of(response: requests.Response, secrets: Collection[str] = ()) -> di
 
 
 def reason_of_error(error: BaseException) -> Refused | None:
-    """Return what an exception from Instaloader or requests means, or None if it is a bug here.
+    """Return the meaning of an Instaloader or requests exception, or None for a bug in the service.
 
     This considers the whole chain of causes, because Instaloader's outermost exception reveals
     little.
@@ -447,7 +447,7 @@ class _ErrorBody(NamedTuple):
     def reason(self, *, with_session: bool) -> Reason | None:
         """Return the reason that a code or phrase indicates, or None if there is no such reason.
 
-        This also applies to answers with a successful status.
+        Answers with a successful status are checked, too.
         """
         for code in self.codes:
             if code in _CODES:
@@ -459,7 +459,7 @@ class _ErrorBody(NamedTuple):
         return None
 
     def reason_of_failure(self, *, with_session: bool) -> Reason | None:
-        """Return the reason that a failed request's error indicates, or None if it indicates none."""
+        """Return the reason that a failed request's error indicates, or None if there is none."""
         if any(phrase in self.text for phrase in _RETIRED_PHRASES):
             return Reason.RETIRED
         if self.is_json and _DELETED.search(self.text):

@@ -39,7 +39,7 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """A video from a manifest, paired with the manifest's audio, if it has any.
+    """A video from a manifest, together with the manifest's audio if there is any.
 
     ``size`` is in bytes, or None if the size of either part is unknown. ``others`` are the audio
     files to try if ``sound`` cannot be downloaded.

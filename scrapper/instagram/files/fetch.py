@@ -142,7 +142,7 @@ class Target:
     def receive(self, piece: bytes, size: int) -> None:
         """Count the bytes in *piece*, which was just received.
 
-        *size* is the combined size in bytes of the file with *piece* and of its other part.
+        *size* is the size in bytes of the file, including *piece*, plus that of its other part.
 
         Raises:
             MediaTooLarge: the combined size is too large.

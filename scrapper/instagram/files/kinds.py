@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 HEAD_BYTES = 1024
-"""The number of bytes from the start of a file that are needed to detect its kind."""
+"""How many bytes from the start of a file are needed to detect its kind."""
 
 MEDIA_TYPES: Mapping[str, str] = {
     ".mp4": "video/mp4",
@@ -162,7 +162,7 @@ def ends_early(file: BinaryIO) -> bool:
 
 
 def read_movie(file: BinaryIO) -> Movie:
-    """Read the first video track of an open MP4, MOV or M4A or, if none, its first audio track."""
+    """Read an open MP4, MOV or M4A's first video track, or its first audio track if it has none."""
     size = _size_of(file)
     movie = _find(file, 0, size, b"moov")
     if movie is None:
@@ -215,7 +215,10 @@ def _tracks(file: BinaryIO, start: int, end: int, depth: int = 0) -> Iterator[by
 
 
 def _find(file: BinaryIO, start: int, end: int, *names: bytes) -> tuple[int, int] | None:
-    """Return where the content of the first box at path *names* starts and ends, or None."""
+    """Return the start and end offsets of the content of the first box at the path *names*.
+
+    Return None if there is no such box.
+    """
     for name in names:
         found = next((box for box in _boxes(file, start, end) if box.name == name), None)
         if found is None:
@@ -250,7 +253,7 @@ def _unsigned(file: BinaryIO, where: tuple[int, int] | None) -> int:
 
 
 def _duration(file: BinaryIO, header: tuple[int, int] | None) -> tuple[int, int]:
-    """Return two values from an ``mvhd`` or ``mdhd`` box: units per second, duration in units."""
+    """Return an ``mvhd`` or ``mdhd`` box's units per second, and its duration in these units."""
     content = _read(file, header)
     number_size = _number_size(content)
     at = 4 + 2 * number_size

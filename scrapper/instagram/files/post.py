@@ -49,7 +49,7 @@ Begin = Callable[[Wanted], Future[Fetched]]
 class _File:
     """The state of an unfinished file.
 
-    ``candidates`` starts with the current candidate, and comes from description number
+    The first of the ``candidates`` is the current one. They come from description number
     ``generation``. ``tries`` counts the attempts for each URL, across all descriptions. If a
     candidate is too large, a later one in ``all_candidates`` may fit. The ``fallbacks`` are tried
     when everything else has failed. ``mute`` is a downloaded file without audio, kept in case no
@@ -381,7 +381,7 @@ class PostDownload:
                 self._advance(file)
 
     def _refresh_description(self, refused: Sequence[_File]) -> None:
-        """Get a fresh or another source's description; on failure, finish the *refused* files."""
+        """Get a new description, perhaps from another source. If that fails, finish *refused*."""
         step = self._renewals.popleft()
         without = self._description.sources if step is Step.OTHER else frozenset()
         try:

@@ -139,7 +139,7 @@ def next_step(outcome: Outcome, possible: Collection[Step]) -> Step:
 
 
 def error_to_report(reasons: Sequence[ScrapeError | Outcome]) -> ScrapeError:
-    """Return the error to report for a post with no files, from the *reasons* that each failed.
+    """Return the error to report if no file of a post could be downloaded, for these *reasons*.
 
     This is the error that is most likely to be temporary, because a file that may be back tomorrow
     must not count as gone.

@@ -40,7 +40,7 @@ def _username(html: bytes, user_id: str) -> str:
     """Return the ``username`` from the JSON object that contains *user_id*, or "" if not found."""
     if not user_id.isascii() or not user_id.isdecimal():
         return ""
-    # Some scripts of the page contain JSON inside a JSON string.
+    # Some scripts in the page contain JSON inside a JSON string.
     plain = html.replace(b'\\"', b'"')
     for found in re.finditer(rb'"(?:id|pk|pk_id)":\s?"?%b"?[,}]' % user_id.encode(), plain):
         start = plain.rfind(b"{", max(0, found.start() - _MAX_OBJECT_BYTES), found.start())

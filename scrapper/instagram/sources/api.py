@@ -28,7 +28,7 @@ def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
 
 
 def media_in(answer: Any, shortcode: Shortcode) -> dict[str, Any]:
-    """Return the media object in *answer*, which has the format of Instaloader's query.
+    """Return the media object in *answer*, an answer in the format of Instaloader's query.
 
     Raises:
         Refused: the answer contains no media object for this post.
