@@ -123,7 +123,7 @@ class Search:
     def examine(
         self, shortcode: Shortcode, transport: PooledTransport, *, story: bool
     ) -> "Diagnosis":
-        """Try every source once, within the pace and deadline, even after a source has had the post.
+        """Try every source once, within the pace and deadline, even after one has had the post.
 
         The account is used only if *story* is true, or if the post turns out to need a login.
         """
