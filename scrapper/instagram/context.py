@@ -166,8 +166,8 @@ class Context(InstaloaderContext):
     def query_by_instaloader(self, code: str) -> Any:
         """Send Instaloader's own query for a post, and return the answer as JSON data.
 
-        Instaloader parses more of the answer than the service needs, and fails if any of those
-        fields is null. This method therefore captures the answer before Instaloader parses it.
+        Instaloader parses more of the answer than the service needs, and fails if any field that
+        it parses is null. This method therefore captures the answer before Instaloader parses it.
 
         Raises:
             Exception: whatever Instaloader and requests raise.

@@ -46,9 +46,10 @@ class _Backoff:
 class SourceOrder:
     """The order of the sources of one login state; thread-safe.
 
-    A source that refuses a post that another source had is tried last for 10 minutes, and then
-    returns to its usual place. Each further consecutive refusal doubles that time, up to 6 hours.
-    The search for larger pictures skips a source that had none, with the same backoff.
+    If a source refuses a post that another source had, the refusing source is tried last for 10
+    minutes, and then returns to its usual place. Each further consecutive refusal doubles that
+    time, up to 6 hours. The search for larger pictures skips a source that had none, with the same
+    backoff.
 
     If many posts are requested at once, :meth:`scout` lets one of them find out which source works
     before the others start.

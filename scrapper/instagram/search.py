@@ -320,7 +320,7 @@ class Search:
             context.session = self._login.session()
 
     def _context(self, group: "SourceGroup", transport: PooledTransport) -> Context | None:
-        """Return the context for *group* and *transport*, or None if it needs a missing session."""
+        """Return the context for *group* and *transport*, or None if the session is missing."""
         if group is self._logged_out:
             return self._contexts.logged_out(transport)
         session = self._login.session()

@@ -44,7 +44,7 @@ class TokenCache:
         self._cached: PageTokens | None = None
 
     def get(self, fetch: Callable[[], PageTokens], *, seconds: float) -> PageTokens:
-        """Return the cached tokens or, if there are none or they expired, new tokens from *fetch*.
+        """Return the cached tokens, or new tokens from *fetch* if no fresh tokens are cached.
 
         Only one thread at a time calls *fetch*; the others wait for its result.
 

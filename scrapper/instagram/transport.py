@@ -2,8 +2,8 @@
 
 The timeouts of the requests library apply to a single read of a socket, so a server that sends one
 byte per second can hold a thread indefinitely. Here, every read of a TLS socket, whether of a
-handshake, headers or a body, times out at the reading thread's deadline. The library also has no
-limit for the size of decompressed bodies. Here, reading stops at a limit.
+handshake, headers or a body, times out at the reading thread's deadline. The library also does
+not limit the size of decompressed bodies. Here, reading stops at a limit.
 """
 
 import ssl

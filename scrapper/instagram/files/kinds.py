@@ -162,7 +162,10 @@ def ends_early(file: BinaryIO) -> bool:
 
 
 def read_movie(file: BinaryIO) -> Movie:
-    """Read an open MP4, MOV or M4A's first video track, or its first audio track if it has none."""
+    """Read the first video track of an open MP4, MOV or M4A.
+
+    If there is no video track, read the first audio track.
+    """
     size = _size_of(file)
     movie = _find(file, 0, size, b"moov")
     if movie is None:

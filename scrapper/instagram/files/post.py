@@ -258,7 +258,7 @@ class PostDownload:
                 self._running[self._begin(self._wanted(file))] = file
 
     def _pause(self) -> float:
-        """Return the seconds until the first paused file can be retried, or infinity."""
+        """Return the seconds until a paused file can be retried, or infinity if none is paused."""
         now = time.monotonic()
         pauses = [file.not_before - now for file in self._waiting if file.not_before > now]
         return min(pauses, default=math.inf)
@@ -381,7 +381,7 @@ class PostDownload:
                 self._advance(file)
 
     def _refresh_description(self, refused: Sequence[_File]) -> None:
-        """Get a new description, perhaps from another source. If that fails, finish *refused*."""
+        """Get a new description, perhaps from another source, or finish the *refused* files."""
         step = self._renewals.popleft()
         without = self._description.sources if step is Step.OTHER else frozenset()
         try:

@@ -58,7 +58,7 @@ class Login:
     that Instagram has ended, or whose account must be confirmed in a browser, is not used again.
 
     Raises:
-        SettingsError: the file contains no session, or other users can modify it.
+        SettingsError: the configured file contains no session, or other users can modify it.
     """
 
     def __init__(

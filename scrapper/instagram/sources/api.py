@@ -1,8 +1,8 @@
 """Sends Instaloader's own query, which has the smallest answer.
 
-Without a session, the query is often refused. It is POSTed to ``/api/graphql`` without a session,
-and to ``/graphql/query`` with one. Instaloader defines the query and its document, so a newer
-Instaloader may send a newer query.
+The query is POSTed to ``/graphql/query`` with a session, and to ``/api/graphql`` without one.
+Without a session, the query is often refused. Instaloader defines the query and its document, so a
+newer Instaloader may send a newer query.
 """
 
 from typing import Any
@@ -28,7 +28,9 @@ def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
 
 
 def media_in(answer: Any, shortcode: Shortcode) -> dict[str, Any]:
-    """Return the media object in *answer*, an answer in the format of Instaloader's query.
+    """Return the media object in *answer*.
+
+    *answer* must have the same format as an answer to Instaloader's query.
 
     Raises:
         Refused: the answer contains no media object for this post.
