@@ -235,7 +235,7 @@ def _handler(file: BinaryIO, track: tuple[int, int]) -> bytes:
 
 
 def _read(file: BinaryIO, where: tuple[int, int] | None) -> bytes:
-    """Read the first 64 bytes between two offsets, which is enough for every field used here.
+    """Read at most the first 64 bytes between two offsets, enough for every field used here.
 
     Return no bytes if *where* is None.
     """

@@ -58,7 +58,8 @@ class Login:
     that Instagram has ended, or whose account must be confirmed in a browser, is not used again.
 
     Raises:
-        SettingsError: the configured file contains no session, or other users can modify it.
+        SettingsError: the configured file is unreadable, contains no session, or can be modified by
+            other users.
     """
 
     def __init__(
