@@ -106,8 +106,8 @@ class Instagram:
         *extra_sources* are tried after the built-in ones.
 
         Raises:
-            SettingsError: the cookies or session file named in *settings* is unreadable, contains no
-                session, or can be modified by other users.
+            SettingsError: the cookies or session file named in *settings* is unreadable, contains
+                no session, or can be modified by other users.
         """
         return cls(
             paces={

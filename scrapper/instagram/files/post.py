@@ -381,7 +381,7 @@ class PostDownload:
                 self._advance(file)
 
     def _refresh_description(self, refused: Sequence[_File]) -> None:
-        """Get a new description, perhaps another source's; on failure, finish the *refused* files."""
+        """Get a new description, perhaps from another source; on failure, finish *refused*."""
         step = self._renewals.popleft()
         without = self._description.sources if step is Step.OTHER else frozenset()
         try:
