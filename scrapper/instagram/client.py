@@ -29,7 +29,7 @@ from scrapper.settings import Settings
 __all__ = ["Instagram"]
 
 MakePace = Callable[[str, int, float], Pace]
-"""A function that makes the pace of a login state.
+"""A function that creates the pace of a login state.
 
 Its arguments are the login state (``logged_out`` or ``session``), the maximum number of queries,
 and the window in seconds.
@@ -106,7 +106,8 @@ class Instagram:
         *extra_sources* are tried after the built-in ones.
 
         Raises:
-            SettingsError: the login's file has no session, or other users could have written it.
+            SettingsError: the cookies or session file named in *settings* is unreadable, contains
+                no session, or can be modified by other users.
         """
         return cls(
             paces={
@@ -147,10 +148,11 @@ class Instagram:
         """Download the post's media into *folder*, as ``{shortcode}.mp4`` or ``.jpg``.
 
         A carousel's files are ``{shortcode}_1.jpg``, ``{shortcode}_2.mp4``, and so on. If the main
-        file is a video, its cover is ``{shortcode}.jpg``; the cover is missing if the CDN refuses
-        it. A story is fetched only with the session. ``fetch.progress`` is updated as data arrives.
-        All queries to Instagram are sent in this thread, inside a *query_gate* context. Even if a
-        server hangs, the call returns or raises shortly after the deadline at the latest.
+        file is a video, its cover is ``{shortcode}.jpg``, which is missing if it cannot be
+        downloaded. A story is fetched only with the session. ``fetch.progress`` is updated as data
+        arrives. All queries to Instagram are sent from the calling thread, inside a *query_gate*
+        context. Even if a server hangs, the call returns or raises shortly after the deadline at
+        the latest.
 
         Raises:
             ScrapeError: one of its subclasses, for any failure that is not a bug in the service.
@@ -190,13 +192,13 @@ class Instagram:
     def examine(self, shortcode: str, deadline: float, *, story: bool) -> Diagnosis:
         """Try each source once for a post, and return the outcome of each.
 
-        The account is used only for a *story*, or for a post that turns out to need a login.
+        The account is used only if *story* is true, or if the post turns out to need a login.
         """
         with self._transports.borrow(deadline) as transport:
             return self._search.examine(Shortcode(shortcode), transport, story=story)
 
     def open_share_link(self, path: str, deadline: float) -> str:
-        """Return the shortcode of the post that the share link *path* leads to.
+        """Return the shortcode of the post that the share link at *path* leads to.
 
         This sends one or two requests. Like :meth:`fetch`, it returns or raises shortly after
         *deadline* at the latest.
@@ -238,7 +240,7 @@ class Instagram:
             yield from self._contexts.logged_out(transport).script(url)
 
     def close(self) -> None:
-        """Close all connections. Call this when no thread is in :meth:`fetch` any more."""
+        """Close all connections. Call this only when no thread is still in :meth:`fetch`."""
         self._files.shutdown(wait=False)
         self._transports.close()
         self._file_transports.close()

@@ -110,11 +110,11 @@ class _PacedRateController(RateController):
 class Context(InstaloaderContext):
     """An Instaloader context for one thread; logged out unless it has a *session*.
 
-    All logged-out contexts share *tokens*. *documents* are the documents of the web app's queries.
-    *on_request* is available as ``report``.
+    All logged-out contexts share *tokens*. *documents* are the web app's query documents.
+    ``report`` is *on_request*.
 
-    Instaloader is configured to make only one attempt per request. With more, it would hide the
-    cause of a failure behind a plain ``ConnectionException``, and sleep between attempts.
+    Instaloader is configured to make only one attempt per request. If it made several, it would
+    hide the cause of a failure behind a plain ``ConnectionException``, and sleep between attempts.
     """
 
     def __init__(
@@ -160,14 +160,14 @@ class Context(InstaloaderContext):
         self.request_number = self._pace.count(kind)
 
     def slow_down(self) -> None:
-        """Slow the pace, because the last request hit a rate limit."""
+        """Slow the pace down after the last request hit a rate limit."""
         self._pace.slow_down(self.request_number)
 
     def query_by_instaloader(self, code: str) -> Any:
         """Send Instaloader's own query for a post, and return the answer as JSON data.
 
-        Instaloader parses more of the answer than the service needs, and fails if any part of it
-        is null. So this method captures the answer before Instaloader parses it.
+        Instaloader parses more of the answer than the service needs, and fails if any field that
+        it parses is null. This method therefore captures the answer before Instaloader parses it.
 
         Raises:
             Exception: whatever Instaloader and requests raise.
@@ -186,7 +186,7 @@ class Context(InstaloaderContext):
         return query() if self.is_logged_in else self._with_tokens(query)
 
     def query_web(self, source: str, variables: Mapping[str, Any]) -> Any:
-        """Send the web app's query for *source*, logged out, and return the answer as JSON data.
+        """Send the web app's query for *source* without a login, and return the answer as JSON.
 
         Raises:
             Exception: whatever Instaloader and requests raise.
@@ -208,7 +208,7 @@ class Context(InstaloaderContext):
             yield from response.iter_content(_CHUNK_BYTES)
 
     def view(self, path: str, *, embedded: bool = False) -> requests.Response:
-        """GET a page as a browser would, or as a frame *embedded* in another site would.
+        """GET a page as a browser would, or as an iframe on another site if *embedded* is true.
 
         Redirects are not followed.
 
@@ -312,7 +312,7 @@ class Context(InstaloaderContext):
         return token
 
     def _request_csrf_token(self) -> None:
-        """View the start page with the session, which makes Instagram set ``csrftoken``."""
+        """View the start page with the session, so that Instagram sets ``csrftoken``."""
         response = self.view("")
         route = route_of(response.content)
         refused = refusal_of_page(response, with_session=True, route=route)
@@ -380,10 +380,10 @@ class Context(InstaloaderContext):
 
 
 class Contexts:
-    """Makes contexts, and caches them by transport.
+    """Creates contexts, and caches them by transport.
 
     *paces* has one pace for each login state: ``logged_out`` and ``session``. *documents* are the
-    documents of the web app's queries.
+    web app's query documents.
     """
 
     def __init__(
@@ -411,7 +411,7 @@ class Contexts:
         return context
 
     def make(self, session: Session | None, transport: PooledTransport) -> Context:
-        """Return a new context, which is not cached."""
+        """Return a new context without caching it."""
         return Context(
             transport,
             self._paces["session" if session else "logged_out"],
@@ -442,6 +442,6 @@ def _are_stale(tokens: PageTokens, response: requests.Response | None) -> bool:
 
 
 def _redirect_target(response: requests.Response) -> str | None:
-    """Return the target of a redirect, or None; unlike the original method, never raise."""
+    """Return a redirect's target, or None if it is invalid. The original method may raise."""
     known = location_of(response)
     return known.geturl() if known and response.is_redirect else None

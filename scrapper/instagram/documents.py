@@ -1,8 +1,8 @@
-"""The documents of the web app's queries, and the lookup of replacements for retired ones.
+"""The web app's query documents, and the lookup of replacements for retired documents.
 
-The web app does not send the text of a query, but the ID of a document that Instagram stores. A
-page of instagram.com links to about fifty scripts. For each query, one script contains the document
-ID, and another the names of the relay flags (as captured in autumn 2026).
+Instead of the text of a query, the web app sends the ID of a document that Instagram stores. A page
+of instagram.com links to about fifty scripts. For each query, one script contains the document ID,
+and another contains the names of the relay flags (as captured in autumn 2026).
 """
 
 import re
@@ -53,9 +53,9 @@ _FLAG = re.compile(rb'"([A-Za-z0-9_]{1,100})\.relayprovider"')
 class Document:
     """The result of a lookup: the ID of a query's document, and its relay flags.
 
-    ``doc_id`` is empty if no document was found. ``instead_of`` is the built-in ID that it
-    replaces; the result no longer applies once a release has another built-in ID. ``looked_at`` is
-    the unix time of the last lookup.
+    ``doc_id`` is empty if no document was found. ``instead_of`` is the built-in ID that ``doc_id``
+    replaces; once a release has a different built-in ID, the result no longer applies.
+    ``looked_at`` is the unix time of the last lookup.
     """
 
     doc_id: str = ""
@@ -84,7 +84,7 @@ class DocumentMemory(Protocol):
 
 
 class DocumentFile:
-    """A :class:`DocumentMemory` in the JSON file at *path*, or in memory without a path.
+    """A :class:`DocumentMemory` in the JSON file at *path*, or in memory if *path* is None.
 
     *check* raises if the file's folder was replaced.
     """
@@ -123,9 +123,9 @@ class DocumentFile:
 class Documents:
     """The documents in use; thread-safe.
 
-    *override* is the document ID from the settings for the query of ``logged_out_api``. Unless it
-    is empty or the built-in ID, it is never replaced. *report* is called for each lookup with
-    ``lookup_SOURCE`` and the outcome.
+    *override* is the document ID from the settings for the query of ``logged_out_api``. If it is
+    set and differs from the built-in ID, it is never replaced. After each lookup, *report* is
+    called with ``lookup_SOURCE`` and the outcome.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class Documents:
         self._stale_at = 0.0
 
     def current(self, source: str) -> tuple[str, dict[str, Any]]:
-        """Return the ID of the source's document, and its relay flags as query variables."""
+        """Return two values: the source's document ID, and its relay flags as query variables."""
         query, found = QUERIES[source], self.found().get(source)
         doc_id, flags = (found.doc_id, found.flags) if found else (query.doc_id, query.flags)
         return self._override.get(source, doc_id), flag_variables(flags)
@@ -178,8 +178,8 @@ class Documents:
 
         Return the sources for which a new document was found in time. After *seconds* (at most
         three), the lookup continues in the background. Nothing is looked up within a day of the
-        last lookup, or before :meth:`record_page` was called. *get* downloads a script in chunks.
-        *begin* is called first, and raises a ScrapeError if the pace allows no lookup now.
+        last lookup, or before :meth:`record_page` has been called. *get* downloads a script in
+        chunks. *begin* is called first, and raises a ScrapeError if the pace allows no lookup now.
         """
         with self._lock:
             now, scripts = time.monotonic(), self._scripts
@@ -220,7 +220,7 @@ class Documents:
 
 
 class _Lookup:
-    """A lookup: reads scripts, three at a time and at most 20 MB, until it has found everything."""
+    """A lookup that reads scripts, three at a time and at most 20 MB, until everything is found."""
 
     def __init__(
         self,
@@ -282,7 +282,7 @@ def scripts_of(html: bytes) -> tuple[str, ...]:
 
 
 def document_in(script: bytes, name: str) -> tuple[str, tuple[str, ...] | None]:
-    """Return the document ID and the relay flags of the query *name*, as found in *script*.
+    """Return two values: the document ID and the relay flags of the query *name* in *script*.
 
     A missing ID is returned as ``""``, and missing flags are returned as None.
     """

@@ -1,7 +1,7 @@
 """Extracts a post's details, and the URLs of its files, from Instagram's media objects.
 
-Only this module depends on the fields of these objects (as captured in October 2026). On any day,
-any field may be null, missing or of another type. So a file is given up only if it has no media
+Only this module depends on the fields of these objects (as captured in October 2026). Any field can
+be null, missing or of another type. Therefore, a file counts as missing only if it has no media
 URL.
 """
 
@@ -50,8 +50,8 @@ _MAX_NAMES = 100
 _MAX_SECONDS = 24 * 60 * 60
 _MAX_COUNT = 2**53
 _MAX_UNIX_TIME = 253_402_300_799
-# A picture counts as small if its width is below this share of the original's. Instagram sometimes
-# scales a picture down by only a few pixels.
+# A picture counts as small if its width is below this share of the original width. Instagram
+# sometimes scales a picture down by only a few pixels.
 _SMALL_SHARE = 0.9
 _MAX_LARGER = 2
 # The path of the web app's own pictures. One of them takes the place of a file that Instagram
@@ -68,11 +68,11 @@ _VIDEO_KEYS = ("has_audio", "is_dash_eligible", "number_of_qualities", "video_du
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One URL of a file, and its size in pixels if known.
+    """One URL of a file, with the file's width and height in pixels if known.
 
     ``unreliable`` marks a URL that Instagram sent with ``http:``, as it does when it withholds a
-    file. ``in_parts`` marks a video from a DASH manifest. If there are ``sounds`` (URLs, best
-    first), the video must be joined with one of them.
+    file. ``in_parts`` marks a video from a DASH manifest. If the manifest lists audio, ``sounds``
+    has the URLs of audio files, best first, and the video must be joined with one of these files.
     """
 
     url: str
@@ -112,12 +112,12 @@ class Item:
         return width is not None and full is not None and width < _SMALL_SHARE * full
 
     def with_larger(self, other: "Item") -> "Item":
-        """Return this item. If *other* is a larger picture, its best URLs come first."""
+        """Return this item. If *other* is a larger picture, the best URLs of *other* come first."""
         if not self.type == other.type == "image":
             return self
         ours, theirs = self.candidates[0].width, other.candidates[0].width
         if ours and theirs and theirs > ours:
-            # Take only a few of theirs, so that some of ours are still tried if theirs fail.
+            # Take only a few of the larger ones, so that some of ours are tried if those fail.
             return replace(self, candidates=other.candidates[:_MAX_LARGER] + self.candidates)
         return self
 
@@ -126,9 +126,10 @@ class Item:
 class Description:
     """A post as Instagram describes it. An item without a URL is None in ``items``.
 
-    ``taken_at`` is the time of the post as RFC 3339 in UTC. If an item's own shortcode was
-    requested instead of the post's, ``named_item`` is the number of that item, counting from 1;
-    otherwise it is None. ``sources`` are the IDs of the queries that returned the data.
+    ``taken_at`` is the time of the post in UTC, in RFC 3339 format. If the requested shortcode
+    belongs to an item rather than to the post, ``named_item`` is the number of that item, counting
+    from 1. Otherwise, ``named_item`` is None. ``sources`` are the IDs of the queries that
+    returned the data.
     """
 
     is_carousel: bool
@@ -181,7 +182,7 @@ class Description:
 def belongs_to(media: Any, shortcode: Shortcode) -> bool:
     """Return whether *media*, the answer to a query for the post, may be that post.
 
-    An object without a usable ``code`` counts as the post, because nothing contradicts the query.
+    If *media* has no usable ``code``, it counts as the post, because nothing suggests otherwise.
     """
     if not isinstance(media, dict):
         return False
@@ -190,7 +191,7 @@ def belongs_to(media: Any, shortcode: Shortcode) -> bool:
 
 
 def ungated(wrapper: Any, shortcode: Shortcode) -> dict[str, Any]:
-    """Return the media object in the *wrapper* that logged-out visitors get.
+    """Return the media object that *wrapper* has for logged-out visitors.
 
     Raises:
         Refused: the post is gated, or the wrapper does not contain it.
@@ -206,9 +207,9 @@ def ungated(wrapper: Any, shortcode: Shortcode) -> dict[str, Any]:
 
 
 def find_in_page(data: Any, shortcode: Shortcode) -> dict[str, Any] | None:
-    """Return the post's media object from *data* (the JSON of its page), or None if it is missing.
+    """Return the post's media object from *data*, the JSON of its page, or None if there is none.
 
-    A page also contains other posts of the owner, and a stub of the post without media.
+    A page also contains other posts by the owner, and a stub of the post without media.
 
     Raises:
         Refused: the post is gated.
@@ -228,7 +229,7 @@ def find_in_page(data: Any, shortcode: Shortcode) -> dict[str, Any] | None:
 
 
 def describe(media: dict[str, Any], shortcode: Shortcode) -> Description:
-    """Read *media*, the media object of the post *shortcode*.
+    """Return a description of the post *shortcode* from *media*, its media object.
 
     Raises:
         Refused: the object is of an unknown type, has more than 50 items, or has no URL at all.
@@ -262,7 +263,7 @@ def describe(media: dict[str, Any], shortcode: Shortcode) -> Description:
 
 
 def _includes(media: dict[str, Any], shortcode: Shortcode) -> bool:
-    """Return whether *media* is the post, or a carousel with a slide that has this shortcode."""
+    """Return whether *media* is the post, or a carousel that has a slide with this shortcode."""
     slides = _list(media.get("carousel_media"))
     return _has_code(media, shortcode) or _slide(slides, shortcode) is not None
 
@@ -274,7 +275,7 @@ def _has_code(media: dict[str, Any], shortcode: Shortcode) -> bool:
 
 
 def _slide(slides: Sequence[Any], shortcode: Shortcode) -> int | None:
-    """Return the number, from 1, of the slide with this shortcode, or None."""
+    """Return the number, from 1, of the slide with this shortcode, or None if there is none."""
     numbered = enumerate(map(_dict, slides), start=1)
     return next((number for number, slide in numbered if _has_code(slide, shortcode)), None)
 
@@ -292,7 +293,7 @@ def _has_media(media: dict[str, Any]) -> bool:
 
 
 def _objects_in(data: Any) -> Iterator[dict[str, Any]]:
-    """Yield every object in JSON *data*, outer ones first, without recursion."""
+    """Yield every object in JSON *data*, outer objects first, without recursion."""
     stack = [data]
     while stack:
         value = stack.pop()
@@ -365,8 +366,8 @@ def _pictures(media: dict[str, Any]) -> Any:
 def _small(versions: Any) -> Candidate | None:
     """Return the best thumbnail among *versions*: the largest of at most 320 by 320 pixels.
 
-    If none is that small, as happens with tall pictures, return the smallest one whose shorter side
-    is at most 320 pixels.
+    If no version is that small, as with tall pictures, return the smallest version whose shorter
+    side is at most 320 pixels, or None if there is none.
     """
     sizes = {one: _size(one) for one in _candidates(versions, crops=True)}
     fitting = {one: size for one, size in sizes.items() if size and min(size) <= SMALL_PIXELS}
@@ -390,8 +391,8 @@ def _candidates(versions: Any, *, crops: bool = False) -> list[Candidate]:
     """Return the usable candidates among *versions*, best first.
 
     Placeholders are left out, and so are cropped pictures unless *crops* is true. If all candidates
-    have a size, they are sorted by size; otherwise they keep Instagram's order. In a carousel,
-    versions have no sizes, and the first one is the uncropped picture.
+    have a size, they are sorted by size. Otherwise, they keep Instagram's order. In a carousel,
+    versions have no sizes, and the first version is the uncropped picture.
     """
     found: dict[str, Candidate] = {}
     for version in map(_dict, _list(versions)[:_MAX_CANDIDATES]):
@@ -415,7 +416,7 @@ def _checked_url(url: Any) -> tuple[str | None, bool]:
 
 
 def _sized(candidates: Sequence[Candidate], media: dict[str, Any]) -> tuple[Candidate, ...]:
-    """Return *candidates*; if the first one has no size, it gets the original's."""
+    """Return *candidates*. If the first one has no size, it gets the size of the original."""
     if not candidates or (candidates[0].width and candidates[0].height):
         return tuple(candidates)
     width, height = _pixels(media.get("original_width")), _pixels(media.get("original_height"))

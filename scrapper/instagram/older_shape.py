@@ -12,8 +12,8 @@ _MAX_NODES = 100
 def to_current_shape(node: dict[str, Any]) -> dict[str, Any]:
     """Convert *node* to the shape that :mod:`scrapper.instagram.media` reads; never raises.
 
-    Missing or malformed fields become None or empty. A video without ``video_url`` has a version
-    whose URL is None.
+    Missing or malformed fields become None or empty. A video without ``video_url`` gets a single
+    version, whose URL is None.
     """
     children = [to_current_shape(child) for child in _nodes(node.get("edge_sidecar_to_children"))]
     is_video = node.get("is_video") is True or "Video" in str(node.get("__typename"))

@@ -1,4 +1,4 @@
-"""The order in which sources are tried: sources that recently refused a post come last."""
+"""The order in which sources are tried. Sources that recently refused a post come last."""
 
 import threading
 import time
@@ -29,7 +29,7 @@ Source = TypeVar("Source", bound=_Named)
 
 @dataclass(slots=True)
 class _Backoff:
-    """The number of a source's failures in a row, and the end of its current backoff."""
+    """The number of consecutive failures of a source, and the end of its current backoff."""
 
     failures: int = 0
     until: float = 0.0
@@ -46,9 +46,10 @@ class _Backoff:
 class SourceOrder:
     """The order of the sources of one login state; thread-safe.
 
-    If a source refuses a post that another source had, it is tried last for the next 10 minutes.
-    Each further refusal in a row doubles that time, up to 6 hours. Then it returns to its usual
-    place. The search for larger pictures skips a source that had none, with the same backoff.
+    If a source refuses a post that another source had, the refusing source is tried last for 10
+    minutes, and then returns to its usual place. Each further consecutive refusal doubles that
+    time, up to 6 hours. The search for larger pictures skips a source that had none, with the same
+    backoff.
 
     If many posts are requested at once, :meth:`scout` lets one of them find out which source works
     before the others start.
@@ -70,7 +71,7 @@ class SourceOrder:
             return sorted(sources, key=lambda source: self._is_last(source.name, now))
 
     def record_success(self, name: str, refused: Collection[str]) -> None:
-        """Record that the source *name* had a post after the *refused* sources had refused it."""
+        """Record that the source *name* had a post that the sources in *refused* had refused."""
         with self._lock:
             now, self._known = self._now(), True
             self._refusals.pop(name, None)
@@ -80,10 +81,10 @@ class SourceOrder:
             log.info("source order changed", login=self._name, first=name, last=changed)
 
     def source_of_larger(self, sources: Iterable[Source]) -> Source | None:
-        """Return the first of *sources* that may have larger pictures, or None.
+        """Return the first of *sources* that may have larger pictures, or None if there is none.
 
-        The backoff of the returned source starts now, and :meth:`record_larger` ends it. So if many
-        posts are requested at once, only one of them tries the source.
+        The backoff of the returned source starts now, and :meth:`record_larger` ends it. If many
+        posts are requested at once, this lets only one of them try the source.
         """
         with self._lock:
             now = self._now()
@@ -94,7 +95,7 @@ class SourceOrder:
         return None
 
     def record_larger(self, name: str, others: Collection[str]) -> None:
-        """Record that the source *name* had larger pictures than *others*, which now come last."""
+        """Record that source *name* had larger pictures than *others*, and put *others* last."""
         with self._lock:
             self._nothing_larger.pop(name, None)
         self.record_success(name, others)
@@ -109,8 +110,9 @@ class SourceOrder:
     def scout(self, seconds: float) -> Iterator[None]:
         """Run the block in one thread at a time until a source is known to work.
 
-        Then all waiting threads run at once. Because the running thread may hang, a thread waits
-        for at most three seconds, and at most a quarter of the *seconds* that it has left.
+        Then all waiting threads run at once. *seconds* is the time that the calling thread has
+        left. That thread waits for at most a quarter of this time, and for at most three seconds,
+        because the running thread may hang.
         """
         if self._known:
             yield

@@ -20,7 +20,7 @@ __all__ = ["record_outcome"]
 
 log = structlog.get_logger(__name__)
 
-# If a source refuses for one of these reasons, the response may show a more precise one.
+# If a source refuses for one of these reasons, the response may show a more precise reason.
 _VAGUE = frozenset({Reason.CHANGED, Reason.NULL})
 
 

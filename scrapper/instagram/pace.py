@@ -38,13 +38,13 @@ class Learned(NamedTuple):
 class PaceMemory:
     """Keeps the learned limit of one login state in memory.
 
-    Subclasses also store it elsewhere. Neither method raises.
+    Subclasses also store it elsewhere. No method raises.
     """
 
     _learned: Learned | None = None
 
     def load(self) -> Learned | None:
-        """Return the limit that this or another process stored last, or None."""
+        """Return the limit that this or another process stored last, or None if there is none."""
         return self._learned
 
     def store(self, learned: Learned) -> None:
@@ -59,9 +59,10 @@ class Window:
         self._sent: dict[Kind, deque[float]] = {"query": deque(), "page": deque()}
 
     def take(self, kind: Kind, most: int, seconds: float) -> float | None:
-        """Count a request if fewer than *most* of its *kind* were counted in the last *seconds*.
+        """Count a request of this *kind* unless the limit is reached.
 
-        Return None if it was counted, or else the seconds until there is room.
+        The limit is *most* such requests in any *seconds* seconds. Return None if the request was
+        counted, or else the number of seconds until there is room.
         """
         sent, now = self._sent[kind], time.monotonic()
         while sent and sent[0] <= now - seconds:
@@ -78,14 +79,14 @@ class Pace:
 
     Instaloader 4.16 (``RateController``) allows each context 200 queries of one kind and 75 page
     views in 660 seconds. Here, all threads share one count, because Instagram sees a single
-    address. The ratio of page views to queries is the same, but the limit for page views is never
-    below 75, or below the limit for queries if that is less than 75. If *max_queries* is 0, there
-    is no limit.
+    address. Page views have their own limit, which keeps Instaloader's ratio to the limit for
+    queries, but is at least 75. If the limit for queries is below 75, both limits are equal. If
+    *max_queries* is 0, nothing is limited.
 
-    Instagram's real limit is unknown: a soft block after 17 queries in ten minutes was reported in
-    August 2026. So each sign of a rate limit halves the number of queries allowed, down to 10, and
-    each hour without one restores a tenth of *max_queries*. *memory* keeps the learned limit, and
-    *counts* counts the requests of the last *window* seconds.
+    Instagram's real limit is unknown. A soft block after 17 queries in ten minutes was reported in
+    August 2026. Therefore, each sign of a rate limit halves the number of queries allowed, down to
+    10, and each hour without such a sign restores a tenth of *max_queries*. *memory* keeps the
+    learned limit, and *counts* counts the requests of the last *window* seconds.
     """
 
     def __init__(
@@ -132,8 +133,8 @@ class Pace:
     def slow_down(self, number: int) -> None:
         """Halve the number of queries allowed, because request *number* hit a rate limit.
 
-        If that request was sent before the pace was last slowed, do nothing: it hit the same rate
-        limit.
+        If that request was sent before the pace was last slowed down, do nothing, because the
+        request hit the same rate limit.
         """
         with self._lock:
             if not self.ceiling or number <= self._slowed_at_number:
@@ -157,8 +158,8 @@ class PaceFile:
     """The JSON file at *path*: ``{login state: {"allowed": queries, "at": unix time}}``.
 
     The file is read once; if it is missing or damaged, it counts as empty. If it cannot be written,
-    the limits that this process learns are lost when it exits. *check* raises if the file's folder
-    was replaced.
+    the limits that this process learns are lost at exit. *check* raises if the file's folder was
+    replaced.
     """
 
     def __init__(self, path: Path, *, check: Callable[[], None] = lambda: None) -> None:
@@ -167,7 +168,7 @@ class PaceFile:
         self.learned = self._file.read(_parse_learned) or {}
 
     def make_pace(self, login_state: str, max_queries: int, window: float) -> Pace:
-        """Return the pace of one login state, which stores its learned limit in this file."""
+        """Return a pace for one login state that stores its learned limit in this file."""
         return Pace(max_queries, window, memory=_InFile(self, login_state))
 
     def store(self, login_state: str, learned: Learned) -> None:

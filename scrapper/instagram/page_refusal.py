@@ -21,7 +21,7 @@ _LOGIN_ROUTE = b"LoginHomepageRoute"
 def refusal_of_page(
     response: requests.Response, *, with_session: bool, route: bytes | None
 ) -> Refused | None:
-    """Return why *response* is not the page that was requested, or None if it seems to be.
+    """Return why *response* is not the requested page, or None if it seems to be that page.
 
     *route* is the page's route; see :func:`route_of`.
     """
@@ -38,7 +38,7 @@ def refusal_of_page(
 
 
 def route_of(html: bytes) -> bytes | None:
-    """Return a page's route, which is the web app's name for the kind of page, or None."""
+    """Return a page's route (the web app's name for the kind of page), or None if it has none."""
     # A page may be a megabyte long, and finding a fixed string is faster than a regex.
     at = html.find(_ROUTE_KEY)
     found = _ROUTE.search(html, at) if at >= 0 else None

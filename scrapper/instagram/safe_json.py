@@ -10,8 +10,10 @@ from typing import Any
 __all__ = ["MAX_JSON_BYTES", "UnreadableJSON", "parse_json"]
 
 MAX_JSON_BYTES = 4_000_000
-"""The largest JSON text to parse. Instagram's JSON texts are at most 300 kB long (as captured in
-October 2026)."""
+"""The maximum size in bytes of the JSON to parse.
+
+Instagram's JSON is at most 300 kB (as captured in October 2026).
+"""
 
 _MAX_VALUES = 300_000
 _MAX_DIGITS = 20
@@ -31,12 +33,13 @@ def parse_json(text: bytes) -> Any:
     A leading ``for (;;);`` is skipped. Instagram adds it to some answers to keep script tags from
     running them.
 
-    Integers of more than 20 digits, NaN and Infinity become None. The service needs no such values,
-    and one of them must not make the rest unreadable.
+    Integers of more than 20 digits, NaN and Infinity become None. The service does not need such
+    values, but must be able to read the rest of the text.
 
     Raises:
-        UnreadableJSON: *text* is not JSON, has more than :data:`MAX_JSON_BYTES`, more than about
-            300,000 values, or is nested more deeply than Python's recursion limit allows.
+        UnreadableJSON: *text* is not JSON, is larger than :data:`MAX_JSON_BYTES`, contains more
+            than about 300,000 values, or is nested more deeply than Python's recursion limit
+            allows.
     """
     if len(text) > MAX_JSON_BYTES:
         raise UnreadableJSON(f"more than {MAX_JSON_BYTES} bytes")

@@ -27,10 +27,10 @@ __all__ = ["Diagnosis", "Search", "SourceGroup", "SourceResult"]
 log = structlog.get_logger(__name__)
 
 _RETIRED = frozenset({Reason.RETIRED, Reason.NULL})
-# Shares of the remaining time: for the lookup of documents, and for the search for larger pictures.
+# The shares of the remaining time for looking up documents, and for finding larger pictures.
 _LOOKUP_SHARE = 0.25
 _LARGER_SHARE = 0.25
-# With a session, each of these may also mean that Instagram ended the session.
+# With a session, each of these may also mean that Instagram has ended it.
 _DOUBTFUL = frozenset(
     {Reason.NEEDS_LOGIN, Reason.WAIT, Reason.SOFT_BLOCK, Reason.LOGIN_WALL, Reason.STALE}
 )
@@ -50,8 +50,8 @@ class Search:
     *paces* has one pace for each login state: ``logged_out`` and ``session``. *login* is used for
     posts that are not visible without it; with *login_first*, it is tried first for every post.
     After a rate limit of unknown duration, the login is paused for *cooldown* seconds. *documents*
-    are the documents of the web app's queries, and *get_script* downloads a script of a page in
-    chunks. *extra_sources* are tried logged out, after the built-in sources.
+    are the web app's query documents, and *get_script* downloads a page's script in chunks.
+    *extra_sources* are tried after the built-in sources, without the login.
     """
 
     def __init__(
@@ -96,9 +96,9 @@ class Search:
     ) -> Description:
         """Return the post's description, combined from as many sources as needed to complete it.
 
-        A *story* is searched for only with the session. Within the deadline and the pace, the
-        search continues after a refusal as long as another source might have the post. Queries in
-        *without* are not sent; it contains the ``sources`` of an earlier description.
+        If *story* is true, only sources that use the session are tried. Within the deadline and the
+        pace, the search continues after a refusal as long as another source might have the post.
+        Queries whose IDs are in *without*, the ``sources`` of an earlier description, are not sent.
 
         Raises:
             ScrapeError: no source had the post; the error sums up all refusals.
@@ -123,9 +123,9 @@ class Search:
     def examine(
         self, shortcode: Shortcode, transport: PooledTransport, *, story: bool
     ) -> "Diagnosis":
-        """Try every source once, within the pace and the deadline, even if another has the post.
+        """Try every source once, within the pace and deadline, even after one has had the post.
 
-        The account is used only for a *story*, or for a post that turns out to need a login.
+        The account is used only if *story* is true, or if the post turns out to need a login.
         """
         attempt, deadline, diagnosis = _Attempt(shortcode, story), transport.deadline, Diagnosis()
         groups = (self._logged_out, self._with_session)
@@ -167,7 +167,7 @@ class Search:
         return diagnosis
 
     def open_share_link(self, path: str, transport: PooledTransport) -> str:
-        """Return the URL that the share link *path* leads to.
+        """Return the URL that the share link at *path* leads to.
 
         Raises:
             ScrapeError: Instagram refused the request.
@@ -249,7 +249,7 @@ class Search:
     def _find_larger(
         self, attempt: "_Attempt", transport: PooledTransport, deadline: float
     ) -> None:
-        """If pictures are small, try one more source that may have larger ones."""
+        """If pictures are small, try one more source that may have larger pictures."""
         small, group = attempt.description, self._logged_out
         if small is None or not small.is_small or transport.abandoned:
             return
@@ -278,9 +278,7 @@ class Search:
     def _replace_retired(
         self, attempt: "_Attempt", deadline: float, transport: PooledTransport
     ) -> None:
-        """Look up new documents for retired queries, now that another source has returned the
-        post.
-        """
+        """Look up new documents for retired queries. Call this after a source returned the post."""
         retired = [one.source for one in attempt.refusals if one.reason in _RETIRED]
         if retired:
             context = self._contexts.logged_out(transport)
@@ -322,9 +320,7 @@ class Search:
             context.session = self._login.session()
 
     def _context(self, group: "SourceGroup", transport: PooledTransport) -> Context | None:
-        """Return the context for *group* that uses *transport*, or None if its session is
-        missing.
-        """
+        """Return the context for *group* and *transport*, or None if the session is missing."""
         if group is self._logged_out:
             return self._contexts.logged_out(transport)
         session = self._login.session()
@@ -337,8 +333,8 @@ class SourceResult(NamedTuple):
     """The outcome of trying one source.
 
     ``outcome`` is ``ok``, a :class:`Reason`, or why the source was skipped: ``no_session`` or
-    ``not_needed``. ``status`` is the status of its last response, ``files`` a summary of the files
-    that it offered, and ``retry_after`` is in seconds.
+    ``not_needed``. ``status`` is the HTTP status of the source's last response, and ``files`` is a
+    summary of the files that the source offered. ``retry_after`` is in seconds.
     """
 
     source: str
@@ -387,8 +383,8 @@ class SourceGroup:
     def pause(self, name: str, refused: Refused, cooldown: float) -> None:
         """Pause the source *name* because it refused, or all sources if it hit a rate limit.
 
-        After a rate limit of unknown duration, or if the source is closed, the pause lasts
-        *cooldown* seconds.
+        After a rate limit of unknown duration, or if the source is temporarily unavailable, the
+        pause lasts *cooldown* seconds.
         """
         reason, names = refused.reason, [name]
         if reason in LIMITS:

@@ -26,11 +26,11 @@ _URL = re.compile(rb"""\b(?:href|content)\s?=\s?["']?([^"'<>\s]{1,1000})""", re.
 
 
 def open_share_link(context: Context, path: str) -> str:
-    """Return the URL that the share link *path* leads to, whether or not it is the URL of a post.
+    """Return the URL that the share link at *path* leads to, even if it is not a post's URL.
 
-    This sends one or two requests. Instagram redirects to that URL or to a login form that would
-    continue to it, or answers with the page itself. Before that, it may redirect to a variant of
-    the share link, for example to add or remove the trailing slash.
+    This sends one or two requests. Instagram redirects to that URL, or to a login form that would
+    continue to that URL, or answers with the page itself. Before that, Instagram may redirect to a
+    variant of the share link, for example to add or remove the trailing slash.
 
     Raises:
         Refused: the link leads only to a login form, or nowhere.
@@ -49,7 +49,7 @@ def open_share_link(context: Context, path: str) -> str:
 
 
 def _open(context: Context, path: str) -> tuple[requests.Response, str | None]:
-    """Return the answer and the URL that it leads to. After a refusal, the URL is None."""
+    """Return two values: the answer, and the URL that it leads to (None after a refusal)."""
     response = context.view(path)
     urls = list(_urls_in(response, path))
     if target := next(filter(_parse, urls), None):

@@ -14,8 +14,8 @@ _MIN_LENGTH = 5
 class Shortcode(NamedTuple):
     """A post's shortcode as it appears in a link.
 
-    In links to posts of private accounts, a key of 28 characters follows the code: 39 characters in
-    all. Instagram's answers contain the code without the key.
+    In links to posts of private accounts, the code is followed by a key of 28 characters, for a
+    total of 39 characters. Instagram's answers contain the code without the key.
     """
 
     text: str
@@ -28,7 +28,7 @@ class Shortcode(NamedTuple):
 
     @property
     def media_id(self) -> int:
-        """Instagram's ``pk``: the code as a number in base 64, with the digits ``A-Za-z0-9-_``."""
+        """Instagram's ``pk``: the code read as a base 64 number with the digits ``A-Za-z0-9-_``."""
         number = 0
         for letter in self.code:
             number = number * len(SHORTCODE_ALPHABET) + _DIGITS[letter]

@@ -26,7 +26,7 @@ class PageTokens:
     """The form fields and cookies from one page view.
 
     ``at`` is the time of the view, in :func:`time.monotonic` time. ``worked`` is set once a query
-    with the tokens has succeeded. ``renewed`` is set if they replaced tokens that looked stale.
+    with these tokens has succeeded. ``renewed`` is set if they replaced tokens that looked stale.
     """
 
     fields: Mapping[str, str]
@@ -44,7 +44,7 @@ class TokenCache:
         self._cached: PageTokens | None = None
 
     def get(self, fetch: Callable[[], PageTokens], *, seconds: float) -> PageTokens:
-        """Return the cached tokens, or else new ones from *fetch*.
+        """Return the cached tokens, or new tokens from *fetch* if no fresh tokens are cached.
 
         Only one thread at a time calls *fetch*; the others wait for its result.
 
@@ -60,7 +60,7 @@ class TokenCache:
             self._lock.release()
 
     def offer(self, find: Callable[[], PageTokens | None]) -> None:
-        """Cache what *find* returns, unless there are fresh tokens or a thread is fetching some."""
+        """Cache the result of *find*, unless fresh tokens are cached or are being fetched."""
         if self._lock.acquire(blocking=False):
             try:
                 if self._fresh() is None:
@@ -69,7 +69,7 @@ class TokenCache:
                 self._lock.release()
 
     def drop(self, tokens: PageTokens) -> None:
-        """Drop *tokens* from the cache, unless they were already replaced."""
+        """Drop *tokens* from the cache, unless they have already been replaced."""
         with self._lock:
             if self._cached is tokens:
                 self._cached = None
@@ -87,13 +87,12 @@ class TokenCache:
 
 
 def find_tokens(html: bytes) -> Mapping[str, str] | None:
-    """Find the form fields that queries must send in a page of instagram.com; None if there are
-    none.
+    """Return the form fields for queries from a page of instagram.com, or None if it has none.
 
-    The LSD token is in the page's scripts as ``["LSD",[],{"token":...}]``. On some days, it is only
-    in the script ``__eqmc``, under ``l``, along with a second token, ``fb_dtsg``, under ``f``.
-    Instaloader 4.16 reads only the first form, and fails if the page has no user ID. Here, a
-    missing user ID becomes 0, as when logged out.
+    The LSD token is in the page's scripts as ``["LSD",[],{"token":...}]``. On some days, only the
+    script ``__eqmc`` contains it, under the key ``l``. That script also contains a second token,
+    ``fb_dtsg``, under the key ``f``. Instaloader 4.16 reads only the first form, and fails if the
+    page has no user ID. Here, a missing user ID becomes 0, as when logged out.
     """
     found = _LSD.search(html)
     token = found[1].decode("utf-8", "replace") if found else _token_of_eqmc(html)

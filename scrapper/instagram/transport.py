@@ -1,9 +1,9 @@
-"""The HTTPS transport under Instaloader: pooled, with a deadline, a size limit and allowed hosts.
+"""Instaloader's HTTPS transport, with pooling, deadlines, a size limit and an allowlist of hosts.
 
 The timeouts of the requests library apply to a single read of a socket, so a server that sends one
 byte per second can hold a thread indefinitely. Here, every read of a TLS socket, whether of a
-handshake, headers or a body, times out at the reading thread's deadline. Nor does the library limit
-the size of decompressed bodies. Here, reading stops at a limit.
+handshake, headers or a body, times out at the reading thread's deadline. The library also does
+not limit the size of decompressed bodies. Here, reading stops at a limit.
 """
 
 import ssl
@@ -39,16 +39,16 @@ __all__ = [
 ]
 
 MAX_BODY_BYTES = 8_000_000
-"""The largest decompressed body of a page or an API response; media files are streamed.
+"""The maximum decompressed size in bytes of a page or an API response; media files are streamed.
 
-Instagram's own pages are 0.7 to 1 MB long (October 2026).
+Instagram's pages are 0.7 to 1 MB long (as captured in October 2026).
 """
 
 CDN_HOSTS = ("cdninstagram.com", "fbcdn.net")
-"""The hosts of media files. They must not include hosts whose requests count towards the pace."""
+"""The hosts of media files. Do not add hosts whose requests count towards the pace."""
 
 STALLED_SECONDS = 10.0
-"""Seconds without data after which a download is abandoned."""
+"""The number of seconds without data after which a download is abandoned."""
 
 _ALPN = ["http/1.1"]
 _CHUNK_BYTES = 64 * 1024
@@ -68,7 +68,7 @@ class _Deadline(threading.local):
     patience: float = float("inf")
 
     def left(self) -> float:
-        """Return the seconds to wait for the next bytes, always more than 0.
+        """Return the maximum seconds to wait for the next bytes, always more than 0.
 
         Raises:
             TimeoutError: the deadline passed.
@@ -97,8 +97,8 @@ class DeadlineContext(ssl.SSLContext):
 class PooledTransport(HTTPAdapter):
     """A requests adapter that keeps its connections open when a session that uses it is closed.
 
-    Only one thread may use it at a time. :attr:`response` is the last response, or None during a
-    request and after a failed one.
+    Only one thread may use the adapter at a time. :attr:`response` is the last response, or None
+    during a request and after a failed request.
     """
 
     def __init__(
@@ -111,9 +111,9 @@ class PooledTransport(HTTPAdapter):
         self.status: int | None = None
         """The status of the last response, even after :meth:`finish`."""
         self.clock_difference: float | None = None
-        """How many seconds this machine's clock is ahead of the last response's server."""
+        """How many seconds this machine's clock was ahead of the server's at the last response."""
         self.abandoned = False
-        """Whether a hanging thread may still use the transport. If so, it is not reused."""
+        """Whether a hanging thread might still be using the transport, which is then not reused."""
         super().__init__(pool_connections=_POOLED_HOSTS, pool_maxsize=1)
 
     @property
@@ -161,9 +161,9 @@ class PooledTransport(HTTPAdapter):
         body is read here, and its ``json()`` is :func:`parse_json`. The body of a redirect is
         always read here, because requests would read it without a limit.
 
-        If the connection breaks before a response arrives, the request is retried once, if the
-        transport was made with *retry*: the server may have closed a pooled connection since its
-        last use, or a router may have dropped it.
+        If the transport was created with *retry*, and the connection breaks before a response
+        arrives, the request is sent once more. The server may have closed a pooled connection since
+        its last use, or a router may have dropped it.
 
         Raises:
             BodyTooLarge: the body is larger than :data:`MAX_BODY_BYTES`.
@@ -204,7 +204,7 @@ class PooledTransport(HTTPAdapter):
         return super().send(request, stream=stream, timeout=timeout, proxies=proxies)
 
     def finish(self) -> None:
-        """Close the last response, and its connection too if the response was not fully read."""
+        """Close the last response, and also its connection if the response was not fully read."""
         if self.response is not None:
             self.response.close()
             self.response = None
@@ -218,11 +218,11 @@ class PooledTransport(HTTPAdapter):
 
 
 class TransportPool:
-    """A pool of :class:`PooledTransport` over the TLS context *tls*; thread-safe.
+    """A pool of transports that use the TLS context *tls*; thread-safe.
 
-    Requests may go to *hosts* and their subdomains. Pools that share a context share each thread's
-    deadline. A read times out after *patience* seconds without data. Without *retry*, every
-    request is sent only once, because the caller does its own retries.
+    Requests may go to *hosts* and their subdomains. A thread has one deadline for all pools with
+    the same context. A read times out after *patience* seconds without data. If *retry* is false,
+    every request is sent only once, because the caller retries.
     """
 
     def __init__(
@@ -267,7 +267,7 @@ class TransportPool:
 
 
 def tls_context() -> DeadlineContext:
-    """Return a TLS context for pools to share: its certificate authorities take up a megabyte.
+    """Return a TLS context for pools to share, because its certificate authorities take up 1 MB.
 
     It trusts the certificate authorities that requests would trust: those in
     ``REQUESTS_CA_BUNDLE`` (a file or a folder), or else certifi's.

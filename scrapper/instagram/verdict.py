@@ -1,8 +1,9 @@
 """Interprets Instagram's answers, and chooses the error for clients if every source refuses a post.
 
-The meanings of the answers come from captured responses and bug reports of autumn 2026, and those
-of Instaloader's exceptions from the source code of Instaloader 4.16. Only this module decides the
-:class:`Reason` of a refusal, which of several refusals counts, and whether to begin a cool-down.
+The meaning of each answer is known from captured responses and bug reports of autumn 2026. The
+meaning of each Instaloader exception is known from the source code of Instaloader 4.16. Only this
+module decides the :class:`Reason` of a refusal, which of several refusals counts, and whether to
+begin a cool-down.
 """
 
 import re
@@ -50,7 +51,7 @@ __all__ = [
 ]
 
 MAX_RETRY_AFTER_SECONDS = 24 * 60 * 60.0
-"""The maximum ``Retry-After``; longer ones are capped."""
+"""The maximum ``Retry-After`` in seconds. Longer values are capped."""
 
 _MAX_ERROR_CHARACTERS = 1000
 _MAX_ERRORS = 10
@@ -65,13 +66,13 @@ class Reason(StrEnum):
     GONE = "gone"
     """The page says that the post does not exist."""
     EMPTY = "empty"
-    """The API has no such post: most likely it is gone, or else hidden from this client."""
+    """The API has no such post: it is most likely gone, but may be hidden from this client."""
     NULL = "null"
     """``null`` where the post should be: the query is retired, or the post is gone."""
     RETIRED = "retired"
     """``execution error`` or ``invalid request``: the query is retired, or the post is gone."""
     GATED = "gated"
-    """The post is private or age-restricted, which requires a login, or hidden in this country."""
+    """The post is private or age-restricted and needs a login, or it is hidden in this country."""
     NEEDS_LOGIN = "needs_login"
     """The API refuses clients that are not logged in."""
     LOGIN_WALL = "login_wall"
@@ -204,11 +205,12 @@ _UNREADABLE = (
 def verdict(refusals: Sequence[Refusal]) -> ScrapeError:
     """Return the error for clients, from the *refusals* of all sources in the search for a post.
 
-    Whichever of these comes first in this list decides, not the one that occurred first: a page
-    that says the post is gone; a refusal that states how long to wait; an account that must be
-    confirmed; a post that needs a login; a rate limit of unknown duration; a mere suggestion by the
-    API; a login form instead of the page, which can mean anything. But if the post needs a login
-    and a session was used, a failure of the session takes precedence over the need for a login.
+    The refusal with the highest rank decides, even if it was not the first. The ranks are, from
+    highest to lowest: the page says that the post is gone; a refusal states how long to wait; the
+    account must be confirmed; the post needs a login; there is a rate limit of unknown duration;
+    the API suggests a cause; the page is a login form, which can mean anything. If the post needs a
+    login and a session was used, the error that kept the session from getting the post takes
+    precedence over the need for a login.
     """
     error = _overall(refusals)
     return (_session_failure(refusals) if type(error) is PostForbidden else None) or error
@@ -232,8 +234,8 @@ def _overall(refusals: Sequence[Refusal]) -> ScrapeError:
 def _session_failure(refusals: Sequence[Refusal]) -> ScrapeError | None:
     """Return the error that kept the session from getting a post that needs it.
 
-    Return None if the session ended, if its account may not see the post, or if no refusal is
-    conclusive.
+    Return None if the session has ended, if its account is not allowed to see the post, or if no
+    refusal is conclusive.
     """
     reasons = [refusal.reason for refusal in refusals if refusal.with_session]
     if not {Reason.GATED, Reason.SESSION_ENDED}.isdisjoint(reasons):
@@ -245,7 +247,7 @@ def _session_failure(refusals: Sequence[Refusal]) -> ScrapeError | None:
 
 
 def _certain(reasons: Set[Reason], refusals: Sequence[Refusal]) -> ScrapeError | None:
-    """Return the error if the refusals leave no doubt about it, or None."""
+    """Return the error if the refusals leave no doubt about it, and None otherwise."""
     if Reason.CHALLENGE in reasons:
         return ChallengeRequired()
     if Reason.GATED in reasons:
@@ -256,11 +258,11 @@ def _certain(reasons: Set[Reason], refusals: Sequence[Refusal]) -> ScrapeError |
 
 
 def _suggested(reasons: Set[Reason], refusals: Sequence[Refusal]) -> ScrapeError | None:
-    """Return the error that the API's refusals suggest, or None.
+    """Return the error that the API's refusals suggest, or None if they suggest none.
 
-    A login form instead of the page may confirm a suggestion.
+    A login form instead of the page can confirm what the API suggests.
     """
-    # If two different queries both return null, they are unlikely to be both retired.
+    # If two different queries return null, it is unlikely that both are retired.
     nulls = {
         SAME_QUERY.get(refusal.source, refusal.source)
         for refusal in refusals
@@ -322,7 +324,7 @@ def _reason_of_answer(response: requests.Response, *, with_session: bool) -> Rea
 
 
 def reason_of_redirect(response: requests.Response, *, with_session: bool) -> Refused:
-    """Return what a redirect away from the post means, judging by its target."""
+    """Return what a redirect away from the post means, judging by the redirect's target."""
     target = location_of(response)
     if target is None or target.hostname not in _HOSTS:
         return Refused(Reason.CHANGED)
@@ -336,7 +338,7 @@ def reason_of_redirect(response: requests.Response, *, with_session: bool) -> Re
 
 
 def location_of(response: requests.Response) -> SplitResult | None:
-    """Return the target of a redirect, which may be relative; None if it is not a valid URL."""
+    """Return the target of a redirect, possibly a relative URL, or None if it is not valid."""
     try:
         target = urlsplit(response.headers.get("Location", ""))
         # Reading an invalid port raises.
@@ -349,8 +351,9 @@ def location_of(response: requests.Response) -> SplitResult | None:
 def summary_of(response: requests.Response, secrets: Collection[str] = ()) -> dict[str, Any]:
     """Return a summary of an unexpected answer for the log.
 
-    It contains the status, the keys of the JSON, and the first 200 characters of the body.
-    *secrets*, anything that looks like a token, and the queries of URLs are redacted.
+    The summary contains the status, the top-level keys of the JSON, and the first 200 characters
+    of the body. *secrets*, query strings in URLs, and anything that looks like a token are
+    redacted.
     """
     start = response.content[: 10 * _SUMMARY_CHARACTERS].decode("utf-8", "replace")
     for secret in secrets:
@@ -362,7 +365,7 @@ def summary_of(response: requests.Response, secrets: Collection[str] = ()) -> di
 
 
 def reason_of_error(error: BaseException) -> Refused | None:
-    """Return what an exception from Instaloader or requests means; None for a bug in the service.
+    """Return the meaning of an Instaloader or requests exception, or None for a bug in the service.
 
     This considers the whole chain of causes, because Instaloader's outermost exception reveals
     little.
@@ -388,9 +391,9 @@ def chain_of(error: BaseException) -> Iterator[BaseException]:
 
 
 def retry_after_of(response: requests.Response) -> float | None:
-    """Return the seconds in a ``Retry-After`` header, at most a day; None if missing or invalid.
+    """Return the seconds in ``Retry-After``, at most a day, or None if it is missing or invalid.
 
-    Both forms of RFC 9110, section 10.2.3, are accepted. A date without a time zone is in UTC.
+    Both forms of RFC 9110, section 10.2.3, are accepted. A date without a time zone is read as UTC.
     """
     value = response.headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdecimal():
@@ -409,7 +412,7 @@ def retry_after_of(response: requests.Response) -> float | None:
 class _ErrorBody(NamedTuple):
     """The error messages in an answer, in lower case, and the error codes.
 
-    They come only from the fields for errors, because a caption may contain the same phrases.
+    Only error fields are read, because a caption may contain the same phrases.
     """
 
     text: str
@@ -442,8 +445,9 @@ class _ErrorBody(NamedTuple):
         )
 
     def reason(self, *, with_session: bool) -> Reason | None:
-        """Return the reason indicated by a code or phrase, or None. Successful answers are checked,
-        too.
+        """Return the reason that a code or phrase indicates, or None if there is no such reason.
+
+        Answers with a successful status are checked, too.
         """
         for code in self.codes:
             if code in _CODES:
@@ -455,7 +459,7 @@ class _ErrorBody(NamedTuple):
         return None
 
     def reason_of_failure(self, *, with_session: bool) -> Reason | None:
-        """Return the reason that the error of a failed request gives, or None."""
+        """Return the reason that a failed request's error indicates, or None if there is none."""
         if any(phrase in self.text for phrase in _RETIRED_PHRASES):
             return Reason.RETIRED
         if self.is_json and _DELETED.search(self.text):

@@ -25,9 +25,10 @@ _RARELY_PLAYABLE = "mp4a.40.42"
 class Choice(NamedTuple):
     """The candidates for one file, in the order in which to try them.
 
-    ``tried`` has the candidates to try, best first. If one of them turns out to be too large, the
-    next one in ``all_candidates`` is tried. ``passed_over`` is true if better candidates were
-    skipped because of their size. The ``fallbacks`` are tried when everything else has failed.
+    ``tried`` has the candidates to try, best first. If a candidate turns out to be too large, the
+    candidate after it in ``all_candidates`` is tried next. ``passed_over`` is true if better
+    candidates were skipped because of their size. The ``fallbacks`` are tried when everything else
+    has failed.
     """
 
     tried: Sequence[Candidate]
@@ -38,10 +39,10 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """A video from a manifest, paired with one of the manifest's audio files.
+    """A video from a manifest, together with the manifest's audio if there is any.
 
-    ``size`` is in bytes, or None if the size of either part is unknown. ``others`` are the sounds
-    to try if ``sound`` cannot be downloaded.
+    ``size`` is in bytes, or None if the size of either part is unknown. ``others`` are the audio
+    files to try if ``sound`` cannot be downloaded.
     """
 
     video: Representation
@@ -63,10 +64,11 @@ class _Pair:
 def choose(item: Item, preference: Preference, max_bytes: int) -> Choice:
     """Choose which files to try for *item*, leaving out those known to exceed *max_bytes*.
 
-    ``best`` means the tallest video, whole or in parts. Among videos of the same height, those from
-    the manifest come first, and H.264 comes before other codecs. ``compatible`` means a whole
-    video, which is always H.264. With ``compatible``, a video in parts is used only if there is no
-    whole one, or if all whole ones are too large or cannot be downloaded.
+    For ``best`` quality, the tallest video comes first, whether it is whole or in parts. Among
+    videos of the same height, those from the manifest come first, and H.264 comes before other
+    codecs. For ``compatible`` quality, whole videos come first, because they are always H.264. A
+    video in parts is then used only if there is no whole video, or if every whole video is too
+    large or cannot be downloaded.
     """
     pairs = _pairs(item, max_bytes)
     fitting = [pair for pair in pairs if not _exceeds(pair, max_bytes)]
@@ -92,7 +94,7 @@ def choose(item: Item, preference: Preference, max_bytes: int) -> Choice:
 
 
 def _pairs(item: Item, max_bytes: int) -> list[_Pair]:
-    """Pair each of the manifest's videos with the best sound that fits, tallest video first."""
+    """Pair each of the manifest's videos with the best audio that fits, tallest video first."""
     videos = [stream for stream in item.streams if stream.type == "video"]
     sounds = [stream for stream in item.streams if stream.type == "audio"]
     height = _heights(item)
@@ -108,7 +110,7 @@ def _pairs(item: Item, max_bytes: int) -> list[_Pair]:
 
 
 def _candidates(pairs: Sequence[_Pair]) -> list[Candidate]:
-    """Return the candidates of *pairs* without the duplicates that a manifest may contain."""
+    """Return *pairs* as candidates, without the duplicates that a manifest may contain."""
     return list(dict.fromkeys(pair.candidate for pair in pairs))
 
 
@@ -117,7 +119,7 @@ def _exceeds(pair: _Pair, max_bytes: int) -> bool:
 
 
 def _sound_is_known(item: Item) -> bool:
-    """Return whether the video has no sound, or the manifest includes its sound."""
+    """Return whether the video is silent, or the manifest includes its audio."""
     return item.has_audio is False or any(stream.type == "audio" for stream in item.streams)
 
 

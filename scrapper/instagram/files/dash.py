@@ -1,4 +1,4 @@
-"""Reads Instagram's DASH manifests (ISO 23009-1), which list videos and sounds as whole files.
+"""Reads Instagram's DASH manifests (ISO 23009-1), which list complete video and audio files.
 
 A manifest is untrusted XML. It is parsed as a stream, and refused if it is larger than 1 MB, has
 more than 100 representations, or declares a document type, which could define entities or refer to
@@ -31,7 +31,7 @@ _UNUSABLE = ("ContentProtection", "SegmentTemplate", "SegmentList")
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """A video or sound file, as a manifest describes it.
+    """A video or audio file as described in a manifest.
 
     ``url`` is not validated. ``bit_rate`` is in bits per second, ``size`` in bytes. Values that the
     manifest lacks are None.
@@ -40,7 +40,7 @@ class Representation:
     type: Literal["video", "audio"]
     url: str
     codec: str | None
-    """``h264``, ``vp9``, ``av1`` or ``hevc``; for a sound, the text from the manifest."""
+    """``h264``, ``vp9``, ``av1`` or ``hevc``; for audio, the manifest's own text."""
     width: int | None
     height: int | None
     bit_rate: int | None
@@ -48,7 +48,7 @@ class Representation:
 
 
 def read_manifest(text: str) -> list[Representation]:
-    """Return the representations that are whole video or sound files, in the manifest's order.
+    """Return the representations that are whole video or audio files, in the manifest's order.
 
     Raises:
         ValueError: the text is not a manifest, or exceeds the limits.
@@ -83,7 +83,7 @@ def _refuse_doctype(*_: object) -> None:
 class _Open:
     """An open XML element, with its own attributes and those that it inherits.
 
-    ``before`` is the number of representations that were found before this element began.
+    ``before`` is the number of representations found before this element began.
     """
 
     name: str
@@ -149,7 +149,7 @@ def _representation(attributes: Mapping[str, str], url: str) -> Representation |
     codecs = attributes.get("codecs", "").strip().lower()
     codec = next((name for start, name in _CODECS.items() if codecs.startswith(start)), None)
     named = [attributes.get(key, "").lower() for key in ("mimeType", "contentType")]
-    # Some sounds and videos have the type "application", so only the codec shows their kind.
+    # Some audio and video files have the type "application", so only the codec shows their kind.
     named = [name for name in named if name and not name.startswith("application/")]
     kind = named[0].strip().partition("/")[0] if named else _kind_by_codec(codec, codecs)
     if kind not in ("video", "audio"):

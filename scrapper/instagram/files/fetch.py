@@ -56,7 +56,8 @@ _JOINED_SHARE = 0.5
 # ffmpeg gets this share of the remaining time. The rest is reserved for downloading a whole file in
 # case ffmpeg hangs or is busy.
 _JOINING_SHARE = 0.5
-# After these outcomes, only another sound can help. After others, a retry or a smaller video may.
+# After these outcomes, only another audio file can help. After others, a retry or a smaller video
+# may.
 _ANOTHER_SOUND = (Outcome.GONE, Outcome.FORBIDDEN, Outcome.REFUSED, Outcome.UNEXPECTED)
 _LENGTH = re.compile(r"[0-9]{1,15}")
 _WHOLE_RANGE = re.compile(r"bytes +[0-9]+-[0-9]+/([0-9]{1,15})")
@@ -64,7 +65,7 @@ _WHOLE_RANGE = re.compile(r"bytes +[0-9]+-[0-9]+/([0-9]{1,15})")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A file to download from *candidate*, and to store as *name* in the target's folder.
+    """A file to download from *candidate* and store as *name* in the target's folder.
 
     *max_bytes* is the maximum size of the file, and *patience* the maximum duration of its download
     in seconds. A download that is too slow stops if *has_alternative* returns true.
@@ -93,7 +94,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The outcome of an attempt, with a *file* or else a *cause* for the log.
+    """The outcome of an attempt, with either a *file* or a *cause* for the log.
 
     *size* is the size in bytes of a file that is too large, if known. *retry_after* is in seconds.
     """
@@ -130,7 +131,7 @@ class Target:
         """Add *size* bytes to the expected total.
 
         Raises:
-            MediaTooLarge: the file, joined with its other part, would be too large.
+            MediaTooLarge: the file and its other part together would be too large.
             DiskFull: there is no room for the file.
         """
         self._check_size(size + other_part_size)
@@ -139,11 +140,12 @@ class Target:
             self.progress.expect(size)
 
     def receive(self, piece: bytes, size: int) -> None:
-        """Count a received *piece*; *size* is the resulting size in bytes of the file plus its
-        other part.
+        """Count the bytes in *piece*, which was just received.
+
+        *size* is the size in bytes of the file, including *piece*, plus that of its other part.
 
         Raises:
-            MediaTooLarge: the file is too large.
+            MediaTooLarge: the combined size is too large.
             DiskFull: there is no room for the piece.
         """
         self._check_size(size)
@@ -152,7 +154,7 @@ class Target:
             self.progress.done += len(piece)
 
     def discard(self, size: int, expected: int) -> None:
-        """Subtract *size* from the received bytes, and *expected* from the expected bytes."""
+        """Subtract *size* from the bytes received, and *expected* from the bytes expected."""
         with self._lock:
             self.progress.done -= size
             if self.progress.total is not None:
@@ -212,7 +214,7 @@ def _fetch_parts(context: Context, target: Target, wanted: Wanted) -> Fetched:
     fetched, candidate = Fetched(Outcome.WHOLE), wanted.candidate
     video = replace(wanted, name=f"{wanted.name}.video", with_sound=False)
     try:
-        # The sound comes first: it is smaller, and the video is useless without it.
+        # The audio comes first: it is smaller, and the video is useless without it.
         for url in candidate.sounds:
             sound = replace(candidate, url=url, width=None, height=None)
             of_sound = replace(video, kind="audio", candidate=sound, with_sound=True)
@@ -225,7 +227,7 @@ def _fetch_parts(context: Context, target: Target, wanted: Wanted) -> Fetched:
             parts.append(fetched.file)
         elif candidate.sounds and not fetched.size:
             return fetched
-        # If the sound is too large, the video is requested only to learn their combined size.
+        # If the audio is too large, the video is requested only to learn their combined size.
         sound_size = sum(part.size for part in parts) or fetched.size or 0
         fetched = _fetch(context, target, replace(video, other_part_size=sound_size))
         if fetched.file is None:
@@ -379,7 +381,7 @@ class _Download:
 
 
 def _length_of(response: requests.Response) -> int | None:
-    """Return the size in bytes of the whole file, if the response states it."""
+    """Return the size in bytes of the whole file, or None if the response does not state it."""
     if "Content-Encoding" in response.headers:
         return None
     if response.status_code == HTTPStatus.PARTIAL_CONTENT:

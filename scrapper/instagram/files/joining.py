@@ -1,4 +1,4 @@
-"""Joins a video file and a sound file without re-encoding them."""
+"""Joins a video file and an audio file without re-encoding them."""
 
 import time
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ class NotJoined(Exception):
 
 
 def join(parts: Sequence[tuple[Path, float]], target: Path, deadline: float) -> None:
-    """Join a video and an optional sound into *target*, an MP4 that can play while it loads.
+    """Join a video and optional audio into *target*, an MP4 that can play while it loads.
 
-    Each of the *parts* is a file and its start on their common timeline, in seconds. *deadline*
-    is in monotonic time.
+    *parts* has the path of each file, and its start in seconds on a common timeline. *deadline* is
+    in monotonic time.
 
     Raises:
         NotJoined: ffmpeg cannot join the parts within its limits.
@@ -34,7 +34,7 @@ def join(parts: Sequence[tuple[Path, float]], target: Path, deadline: float) -> 
     arguments: list[str] = ["-nostdin"]
     for path, start in parts:
         arguments += FFmpeg.input(path, delay=start - first)
-    # A single part may contain its own sound.
+    # A single part may contain its own audio.
     for stream in ("0:v:0", "1:a:0" if len(parts) > 1 else "0:a:0?"):
         arguments += ["-map", stream]
     arguments += ["-map_metadata", "-1", "-map_chapters", "-1", "-c", "copy", "-strict", "-2"]

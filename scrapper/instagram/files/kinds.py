@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 HEAD_BYTES = 1024
-"""The number of bytes at the start of a file that show its kind."""
+"""How many bytes from the start of a file are needed to detect its kind."""
 
 MEDIA_TYPES: Mapping[str, str] = {
     ".mp4": "video/mp4",
@@ -59,7 +59,7 @@ _MAX_TRACKS = 20
 _BOXES_WITH_TRACKS = ((b"moov", 1), (b"trak", _MAX_TRACKS), (b"mdia", 1), (b"hdlr", 1))
 _MAX_INDEXES = 20
 ENCRYPTED = "encrypted"
-"""The codec of an encrypted video or sound, which cannot be played."""
+"""The codec of encrypted video or audio, which cannot be played."""
 
 # MP4's registered sample entries, and ffprobe's names for the codecs.
 _CODECS = {
@@ -90,10 +90,10 @@ class FileKind(NamedTuple):
 
 
 class Movie(NamedTuple):
-    """The properties of the first video track of an MP4, or else of its first sound track.
+    """The properties of an MP4's first video track or, if it has none, of its first audio track.
 
     ``codec`` is the name that ffprobe uses. ``seconds`` is the duration. ``start`` is the start in
-    seconds on the timeline that a video shares with its sound.
+    seconds on the timeline that a video shares with its audio.
     """
 
     codec: str | None = None
@@ -104,7 +104,7 @@ class Movie(NamedTuple):
 
 
 NOT_A_MOVIE = Movie()
-"""What :func:`read_movie` returns for a file that has neither a video nor a sound track."""
+"""What :func:`read_movie` returns for a file that has neither a video nor an audio track."""
 
 
 class _Box(NamedTuple):
@@ -131,7 +131,7 @@ def kind_of(head: bytes) -> FileKind | None:
 
 
 def read_kind(file: BinaryIO) -> FileKind | None:
-    """Return the kind of an open file from its head and, for a video or a sound, its tracks."""
+    """Return the kind of an open file, read from its head and, for video or audio, its tracks."""
     file.seek(0)
     kind = kind_of(file.read(HEAD_BYTES))
     if kind is None or kind.extension not in _MOVIES:
@@ -162,7 +162,10 @@ def ends_early(file: BinaryIO) -> bool:
 
 
 def read_movie(file: BinaryIO) -> Movie:
-    """Read the first video track of an open MP4, MOV or M4A, or else its first sound track."""
+    """Read the first video track of an open MP4, MOV or M4A.
+
+    If there is no video track, read the first audio track.
+    """
     size = _size_of(file)
     movie = _find(file, 0, size, b"moov")
     if movie is None:
@@ -215,7 +218,10 @@ def _tracks(file: BinaryIO, start: int, end: int, depth: int = 0) -> Iterator[by
 
 
 def _find(file: BinaryIO, start: int, end: int, *names: bytes) -> tuple[int, int] | None:
-    """Return the start and end of the content of the first box at the path *names*, or None."""
+    """Return the start and end offsets of the content of the first box at the path *names*.
+
+    Return None if there is no such box.
+    """
     for name in names:
         found = next((box for box in _boxes(file, start, end) if box.name == name), None)
         if found is None:
@@ -229,7 +235,7 @@ def _handler(file: BinaryIO, track: tuple[int, int]) -> bytes:
 
 
 def _read(file: BinaryIO, where: tuple[int, int] | None) -> bytes:
-    """Read at most 64 bytes between two offsets, enough for every field used here.
+    """Read at most the first 64 bytes between two offsets, enough for every field used here.
 
     Return no bytes if *where* is None.
     """
@@ -250,7 +256,7 @@ def _unsigned(file: BinaryIO, where: tuple[int, int] | None) -> int:
 
 
 def _duration(file: BinaryIO, header: tuple[int, int] | None) -> tuple[int, int]:
-    """Read the units per second and the duration in units from an ``mvhd`` or ``mdhd`` box."""
+    """Return an ``mvhd`` or ``mdhd`` box's units per second, and its duration in these units."""
     content = _read(file, header)
     number_size = _number_size(content)
     at = 4 + 2 * number_size
@@ -287,7 +293,7 @@ def _start(file: BinaryIO, track: tuple[int, int], movie_scale: int) -> float:
 
 
 def _is_whole_movie(file: BinaryIO, size: int) -> bool:
-    """Return whether the boxes fill the file, and include the movie and its data.
+    """Return whether the boxes fill the file, and include a movie's metadata and its data.
 
     A fragmented movie also needs an index.
     """
@@ -304,7 +310,7 @@ def _is_whole_movie(file: BinaryIO, size: int) -> bool:
 
 
 def _indexed(file: BinaryIO, boxes: Sequence[_Box]) -> list[int]:
-    """Return, for each of the last ``sidx`` boxes, the offset at which its last segment ends."""
+    """Return the end offset of the last segment in each ``sidx`` box (only the last 20 boxes)."""
     indexes = [box for box in boxes if box.name == b"sidx"][-_MAX_INDEXES:]
     return [_indexed_until(file, box) for box in indexes]
 

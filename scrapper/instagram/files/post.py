@@ -39,7 +39,7 @@ _REQUEUED_LAST = (Outcome.SLOW, Outcome.STALLED)
 _NO_FALLBACK = (Outcome.LATE, Outcome.SLOW, Outcome.TOO_LARGE)
 
 Find = Callable[[frozenset[str], float], Description]
-"""Gets the post's description; takes the sources to leave out, and the time limit in seconds."""
+"""Gets the post's description, given the sources to leave out and the time limit in seconds."""
 
 Begin = Callable[[Wanted], Future[Fetched]]
 """Starts an attempt to download a file in another thread."""
@@ -49,12 +49,12 @@ Begin = Callable[[Wanted], Future[Fetched]]
 class _File:
     """The state of an unfinished file.
 
-    Its ``candidates``, the current one first, come from the description with the number
+    The first of the ``candidates`` is the current one. They come from description number
     ``generation``. ``tries`` counts the attempts for each URL, across all descriptions. If a
-    candidate is too large, the next one in ``all_candidates`` may fit. The ``fallbacks`` are tried
-    when everything else has failed. ``mute`` is a downloaded file without sound, kept in case no
-    other candidate has the sound. The next attempt starts no earlier than ``not_before``, which is
-    in monotonic time.
+    candidate is too large, a later one in ``all_candidates`` may fit. The ``fallbacks`` are tried
+    when everything else has failed. ``mute`` is a downloaded file without audio, kept in case no
+    other candidate has audio. The next attempt starts no earlier than ``not_before``, which is in
+    monotonic time.
     """
 
     index: int
@@ -77,7 +77,7 @@ class _File:
     def possible(self, renewals: deque[Step], generation: int) -> set[Step]:
         """Return the steps that are still possible.
 
-        No new URLs are looked up for a cover, or for a file that lacks only its sound.
+        No new URLs are looked up for a cover, or for a file that lacks only its audio.
         """
         steps = set() if self.is_cover or self.mute else set(renewals)
         if self.generation < generation:
@@ -190,7 +190,7 @@ class PostDownload:
     def _files(self, known: Mapping[int, _File]) -> Iterator[_File]:
         """Yield the unfinished files of the description, the cover last.
 
-        Files that are already in *known* keep the record of their attempts.
+        Files that are already in *known* keep their record of attempts.
         """
         code, items = self._fetch.shortcode, self._description.items
         skipped = self._finished.union(file.index for file in self._running.values())
@@ -258,7 +258,7 @@ class PostDownload:
                 self._running[self._begin(self._wanted(file))] = file
 
     def _pause(self) -> float:
-        """Return the seconds until the next waiting file may start."""
+        """Return the seconds until a paused file can be retried, or infinity if none is paused."""
         now = time.monotonic()
         pauses = [file.not_before - now for file in self._waiting if file.not_before > now]
         return min(pauses, default=math.inf)
@@ -324,7 +324,7 @@ class PostDownload:
         self._finish(file, whole)
 
     def _finish(self, file: _File, whole: tuple[Candidate, File] | None) -> None:
-        """Keep the *whole* file, or else one without sound. If there is neither, try fallbacks."""
+        """Keep *whole*, or else a file without audio. If there is neither, try fallbacks."""
         taken = whole or file.mute
         may_help = taken is None and file.fallbacks and file.outcome not in _NO_FALLBACK
         if may_help and not missing_programs():
@@ -361,12 +361,11 @@ class PostDownload:
         self._media[file.index] = media
 
     def _retry_refused(self) -> None:
-        """Retry refused files with the latest description, or with a new one if its URLs were
-        refused.
+        """Retry refused files with URLs from the latest description.
 
-        Getting a new description may take at most half of the remaining time, because the other
-        files need the rest. Until then, the other files wait, because the CDN would probably refuse
-        them, too.
+        If a file was refused with that description's URLs, get a new description first. This may
+        take at most half of the remaining time, because the other files need the rest. The other
+        files wait in the meantime, because the CDN would probably refuse them, too.
         """
         refused, self._refused = self._refused, []
         latest = [file for file in refused if file.generation == self._generation]
@@ -382,7 +381,7 @@ class PostDownload:
                 self._advance(file)
 
     def _refresh_description(self, refused: Sequence[_File]) -> None:
-        """Get a fresh description, or another source's; on failure, finish the *refused* files."""
+        """Get a new description, perhaps from another source; on failure, finish *refused*."""
         step = self._renewals.popleft()
         without = self._description.sources if step is Step.OTHER else frozenset()
         try:
@@ -409,9 +408,9 @@ class PostDownload:
         self._generation += 1
 
     def _stop(self) -> list[tuple[_File, Fetched | None]]:
-        """Cancel attempts that have not started, wait for the others, and return them all.
+        """Cancel attempts that have not started, wait for the others, and return all of them.
 
-        Those that have started cannot be cancelled, but are over by the deadline.
+        An attempt that has started cannot be cancelled, but is over by the deadline.
         """
         # Do not wait for cancelled futures, which count as done only once the pool reaches them.
         running = {future: file for future, file in self._running.items() if not future.cancel()}
@@ -424,8 +423,9 @@ class PostDownload:
 
 
 def _whole(file: _File, fetched: Fetched) -> tuple[Candidate, File] | None:
-    """Return the file of an attempt if it is whole. Keep the first file that lacks its sound in
-    ``file.mute``.
+    """Return the attempt's candidate and file if the file is whole, or else None.
+
+    The first file without audio is kept in ``file.mute``.
     """
     if fetched.file is None:
         return None

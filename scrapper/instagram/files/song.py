@@ -18,7 +18,7 @@ __all__ = ["fetch_song"]
 def fetch_song(
     url: str, folder: Path, name: str, *, seconds: float, max_bytes: int, keep_free: int
 ) -> File:
-    """Download the sound at *url* to *folder* as *name*, unless it is larger than *max_bytes*.
+    """Download the audio at *url* to *folder* as *name*, unless it is larger than *max_bytes*.
 
     A transient failure is retried once. The two attempts together may take at most *seconds*. The
     download leaves at least *keep_free* bytes of the disk free.

@@ -1,9 +1,9 @@
 """Decides, with one table of outcomes, what to do after each attempt to download a file.
 
 The corresponding table for posts is in :mod:`scrapper.instagram.verdict`. A rate limit is the only
-outcome that stops the download of the whole post. A full disk and an abandoned scrape also stop it,
-but raise exceptions of their own. Every other outcome affects a single file, which is given up only
-when none of the steps in the outcome's row is possible.
+outcome that stops the download of the whole post. A full disk and an abandoned scrape also stop the
+download, but by raising exceptions of their own. Every other outcome affects a single file, and the
+service gives up on that file only when none of the steps in the outcome's row is possible.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -51,7 +51,7 @@ class Outcome(StrEnum):
 
     WHOLE = "whole"
     MUTE = "mute"
-    """Whole, but without the sound that Instagram promised."""
+    """Whole, but without the audio that Instagram promised."""
     LIMITED = "limited"
     LATE = "late"
     """The deadline passed."""
@@ -68,7 +68,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     """Another error status, or a redirect to a host that is not allowed."""
     UNJOINED = "unjoined"
-    """ffmpeg could not join the video and its sound."""
+    """ffmpeg could not join the video and its audio."""
     NO_FFMPEG = "no_ffmpeg"
     FORBIDDEN = "forbidden"
     GONE = "gone"
@@ -129,9 +129,9 @@ _TIMEOUTS = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
 
 
 def next_step(outcome: Outcome, possible: Collection[Step]) -> Step:
-    """Return the first *possible* step of the outcome's row, or MISSING.
+    """Return the first step of the outcome's row that is in *possible*, or MISSING if none is.
 
-    TAKE and STOP are always possible.
+    TAKE and STOP always count as possible.
     """
     always = (Step.TAKE, Step.STOP)
     steps = (step for step in _TABLE[outcome][0] if step in always or step in possible)
@@ -139,7 +139,7 @@ def next_step(outcome: Outcome, possible: Collection[Step]) -> Step:
 
 
 def error_to_report(reasons: Sequence[ScrapeError | Outcome]) -> ScrapeError:
-    """Return the error to report if no file of a post could be downloaded, given the *reasons*.
+    """Return the error to report if no file of a post could be downloaded, for these *reasons*.
 
     This is the error that is most likely to be temporary, because a file that may be back tomorrow
     must not count as gone.
@@ -151,7 +151,7 @@ def error_to_report(reasons: Sequence[ScrapeError | Outcome]) -> ScrapeError:
 
 
 def outcome_of_status(status: int) -> Outcome | None:
-    """Map an HTTP status from the CDN to an outcome; None means that the response has the file."""
+    """Map an HTTP status from the CDN to an outcome, or to None if the response has the file."""
     if status in _STATUSES:
         return _STATUSES[status]
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:

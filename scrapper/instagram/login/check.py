@@ -21,8 +21,8 @@ def check_session(context: Context) -> str:
     ended the session.
 
     Raises:
-        Refused: the session ended, its account must be confirmed, Instagram cannot be queried now,
-            or the page is not Instagram's.
+        Refused: the session has ended, its account must be confirmed, Instagram cannot be queried
+            now, or the page is not Instagram's.
         Exception: any exception that requests raises.
     """
     response = context.view("")
@@ -37,10 +37,10 @@ def check_session(context: Context) -> str:
 
 
 def _username(html: bytes, user_id: str) -> str:
-    """Return the ``username`` in the same JSON object as the account's *user_id*, or ""."""
+    """Return the ``username`` from the JSON object that contains *user_id*, or "" if not found."""
     if not user_id.isascii() or not user_id.isdecimal():
         return ""
-    # Some scripts of the page contain JSON inside a JSON string.
+    # Some scripts in the page contain JSON inside a JSON string.
     plain = html.replace(b'\\"', b'"')
     for found in re.finditer(rb'"(?:id|pk|pk_id)":\s?"?%b"?[,}]' % user_id.encode(), plain):
         start = plain.rfind(b"{", max(0, found.start() - _MAX_OBJECT_BYTES), found.start())

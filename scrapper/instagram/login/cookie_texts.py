@@ -2,7 +2,7 @@
 
 The formats are: a cookies.txt (Netscape format), even if a web form turned its tabs into spaces;
 the JSON that a browser extension exports; a ``Cookie`` header from the developer tools; and the
-value of ``sessionid`` alone. The text is in UTF-8, or in UTF-16 as written by PowerShell.
+value of ``sessionid`` alone. The text is UTF-8, or UTF-16 as written by PowerShell.
 """
 
 import codecs
@@ -28,7 +28,7 @@ _EXPECTED = (
     "request to instagram.com (developer tools, Network), or the value of the sessionid cookie "
     "(developer tools, Storage or Application)"
 )
-# The log redacts secrets. A shorter one could be an ordinary word, which would be redacted, too.
+# The log redacts secrets. A shorter secret could be an ordinary word, which would be redacted, too.
 _MIN_SECRET_CHARACTERS = 8
 _DOMAIN = "instagram.com"
 _HTTP_ONLY = "#HttpOnly_"
@@ -59,7 +59,7 @@ class _Cookie(NamedTuple):
 
     @property
     def is_expired(self) -> bool:
-        """Whether the cookie has expired; an expiry of 0 marks a browser-session cookie."""
+        """Whether the cookie has expired. An expiry of 0 means that it has no expiry date."""
         try:
             return 0 < float(self.expires) < time.time()
         except (TypeError, ValueError):
@@ -88,7 +88,7 @@ def parse_cookies(content: bytes) -> dict[str, str]:
 
 
 def valid_cookies(cookies: Mapping[Any, Any]) -> dict[str, str]:
-    """Return those of the *cookies* that are valid in a header, but no more than 100.
+    """Return the *cookies* that are valid in a header, at most 100 of them.
 
     Secret cookies that are too short are left out.
     """
@@ -107,7 +107,9 @@ def valid_cookies(cookies: Mapping[Any, Any]) -> dict[str, str]:
 
 
 def with_session(cookies: Mapping[Any, Any]) -> dict[str, str]:
-    """Return the valid *cookies*, with ``ds_user_id``, which Instagram also needs.
+    """Return the valid *cookies*, and derive a missing ``ds_user_id`` from ``sessionid``.
+
+    Instagram needs both of these cookies.
 
     Raises:
         ValueError: there is no valid ``sessionid``, or a secret has fewer than 8 characters.

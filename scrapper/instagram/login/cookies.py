@@ -39,14 +39,15 @@ _UNREADABLE = (
 
 
 class SessionFileError(Exception):
-    """The file contains no session, or other users could have written it."""
+    """The file is unreadable, contains no session, or can be modified by other users."""
 
 
 def read_cookies_file(path: Path) -> dict[str, str]:
     """Return Instagram's cookies in the file at *path*, by name; see :func:`parse_cookies`.
 
     Raises:
-        SessionFileError: the file has no ``sessionid``, or other users could have written it.
+        SessionFileError: the file is unreadable, has no ``sessionid``, or can be modified by other
+            users.
     """
     try:
         return parse_cookies(read_private(path))
@@ -60,8 +61,8 @@ def read_session_file(path: Path) -> dict[str, str]:
     """Return the cookies in a file saved by ``instaloader --login``, by name.
 
     Raises:
-        SessionFileError: the file is not a dictionary of strings, it has no ``sessionid``, or other
-            users could have written it.
+        SessionFileError: the file is unreadable, does not contain a dictionary of strings with a
+            ``sessionid``, or can be modified by other users.
     """
     try:
         data = pickle.loads(_checked_pickle(read_private(path, _MAX_PICKLE_BYTES)))  # noqa: S301 - only strings
@@ -75,10 +76,10 @@ def read_session_file(path: Path) -> dict[str, str]:
 
 
 def read_private(path: Path, max_bytes: int = MAX_COOKIES_BYTES) -> bytes:
-    """Return the content of the file at *path*, which must belong to root or to this user.
+    """Return the content of the file at *path*, which must be owned by root or this user.
 
     Raises:
-        SessionFileError: other users could have written the file.
+        SessionFileError: other users can modify the file.
         OSError: the file cannot be read, or has more than *max_bytes* bytes.
     """
 

@@ -30,7 +30,7 @@ class LoginRecord:
 
     ``id`` is unique to the login. ``since`` is the unix time at which the state began. ``imported``
     is the digest of the cookies file or session file named in the settings, as of the last time
-    that the file was read. If the digest differs, the file has changed since.
+    that the file was read. If the file's digest is different now, the file has changed.
     """
 
     id: str = ""
@@ -44,9 +44,9 @@ class LoginRecord:
 class LoginFile:
     """Stores the login's record in a file at *path*, or in memory if *path* is None.
 
-    Only its owner can read the file. At startup, a damaged file counts as no login. Later, a
+    Only the file's owner can read it. At startup, a damaged file counts as no login. Later, a
     missing or damaged file is rewritten. *check* is called before each write, and raises an
-    exception if the folder is gone or was replaced.
+    exception if the folder is missing or was replaced.
     """
 
     def __init__(self, path: Path | None, *, check: Callable[[], None] = lambda: None) -> None:
@@ -78,8 +78,8 @@ class LoginFile:
         """Replace the record with the result of *change*, and return it.
 
         Raises:
-            ScrapeError, OSError: the file cannot be written. With *in_memory*, the record in
-                memory changes anyway.
+            ScrapeError, OSError: the file cannot be written. If *in_memory* is true, the record in
+                memory has changed anyway.
         """
         if self._path is None:
             self._record = change(self._record)

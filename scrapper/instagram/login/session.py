@@ -54,11 +54,12 @@ class Login:
 
     *stored* holds the login in use, which other processes may change at any time. :meth:`use`
     replaces the login, and so does any change to *cookies_file* (a browser's cookies.txt) or
-    *session_file* (Instaloader's format). A file that becomes damaged is ignored. A session that
-    Instagram ended, or whose account must be confirmed in a browser, is not used again.
+    *session_file* (Instaloader's format). If that file becomes damaged, it is ignored. A session
+    that Instagram has ended, or whose account must be confirmed in a browser, is not used again.
 
     Raises:
-        SettingsError: the file contains no session, or other users could have written it.
+        SettingsError: the configured file is unreadable, contains no session, or can be modified by
+            other users.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class Login:
         return LoginState(record.state, record.username or None, record.since)
 
     def session(self) -> Session | None:
-        """Return the session; None if there is none, it ended, or its account must be confirmed.
+        """Return the session, or None if it is missing, has ended, or needs its account confirmed.
 
         The file named in the settings is checked at most once a second. The stored login is loaded
         every time, so that no process uses an account after another process has found that it must
@@ -135,7 +136,7 @@ class Login:
         return self._replace(cookies={}, username="")
 
     def record_ended(self, session: Session) -> None:
-        """Record that Instagram ended *session*."""
+        """Record that Instagram has ended *session*."""
         self._note(session, "expired")
 
     def record_challenged(self, session: Session) -> None:
@@ -178,7 +179,7 @@ class Login:
             self._store(lambda _: _record_of(cookies, self._username, digest))
 
     def _file_digest(self) -> str:
-        """Return the digest of the file named in the settings, or "" if they name none.
+        """Return the digest of the file named in the settings, or "" if no file is named.
 
         The modification time cannot be used instead, because it differs between containers that
         mount the same secret.
@@ -208,7 +209,7 @@ class Login:
             log.error("instagram login lost", state=state, username=session.username)
 
     def _change(self, session: Session, change: Callable[[LoginRecord], LoginRecord]) -> bool:
-        """Change the record if it still belongs to *session*; return whether it changed."""
+        """Change the record if it still belongs to *session*, and return whether it has changed."""
         with self._lock:
             before = self._record
             self._store(lambda record: change(record) if record.id == session.id else record)

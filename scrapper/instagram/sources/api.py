@@ -1,7 +1,8 @@
-"""Sends Instaloader's own query. Its answer is the smallest. Logged out, it is often refused.
+"""Sends Instaloader's own query, which has the smallest answer.
 
-The query is POSTed to ``/api/graphql`` when logged out, and to ``/graphql/query`` with a session.
-Instaloader defines the query and its document, so a newer Instaloader sends a newer query.
+The query is POSTed to ``/graphql/query`` with a session, and to ``/api/graphql`` without one.
+Without a session, the query is often refused. Instaloader defines the query and its document, so a
+newer Instaloader may send a newer query.
 """
 
 from typing import Any
@@ -27,7 +28,9 @@ def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
 
 
 def media_in(answer: Any, shortcode: Shortcode) -> dict[str, Any]:
-    """Return the media object in *answer*, which has the format that Instaloader's query returns.
+    """Return the media object in *answer*.
+
+    *answer* must have the same format as an answer to Instaloader's query.
 
     Raises:
         Refused: the answer contains no media object for this post.

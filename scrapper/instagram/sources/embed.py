@@ -1,7 +1,8 @@
 """Reads the post's embed page, requested as if for a frame on another site.
 
-The request is GET ``/p/CODE/embed/captioned/``. On some days, it works when the page does not. The
-post is JSON inside a JSON string, in the older shape (as captured in autumn 2026).
+The request is GET ``/p/CODE/embed/captioned/``. On some days, it works when the request for the
+public page does not. The post is JSON inside a JSON string, in the older shape (as captured in
+autumn 2026).
 """
 
 import re

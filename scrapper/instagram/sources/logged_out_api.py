@@ -1,7 +1,7 @@
-"""Sends the query of the logged-out web app. The public page contains the same answer.
+"""Sends the logged-out web app's query. The post's public page contains the same answer.
 
 The request is POST ``/api/graphql`` with the variable ``media_id`` (as captured in October 2026).
-Its document is ``INSTAGRAM_DOC_ID`` if set, and otherwise the built-in one or its replacement.
+The document ID is ``INSTAGRAM_DOC_ID`` if set. Otherwise, it is the built-in ID or its replacement.
 """
 
 from typing import Any

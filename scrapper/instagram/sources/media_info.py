@@ -1,7 +1,8 @@
 """Queries the media info API with a session.
 
 This finds private and age-gated posts, stories, and highlight items. The request is GET
-``/api/v1/media/MEDIA_ID/info/`` on ``www.``, because ``i.`` answers 404 even to valid cookies.
+``/api/v1/media/MEDIA_ID/info/`` on www.instagram.com, because i.instagram.com answers 404 even to
+requests with valid cookies.
 """
 
 from typing import Any

@@ -65,7 +65,7 @@ def _ask(context: Context, path: str, shortcode: Shortcode) -> dict[str, Any]:
 
 
 def _same_post(response: requests.Response, shortcode: Shortcode) -> str | None:
-    """Return the path of a redirect to another page of the same post, or None."""
+    """Return the path of a redirect to another page of the same post; None for other redirects."""
     target = location_of(response)
     found = target and _SAME_POST.fullmatch(target.path)
     if not target or target.hostname not in (None, "www.instagram.com", "instagram.com"):
@@ -79,7 +79,7 @@ def _read(html: bytes, shortcode: Shortcode, route: bytes | None) -> dict[str, A
     """Return the media object in the page, or None if the page contains no post at all.
 
     Raises:
-        Refused: the post is gated, or the page was not understood.
+        Refused: the post is gated, or the page cannot be interpreted.
     """
     unread = route is None
     for script in json_scripts_of(html, shortcode):

@@ -1,4 +1,4 @@
-"""Sends the web app's current version of the query that Instaloader sends. Its document differs.
+"""Sends the web app's own version of Instaloader's query, with a different document.
 
 The request is POST ``/api/graphql`` with ``PolarisPostRootQuery``, the variable ``shortcode`` and
 relay flags.
