@@ -26,8 +26,8 @@ def metrics(registry: CollectorRegistry) -> Middleware:
     The histogram ``http_request_duration_seconds`` measures the time until the last byte was sent.
     Its labels are ``method``, ``route`` and ``status`` (as sent). The route is a template, such as
     ``/posts/{shortcode}``, or ``none``. Unknown methods are counted as ``other``, so that clients
-    cannot create new series. A request that was cancelled before it got a response has
-    the status 499.
+    cannot create new series. A request that was cancelled before it got a response has the status
+    499.
 
     ``http_response_bytes_total`` counts the bytes of response bodies by route.
     ``http_requests_aborted_total`` counts requests whose client disconnected before the last byte.

@@ -53,11 +53,11 @@ def rate_limit(
         app = web.Application(middlewares=[rate_limit(30, 60)])
 
     Each request takes one token, or as many as *cost* returns, up to a full bucket. If the bucket
-    holds too few, the request gets 429 with ``Retry-After``. Both this refusal and the
-    responses of inner handlers have ``RateLimit-Limit``, ``RateLimit-Remaining`` and
-    ``RateLimit-Reset`` (seconds until the bucket is full). Requests for which *exempt* returns true
-    cost nothing. *penalties* maps the status of an error to the extra tokens that it costs. If
-    fewer remain, the penalty takes all of them. *on_refusal* is called for each refusal.
+    holds too few, the request gets 429 with ``Retry-After``. Both this refusal and the responses of
+    inner handlers have ``RateLimit-Limit``, ``RateLimit-Remaining`` and ``RateLimit-Reset``
+    (seconds until the bucket is full). Requests for which *exempt* returns true cost nothing.
+    *penalties* maps the status of an error to the extra tokens that it costs. If fewer remain, the
+    penalty takes all of them. *on_refusal* is called for each refusal.
 
     A client is identified by ``request.remote``. If this is an IPv6 address, its /64 network is
     used, because one host usually has a whole /64. Only the *max_clients* clients that were seen

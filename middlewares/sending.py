@@ -20,10 +20,7 @@ _CLIENT_GONE = 499
 
 
 class Sent(NamedTuple):
-    """How a response was sent: its status, the size of its body, and whether it was cut short.
-
-    ``bytes`` is the number of bytes of the body that were sent.
-    """
+    """How a response was sent: status, size of the body in bytes, and whether it was cut short."""
 
     status: int
     bytes: int
@@ -64,11 +61,11 @@ def sending() -> Middleware:
 
 
 async def send(request: web.Request, handler: Handler, report: Report) -> web.StreamResponse:
-    """Return the response of *handler*; call *report* after its last byte, or after a failure.
+    """Return the response of *handler*; call *report* after its last byte or after a failure.
 
     In an application without :func:`sending`, this function sends the response, unless an inner
-    middleware has already sent it. If the response has an attribute ``bytes_sent``, this is the
-    number of bytes that is reported. If the request was cancelled before its response was sent, the
+    middleware has already sent it. If the response has an attribute ``bytes_sent``, its value is
+    reported as the number of bytes. If the request was cancelled before its response was sent, the
     status is reported as 499.
     """
     reports = request.get(_REPORTS)

@@ -1,4 +1,4 @@
-"""Signs in users without a key, by the user name that a trusted proxy sends in a header."""
+"""Signs in users without an API key, by the name that a trusted proxy sends in a header."""
 
 import re
 import struct
@@ -40,7 +40,7 @@ class ProxySignIn:
     def name_of(self, request: web.Request) -> str | None:
         """Return the signed-in user as ``proxy:NAME``, or None if no proxy signed a user in.
 
-        No key can have this name, because the names of keys contain no colons.
+        A key's name contains no colon, so it cannot be confused with a user.
         """
         given = request.headers.getall(self._header, ()) if self._header else ()
         if not given or is_foreign(request, by_referer=True):
@@ -62,7 +62,7 @@ class ProxySignIn:
     def client_of(self, request: web.Request) -> str | None:
         """Return the signed-in user as ``proxy:NAME``, or else the client's address, if known.
 
-        Limits per client use this name, because all users behind a proxy may have its address.
+        Limits per client use this name, because all users of a proxy may have the proxy's address.
         """
         return self.name_of(request) or request.remote
 

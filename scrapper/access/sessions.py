@@ -34,8 +34,8 @@ class Sessions:
     session therefore survives restarts, is valid on all replicas, and ends when its key is removed
     or changed. *ended* lists the sessions that were ended before they expired. The list is in the
     media folder, which replicas share. If *shared* is true, the list is reloaded whenever another
-    replica has changed it. A request with a session is treated like one with the session's key:
-    it has the same name and limit.
+    replica has changed it. A request with a session is treated like one with the session's key: it
+    has the same name and limit.
     """
 
     def __init__(

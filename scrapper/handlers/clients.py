@@ -18,7 +18,7 @@ async def sender_of(request: web.Request, *, recheck: bool = False) -> Key | str
 
 
 async def owner_of(request: web.Request) -> str | None:
-    """Return the owner whose jobs the client may see and change, or None if there is no limit.
+    """Return the owner whose jobs the client may see and change, or None if it may access all.
 
     The owner is the name of the client's key, or of the user whom a proxy signed in.
     """

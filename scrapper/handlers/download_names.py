@@ -31,7 +31,8 @@ class DownloadNames:
     """Builds filenames from *template*.
 
     The template's fields are ``{shortcode}``, ``{owner}``, ``{date}``, ``{time}`` and ``{number}``.
-    If the template has no ``{number}``, each file of a carousel has its item's number appended.
+    If the template has no ``{number}``, the item's number is appended to the name of each file of a
+    carousel.
     """
 
     def __init__(self, template: str) -> None:

@@ -31,8 +31,8 @@ class EventFeed:
     """The feed of changes to *jobs*, to stored posts and to the login.
 
     The feed polls while it has followers and for a minute afterwards, so that a client that
-    reconnects can resume. It reads changes to posts from *post_changes*. *login* returns the
-    state of the login as JSON, or is None if clients may not see it.
+    reconnects can resume. It reads changes to posts from *post_changes*. *login* returns the state
+    of the login as JSON, or is None if clients may not see it.
     """
 
     def __init__(

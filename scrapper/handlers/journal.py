@@ -1,4 +1,4 @@
-"""The latest events, rendered for event streams that read at different speeds."""
+"""The latest events, rendered for event streams that progress at different speeds."""
 
 import re
 import secrets
@@ -15,7 +15,7 @@ _ID = re.compile(r"([0-9a-f]{8})-([0-9]{1,15})")
 
 
 class _Event(NamedTuple):
-    """A rendered event. If ``private``, only ``owner`` and viewers of everything may see it."""
+    """An event. If ``private``, only its ``owner`` and viewers who see everything may see it."""
 
     text: bytes
     owner: str | None
@@ -36,7 +36,7 @@ class Pieces:
     def get(self, key: Hashable, render: Callable[[], tuple[bytes, int]]) -> tuple[bytes, int]:
         """Return two values: the piece under *key*, and the number of its last event.
 
-        If the piece is not cached, *render* returns both.
+        If the piece is not cached, both come from *render* and are then cached.
         """
         rendered = self._rendered.get(key)
         if rendered is None:
@@ -111,9 +111,9 @@ class Journal:
     def after(self, number: int, viewer: str | None) -> tuple[bytes, int]:
         """Return two values: the next events that *viewer* may see, and the last number read.
 
-        Reading starts after the event with this *number*. The last event read may be one that
-        *viewer* may not see. The events total at most 64 KB, to limit the memory that a slow reader
-        takes, unless a single event is larger. *viewer* is None if the client sees everything.
+        Reading starts after event *number*, and includes events that *viewer* may not see. The
+        events returned total at most 64 KB, to limit the memory that a slow reader takes, unless a
+        single event is larger. *viewer* is None if the client sees everything.
         """
         return self._pieces.get((number, viewer), lambda: self._render(number, viewer))
 

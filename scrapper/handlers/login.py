@@ -110,9 +110,10 @@ async def delete_login(request: web.Request) -> web.Response:
 
 
 def _check_key(request: web.Request) -> None:
-    """Check that the service has a key. The middleware has already checked the request's key.
+    """Check that the service has a key.
 
-    Without a key, anyone on the network could remove the login or replace it with their own.
+    The ``api_key`` middleware has already checked the request's key. If the service had no key,
+    anyone on the network could remove the login or replace it with their own.
 
     Raises:
         KeyRequired: the service has no key.

@@ -164,8 +164,8 @@ async def download_by_url(request: web.Request) -> web.StreamResponse:
     """Respond like ``/download/{shortcode}``, for the post at ``url`` or ``link``.
 
     The post is downloaded first if it is not stored. ``item`` defaults to the ``img_index`` in the
-    URL. ``quality`` and ``max_mb`` mean the same as in ``POST /scrape``. With ``shortcodes``
-    and ``archive=zip``, the response is an archive of stored posts, with a folder for each.
+    URL. ``quality`` and ``max_mb`` mean the same as in ``POST /scrape``. With ``shortcodes`` and
+    ``archive=zip``, the response is an archive of stored posts, with a folder for each.
     """
     if "shortcodes" in request.query:
         return await _archive_of_posts(request, _shortcodes(request))
@@ -269,7 +269,7 @@ async def file_response(
     stored_at: float,
     content_disposition: str,
     *,
-    # A refresh replaces files under the same names.
+    # A refresh replaces files under the same names, so clients must revalidate them.
     cache: str = "private, no-cache",
 ) -> web.StreamResponse:
     """Return a response with the file of *item*.
@@ -297,8 +297,8 @@ async def file_response(
 class _MediaResponse(web.FileResponse):
     """A response with the file at *path* and the ``ETag`` and ``Last-Modified`` of *version*.
 
-    The file's modification time cannot be used, because it is the time at which the post was taken.
-    ``bytes_sent`` is the number of bytes of the body that were sent.
+    They do not come from the file's modification time, which is the time at which the post was
+    taken. ``bytes_sent`` is the number of bytes of the body that were sent.
     """
 
     bytes_sent = 0

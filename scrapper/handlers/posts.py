@@ -62,7 +62,10 @@ _OWNER = {"type": "string", "pattern": "^[A-Za-z0-9._]{1,30}$"}
         ),
         Parameter("owner", "query", _OWNER, "User name of the owner"),
         Parameter(
-            "kept", "query", {"type": "boolean"}, "`true`: only kept posts; `false`: only others"
+            "kept",
+            "query",
+            {"type": "boolean"},
+            "`true`: only kept posts; `false`: only posts that are not kept",
         ),
         Parameter("type", "query", {"type": "string", "enum": _KINDS}, "Only posts of this type"),
         Parameter(

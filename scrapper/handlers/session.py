@@ -35,9 +35,9 @@ class SessionRequest(BaseModel):
     errors=(400, 408),
 )
 async def begin_session(request: web.Request) -> web.Response:
-    """Set a session cookie for the key in the request's headers; a session cookie does not suffice.
+    """Set a session cookie for the key in the request's headers.
 
-    If the service has no keys, no cookie is set.
+    A session cookie in the request does not suffice. If the service has no keys, no cookie is set.
     """
     text = await read_text(request)
     body = parse_body(text, SessionRequest) if text else SessionRequest()

@@ -27,7 +27,7 @@ class BasePath:
         self._trusted: Sequence[Network] = settings.proxies
 
     def prefix_of(self, request: web.Request) -> str:
-        """Return the prefix of the paths in the client's URLs, such as ``/gram``; it may be empty."""
+        """Return the prefix of the paths in the client's URLs, such as ``/gram``; may be empty."""
         forwarded = request.headers.get(_HEADER, "").rstrip("/")
         trusted = forwarded and is_from_one_of(self._trusted, peer_of(request))
         if trusted and _PREFIX.fullmatch(forwarded):

@@ -37,7 +37,7 @@ async def running_app(
     head_timeout: float,
     grace: float,
 ) -> AsyncIterator[Callable[[], asyncio.Protocol]]:
-    """Run *app* while the block runs, and yield a factory of protocols for its connections.
+    """Run *app* while the block runs, and yield a factory for the protocols of its connections.
 
     At most *max_connections* are open; any further one gets 503 and is closed. If the head of a
     request is still incomplete after *head_timeout* seconds, its connection gets 408 and is closed.

@@ -287,7 +287,7 @@ class OwnMiddlewares:
         return not self._keys.needed or await sender_of(request) is not None
 
     async def _signed_in_name(self, request: web.Request) -> str | None:
-        """Return the name of the session's key, or else of the user whom a proxy signed in."""
+        """Return the name of the session's key, or else of the signed-in user, if any."""
         key = await self._sessions.session_key(request)
         return key.name if key else self._proxy.name_of(request)
 
