@@ -137,7 +137,7 @@ class EventFeed:
         changes = await self._jobs.changed(position.number)
         place, posts = await self._post_changes.since(position.place)
         if changes.number < position.number or posts is None:
-            # Redis lost its data, or more changes occurred than it stores.
+            # Redis lost its data, or more changes occurred than Redis stores.
             return await self._start()
         for shortcode, change in posts:
             self._journal.add("post", orjson.dumps({"shortcode": shortcode, "change": change}))
