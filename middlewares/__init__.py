@@ -1,5 +1,5 @@
 """aiohttp middlewares that work in any application.
 
-Each module has one public factory. None depends on the service that it protects or on another
-middleware. Some use :mod:`~middlewares.sending` to learn how a response was sent.
+Each module has one public factory. No module depends on the service that it protects or on another
+middleware, but some use :mod:`~middlewares.sending` to learn how a response was sent.
 """

@@ -34,8 +34,8 @@ def api_key(
     each request, so keys can be added and removed at any time. Keys are looked up by digest, so the
     lookup time does not reveal how much of a guess is correct. For requests without a valid key,
     *fallback* may identify the client by other means, such as a cookie or a sign-in by a proxy; it
-    returns the name, or None. *on_admission* is called with the name. Requests for which *exempt*
-    returns true need no key.
+    returns the client's name, or None if it cannot identify the client. *on_admission* is called
+    with the name of each admitted client. Requests for which *exempt* returns true need no key.
     """
 
     @web.middleware
@@ -54,7 +54,7 @@ def api_key(
 
 
 def unauthorized() -> web.HTTPUnauthorized:
-    """Return the 401 for a request without a valid key."""
+    """Return the 401 response to a request without a valid key."""
     return web.HTTPUnauthorized(
         text="The API key is missing or wrong",
         headers={hdrs.WWW_AUTHENTICATE: f'ApiKey header="{_HEADER}", Bearer'},
@@ -62,7 +62,7 @@ def unauthorized() -> web.HTTPUnauthorized:
 
 
 def digest(key: str) -> str:
-    """Return the SHA-256 of a key in hex, used in place of the key in lookup tables."""
+    """Return the SHA-256 of a key in hex, for use in lookup tables in place of the key."""
     # A key need not be ASCII, and aiohttp decodes header bytes with surrogateescape.
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 

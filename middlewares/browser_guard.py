@@ -44,20 +44,19 @@ def browser_guard(
         from middlewares.browser_guard import browser_guard
         app = web.Application(middlewares=[browser_guard(hosts=["posts.example.com"])])
 
-    A site can point its DNS record at this service's address. The browser then treats the site's
+    A site can point its DNS record at the service's address. The browser then treats the site's
     page and the service as the same origin (DNS rebinding). So ``Host`` must be one of *hosts*, an
     IP address, a single label, or a name that no public site has: ``localhost``, ``*.local``,
     ``*.lan``, ``*.home.arpa``, ``*.internal``. If *hosts* is None, every name is allowed. A request
-    without ``Host`` is allowed, because every browser sends one. The body of the 421 contains the
-    refused name and *advice*, which explains what to change. A browser that requests a page gets
-    the error as HTML.
+    without ``Host`` is allowed, because it cannot come from a browser. The body of the 421 contains
+    the refused name and *advice*, which explains what to change. A browser that requests a page
+    gets the error as HTML. Requests for which *exempt* returns true may have any ``Host``.
 
-    A request that may change something must come from the service's own page, from the user (for
+    A request that can change something must come from the service's own page, from the user (for
     example, through a bookmark), or from a client that is not a browser. *changes* returns true for
-    GET requests that may change something. Visitors may follow a link from another site to such a
-    URL. But no page may load it as a picture or in a frame, even from another port of the same
-    host, or prefetch it (``Sec-Purpose``). Requests for which *exempt* returns true may have any
-    ``Host``.
+    GET requests that can change something. Visitors may follow a link from another site to the URL
+    of such a request. But pages of other origins, including those on other ports of the same host,
+    may not prefetch that URL (``Sec-Purpose``), or load it as a picture or in a frame.
     """
     allowed = None if hosts is None else frozenset(host.lower().rstrip(".") for host in hosts)
 
@@ -109,7 +108,7 @@ class _CrossSite(web.HTTPForbidden):
 
 
 def _name_of(host: str) -> str:
-    """Return the name in a ``Host`` header in lower case, or an empty string if there is none."""
+    """Return the name in a ``Host`` header in lower case; empty if the header has no valid name."""
     found = _HOST.fullmatch(host)
     return (found[1] or found[2]).lower().rstrip(".") if found else ""
 
@@ -119,7 +118,7 @@ def _wants_page(request: web.Request) -> bool:
 
 
 def _is_own(name: str, allowed: Set[str]) -> bool:
-    """Return whether *name* is allowed, an IP address, or a name that no other site can have."""
+    """Return whether *name* is in *allowed*, is an IP address, or cannot be another site's name."""
     try:
         ip_address(name)
     except ValueError:
@@ -131,9 +130,9 @@ def _is_own(name: str, allowed: Set[str]) -> bool:
 def is_foreign(request: web.Request, *, by_referer: bool = False) -> bool:
     """Return whether the request's headers show that a page of another origin made it.
 
-    Browsers send ``Sec-Fetch-*`` only to https and localhost. Without these headers, ``Origin``
-    decides. If that is missing, too, and *by_referer* is true, ``Referer`` decides. Browsers send
-    it even when a visitor follows a link.
+    Browsers send ``Sec-Fetch-*`` only to https URLs and to localhost. Without these headers,
+    ``Origin`` decides. If ``Origin`` is missing, too, and *by_referer* is true, ``Referer``
+    decides, which browsers send even when a visitor follows a link.
     """
     headers = request.headers
     # If a header occurs more than once, every value must pass.
@@ -167,7 +166,7 @@ def _is_visit(request: web.Request) -> bool:
 def _is_subresource(request: web.Request) -> bool:
     """Return whether a browser without ``Sec-Fetch-*`` is loading a subresource or prefetching.
 
-    Without these headers, only ``Accept`` shows that the request is for a picture, for example.
+    Without these headers, only ``Accept`` shows what the request is for, such as a picture.
     """
     headers = request.headers
     if _has_metadata(request) or hdrs.ORIGIN in headers:
@@ -183,7 +182,7 @@ def _has_metadata(request: web.Request) -> bool:
 
 
 def _netloc(origin: str) -> str | None:
-    """Return the host and port of an origin as in a ``Host`` header, or None if it has none."""
+    """Return the host and port of *origin* as in a ``Host`` header, or None if it has no host."""
     try:
         return urlsplit(origin).netloc.lower() or None
     except ValueError:

@@ -32,10 +32,10 @@ def errors(
     bodies contain the ID. *more_headers* is the request key under which this middleware stores a
     dictionary, to which inner middlewares add headers for error responses.
 
-    *table* maps an exception's type, or the nearest of its base classes, to status, code and
+    *table* maps an exception's type, or the nearest of its base classes, to a status, a code and a
     message. An exception's ``retry_after``, in seconds, becomes the header ``Retry-After``. Its
     ``detail`` is appended to the message, and its ``fields`` are added to the body. aiohttp's own
-    HTTP exceptions keep their status, text and headers. Their code is their attribute ``code``, or
+    HTTP exceptions keep their status, text and headers. Their code is the attribute ``code``, or
     else the name of the status, such as ``not_found`` or ``method_not_allowed``. Every other
     exception becomes a 500 with the code ``internal_error`` and no details, and its traceback is
     logged. If a handler fails after its response has started, it is too late for an error response,
@@ -77,7 +77,7 @@ def errors(
 def _add_headers_dict(
     request: web.Request, key: web.RequestKey[dict[str, str]] | None
 ) -> dict[str, str]:
-    """Return a new dictionary, which inner middlewares find in *request* under *key*."""
+    """Return a new dictionary, which is stored in *request* under *key* if that is given."""
     headers: dict[str, str] = {}
     if key is not None:
         request[key] = headers
@@ -90,7 +90,7 @@ def _check_dates(request: web.Request) -> None:
     Raises:
         web.HTTPBadRequest: a header has such a date.
     """
-    # Unrolled because a loop over the three names is slower, and most requests have none.
+    # Unrolled because a loop over the names is slower, and most requests lack these headers.
     headers = request.headers
     if not (
         hdrs.IF_MODIFIED_SINCE in headers

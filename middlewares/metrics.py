@@ -16,7 +16,7 @@ _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 
 def metrics(registry: CollectorRegistry) -> Middleware:
-    """Count and time requests in *registry*.
+    """Count and time requests, with metrics in *registry*.
 
     ::
 
@@ -24,7 +24,7 @@ def metrics(registry: CollectorRegistry) -> Middleware:
         app = web.Application(middlewares=[metrics(REGISTRY)])
 
     The histogram ``http_request_duration_seconds`` measures the time until the last byte was sent.
-    Its labels are ``method``, ``route`` and ``status`` as sent. The route is a template, such as
+    Its labels are ``method``, ``route`` and ``status`` (as sent). The route is a template, such as
     ``/posts/{shortcode}``, or ``none``. Unknown methods are counted as ``other``, so that clients
     cannot create new series. A request that was cancelled before it got a response has the status
     499.
@@ -32,7 +32,7 @@ def metrics(registry: CollectorRegistry) -> Middleware:
     ``http_response_bytes_total`` counts the bytes of response bodies by route.
     ``http_requests_aborted_total`` counts requests whose client disconnected before the last byte.
     ``http_internal_errors_total`` counts requests that ended with 500. It is exported as 0 from the
-    start, so that alerts notice the first one.
+    start, so that alerts notice the first such request.
 
     Put this middleware outside the one that turns exceptions into responses.
     """

@@ -52,22 +52,23 @@ def rate_limit(
         from middlewares.rate_limit import rate_limit
         app = web.Application(middlewares=[rate_limit(30, 60)])
 
-    Each request takes a token, or as many as *cost* returns, but at most a full bucket. If the
-    bucket holds too few, the request gets 429 with ``Retry-After``. Both this refusal and the
-    responses of inner handlers have ``RateLimit-Limit``, ``RateLimit-Remaining`` and
-    ``RateLimit-Reset`` (seconds until the bucket is full). Requests for which *exempt* returns true
-    cost nothing. *penalties* maps the status of an error to the extra tokens that it costs. If
-    fewer remain, the penalty takes all of them. *on_refusal* is called for each refusal.
+    Each request takes one token, or as many as *cost* returns, up to a full bucket. If the bucket
+    holds too few, the request gets 429 with ``Retry-After``. Both this refusal and the responses of
+    inner handlers have ``RateLimit-Limit``, ``RateLimit-Remaining`` and ``RateLimit-Reset``
+    (seconds until the bucket is full). Requests for which *exempt* returns true cost nothing.
+    *penalties* maps the status of an error to the extra tokens that it costs. If fewer remain, the
+    penalty takes all of them. *on_refusal* is called for each refusal.
 
-    Clients are identified by ``request.remote``; for IPv6 by its /64, because one host usually has
-    a whole /64. Only the *max_clients* seen most recently have buckets. *own_limit* may identify a
-    client by other means, such as its key: it returns the name and size of that client's bucket, or
-    None. A bucket of size 0 is unlimited.
+    A client is identified by ``request.remote``. If this is an IPv6 address, its /64 network is
+    used, because one host usually has a whole /64. Only the *max_clients* clients that were seen
+    most recently have buckets. *own_limit* may identify a client by other means, such as its key:
+    it returns the name and size of that client's bucket, or None if the client has no bucket of its
+    own. A bucket of size 0 is unlimited.
 
-    *redis* is an asyncio client of redis-py; only its ``register_script`` is used. With it, all
-    processes share the buckets called *name*. While Redis does not answer, each process uses its
-    own buckets. *clock*, which returns monotonic nanoseconds, times the refills of a process's own
-    buckets.
+    *redis* is an asyncio client of redis-py; only its ``register_script`` is used. If it is given,
+    all processes share the buckets called *name*. While Redis does not answer, each process uses
+    its own buckets. *clock*, which returns monotonic nanoseconds, times the refills of a process's
+    own buckets.
     """
     buckets = _Memory(window_seconds, max_clients, clock)
     shared = None if redis is None else _Shared(window_seconds, redis, name, buckets)
@@ -110,7 +111,11 @@ def rate_limit(
 
 
 class _Level(NamedTuple):
-    """How full a bucket is after a request, in tokens times the window's milliseconds."""
+    """The state of a bucket after a request.
+
+    ``level`` is the number of tokens times ``window``, which is in milliseconds. ``size`` is in
+    tokens.
+    """
 
     level: int
     size: int

@@ -47,10 +47,10 @@ def request_context(*, trusted_proxies: Sequence[Network] = ()) -> Middleware:
     them, ``request.remote`` becomes the rightmost address in ``X-Forwarded-For`` that is not
     trusted. Anything that a client wrote into that header is further left, and is ignored.
 
-    The line is the event ``request`` of the logger ``access``. It has ``method``, ``path`` (without
-    the query, which may contain secrets), ``status`` as sent, ``duration_ms`` until the last byte,
-    ``bytes`` (of the response's body) and ``client``. It also has ``aborted`` if the client
-    disconnected before the last byte. If the request was cancelled before it got a response,
+    The log line is the event ``request`` of the logger ``access``. It has ``method``, ``path``
+    (without the query, which may contain secrets), ``status`` (as sent), ``duration_ms`` (until the
+    last byte), ``bytes`` (of the response's body) and ``client``. It also has ``aborted`` if the
+    client disconnected before the last byte. If the request was cancelled before it got a response,
     ``status`` is 499.
     """
 
@@ -101,8 +101,8 @@ def is_from_one_of(networks: Sequence[Network], address: str | None) -> bool:
 def peer_of(request: web.Request) -> str:
     """Return the address that opened the connection of *request*, or ``unix`` for a Unix socket.
 
-    If the address is unknown, return an empty string. Behind a proxy, this is the proxy's address,
-    whereas ``request.remote`` may be the client's.
+    If the address is unknown, return an empty string. Behind a proxy, the result is the proxy's
+    address, whereas ``request.remote`` may be the client's.
     """
     opened = request.get_extra_info("socket")
     if opened is not None and opened.family == socket.AF_UNIX:

@@ -20,7 +20,7 @@ _CLIENT_GONE = 499
 
 
 class Sent(NamedTuple):
-    """How a response was sent: its status, the bytes of its body, and whether it was cut short."""
+    """How a response was sent: status, size of the body in bytes, and whether it was cut short."""
 
     status: int
     bytes: int
@@ -61,12 +61,12 @@ def sending() -> Middleware:
 
 
 async def send(request: web.Request, handler: Handler, report: Report) -> web.StreamResponse:
-    """Return the response of *handler*, and call *report* after its last byte or after a failure.
+    """Return the response of *handler*; call *report* after its last byte or after a failure.
 
     In an application without :func:`sending`, this function sends the response, unless an inner
-    middleware already did. If the response has an attribute ``bytes_sent``, its value is reported
-    as the number of bytes. If the request was cancelled before its response was sent, the status
-    is reported as 499.
+    middleware has already sent it. If the response has an attribute ``bytes_sent``, its value is
+    reported as the number of bytes. If the request was cancelled before its response was sent, the
+    status is reported as 499.
     """
     reports = request.get(_REPORTS)
     if reports is None:
@@ -93,7 +93,7 @@ async def _send(request: web.Request, handler: Handler, report: Report) -> web.S
 
 
 def _unsent(error: BaseException) -> Sent:
-    """Return the outcome of a request that failed with *error*."""
+    """Return what is reported for a request that failed with *error*."""
     if isinstance(error, web.HTTPException):
         return Sent(error.status, 0, aborted=False)
     if isinstance(error, asyncio.CancelledError):

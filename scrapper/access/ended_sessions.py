@@ -20,11 +20,11 @@ Session = tuple[int, str]
 
 
 class EndedSessions:
-    """The ended sessions of each key, at most 500, in the file at *path*; blocking.
+    """The ended sessions, at most 500 per key, in the file at *path*.
 
-    If a key has more, those that expire first are dropped. From then on, every session that expires
-    before the first one in the list counts as ended, so that no ended session becomes valid again.
-    Processes share the list through the file. *check* is passed to
+    If a key has more, those that expire first are dropped. From then on, each of the key's sessions
+    that expires before the first one in the list counts as ended, so that no ended session becomes
+    valid again. Processes share the list through the file. *check* is passed to
     :class:`~scrapper.library.state_file.StateFile`.
     """
 
@@ -35,7 +35,7 @@ class EndedSessions:
         self._ended: dict[str, list[Session]] = {}
 
     def reload_if_changed(self) -> None:
-        """Reload the file if another process changed it."""
+        """Reload the file if another process changed it; blocking."""
         with self._lock:
             self._reload()
 
@@ -45,10 +45,11 @@ class EndedSessions:
         return session in ended or (len(ended) >= _MAX_PER_KEY and session < ended[0])
 
     def add(self, key: str, session: Session, *, now: float) -> None:
-        """Record that a session was ended, and drop sessions that expired before *now*.
+        """Record that *session* was ended, and drop sessions that expired before *now*; blocking.
 
         Raises:
-            MediaFolderGone, OSError: the end is recorded only in memory.
+            MediaFolderGone, OSError: the file cannot be written, so only this process knows that
+                the session was ended.
         """
         with self._lock:
             try:

@@ -29,9 +29,9 @@ _LINE = re.compile(
 class Key(NamedTuple):
     """An API key.
 
-    ``limit`` is the number of requests that it allows per window, or None if the limit per address
-    applies. ``sees_all`` is true only for ``API_KEY``. Clients with other keys see only their own
-    jobs.
+    ``limit`` is the number of requests that the key allows per window, or None if the limit per
+    address applies. ``sees_all`` is true only for the key from ``API_KEY`` or ``API_KEY_FILE``.
+    Clients with other keys see only their own jobs.
     """
 
     name: str
@@ -41,15 +41,15 @@ class Key(NamedTuple):
 
     @property
     def owner(self) -> str | None:
-        """The owner whose jobs the client with this key sees, or None if it sees all jobs."""
+        """The owner whose jobs clients with this key see, or None if they see all jobs."""
         return None if self.sees_all else self.name
 
 
 class ApiKeys:
     """The keys of ``API_KEY``, ``API_KEY_FILE`` and ``API_KEYS_FILE``.
 
-    Each line of ``API_KEYS_FILE`` is ``name:key`` or ``name:key:requests per window``. Empty lines
-    and lines that start with ``#`` are ignored.
+    Each line of ``API_KEYS_FILE`` is ``name:key`` or ``name:key:limit``, where the limit is in
+    requests per window. Empty lines and lines that start with ``#`` are ignored.
 
     Raises:
         SettingsError: a file cannot be read, or a line has the wrong format.
@@ -75,11 +75,11 @@ class ApiKeys:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The keys as strings; a new tuple after each change."""
+        """The keys as strings, in a tuple that is replaced when the keys change."""
         return self._secrets
 
     def names(self) -> Mapping[str, str]:
-        """Return the name of each key, by the key's digest."""
+        """Return a mapping from the digest of each key to its name."""
         return self._names
 
     def called(self, name: str) -> Iterator[Key]:
@@ -87,11 +87,11 @@ class ApiKeys:
         return (known for known in self._known.values() if known.name == name)
 
     def carried_by(self, request: web.Request) -> Key | None:
-        """Return the key in the headers of *request*, or None if there is no valid one."""
+        """Return the key in the headers of *request*, or None if they contain no valid key."""
         return next(known_keys(request, self._known), None)
 
     def reload_if_changed(self) -> None:
-        """Reload the file if it changed. If it is damaged, the old keys stay valid."""
+        """Reload the file if it changed. If it is unusable, keep the old keys. Blocking."""
         try:
             with self._lock:
                 self._read()

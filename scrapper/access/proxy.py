@@ -1,4 +1,4 @@
-"""Signs in users whose names a trusted proxy sends in a header, in place of a key."""
+"""Signs in users without an API key, by the name that a trusted proxy sends in a header."""
 
 import re
 import struct
@@ -27,9 +27,9 @@ _IS_GATEWAY = 0x2
 class ProxySignIn:
     """Reads the signed-in user from ``AUTH_PROXY_HEADER``, which only ``AUTH_PROXIES`` may send.
 
-    The header is ignored unless one of these proxies opened the connection itself, regardless of
-    ``X-Forwarded-For``. It is also ignored in requests from other sites' pages. Apart from that,
-    each cause of an ignored header is logged once.
+    The header is ignored in requests from other sites' pages. It is also ignored if it is invalid,
+    if it is sent more than once, or if none of these proxies opened the connection itself,
+    regardless of ``X-Forwarded-For``. Each of these three causes is logged only the first time.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -38,7 +38,10 @@ class ProxySignIn:
         self._logged: set[str] = set()
 
     def name_of(self, request: web.Request) -> str | None:
-        """Return the signed-in user as ``proxy:NAME``, which cannot be a key's name, or None."""
+        """Return the signed-in user as ``proxy:NAME``, or None if no proxy signed a user in.
+
+        A key's name contains no colon, so it cannot be confused with a user.
+        """
         given = request.headers.getall(self._header, ()) if self._header else ()
         if not given or is_foreign(request, by_referer=True):
             return None
@@ -57,10 +60,9 @@ class ProxySignIn:
         return None
 
     def client_of(self, request: web.Request) -> str | None:
-        """Return a name that identifies the client, for limits per client.
+        """Return the signed-in user as ``proxy:NAME``, or else the client's address, if known.
 
-        It is that of the user whom a proxy signed in, or else the client's address. Users behind a
-        proxy may all have the proxy's address.
+        Limits per client use this name, because all users of a proxy may have the proxy's address.
         """
         return self.name_of(request) or request.remote
 

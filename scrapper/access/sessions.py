@@ -18,7 +18,7 @@ from scrapper.library.disk import converting_disk_errors
 __all__ = ["COOKIE", "MAX_AGE_SECONDS", "Sessions"]
 
 COOKIE = "session"
-"""The cookie's name."""
+"""The name of the session cookie."""
 
 MAX_AGE_SECONDS = 30 * 24 * 60 * 60
 """The lifetime of a session in seconds."""
@@ -31,11 +31,11 @@ class Sessions:
     """Begins and ends sessions of *keys*, and finds the session of a request.
 
     A cookie's value contains the name of a key and an expiry, and is signed with that key. The
-    session therefore survives restarts, is valid for all replicas, and ends when its key is removed
+    session therefore survives restarts, is valid on all replicas, and ends when its key is removed
     or changed. *ended* lists the sessions that were ended before they expired. The list is in the
     media folder, which replicas share. If *shared* is true, the list is reloaded whenever another
-    replica has changed it. A request with a session is treated as if it carried the key, with the
-    key's name and limit.
+    replica has changed it. A request with a session is treated like one with the session's key: it
+    has the same name and limit.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Sessions:
 
         Raises:
             ScrapeError: the disk is full, read-only or missing, so the session may become valid
-                again at a restart.
+                again after a restart.
         """
         key, found = (
             await self.session_key(request),
@@ -77,16 +77,16 @@ class Sessions:
                 await asyncio.to_thread(self._ended.add, key.name, session, now=self._now())
 
     async def key_for(self, request: web.Request, *, recheck: bool = False) -> Key | None:
-        """Return the key in the headers of *request*, or else the key of its session, or None.
+        """Return the key in the headers of *request*, or else its session's key, if any.
 
-        If *recheck* is true, a session that was already checked is checked again.
+        The session of a request is checked only once, unless *recheck* is true.
         """
         if recheck:
             request.pop(_FOUND, None)
         return self._keys.carried_by(request) or await self.session_key(request)
 
     async def session_key(self, request: web.Request) -> Key | None:
-        """Return the key of the session of *request*, or None without a valid cookie.
+        """Return the key of the session of *request*, or None if it has no valid session.
 
         The cookie is ignored if another site's page made the request.
         """

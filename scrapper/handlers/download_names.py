@@ -1,7 +1,8 @@
 """The filenames of downloads and archives, from the template in ``DOWNLOAD_NAME``.
 
-The names are safe on Windows, macOS and Linux. They are at most 200 bytes long, and contain no
-reserved characters, names or endings, no invisible characters, and no direction marks.
+The names are safe on Windows, macOS and Linux. They are at most 200 bytes long. They contain no
+reserved or invisible characters, such as direction marks, do not end with a dot or a space, and are
+not reserved names.
 """
 
 import re
@@ -30,14 +31,15 @@ class DownloadNames:
     """Builds filenames from *template*.
 
     The template's fields are ``{shortcode}``, ``{owner}``, ``{date}``, ``{time}`` and ``{number}``.
-    If it has no ``{number}``, the number of a carousel's item is appended to the item's filename.
+    If the template has no ``{number}``, the item's number is appended to the name of each file of a
+    carousel.
     """
 
     def __init__(self, template: str) -> None:
         self._template = template
 
     def of(self, post: Post, item: MediaItem) -> str:
-        """Return the name of a file of the post."""
+        """Return the filename for *item* of *post*."""
         parts = _OWN_NAME.fullmatch(item.filename.removeprefix(post.shortcode))
         number, rest, extension = parts.groups() if parts else (None, "", "")
         if number and _NUMBER not in self._template:
@@ -45,15 +47,15 @@ class DownloadNames:
         return self._named(post, number or "1", rest + extension)
 
     def of_all(self, post: Post, items: Sequence[MediaItem]) -> list[str]:
-        """Return the names of files of the post, distinct even if case is ignored."""
+        """Return the filenames for *items* of *post*, distinct even if case is ignored."""
         return _distinct(self.of(post, item) for item in items)
 
     def of_archive(self, post: Post) -> str:
-        """Return the name of an archive of the post's files."""
+        """Return the filename for an archive of the post's files."""
         return self._named(post, "", ".zip", strip=" ._-")
 
     def of_folders(self, posts: Iterable[Post]) -> list[str]:
-        """Return the names of the posts' folders, distinct even if case is ignored."""
+        """Return the names for the folders of *posts*, distinct even if case is ignored."""
         names = _distinct(self.of_archive(post) for post in posts)
         return [name.removesuffix(".zip") for name in names]
 
@@ -82,7 +84,7 @@ def disposition(kind: str, name: str) -> str:
 
 
 def _distinct(names: Iterable[str]) -> list[str]:
-    """Append a number to each repeated name; names that differ only in case count as repeated."""
+    """Append a number to each name that is already taken, ignoring case."""
     distinct: dict[str, str] = {}
     for name in names:
         stem, dot, extension = name.rpartition(".")

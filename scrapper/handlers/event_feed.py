@@ -1,4 +1,4 @@
-"""The events of ``GET /events``, each of which is rendered only once for all streams."""
+"""The events of ``GET /events``, each rendered only once for all streams."""
 
 import asyncio
 import time
@@ -28,11 +28,11 @@ _MAX_JOBS = 10_000
 
 
 class EventFeed:
-    """The events for changes to *jobs*, to stored posts and to the login.
+    """The feed of changes to *jobs*, to stored posts and to the login.
 
     The feed polls while it has followers and for a minute afterwards, so that a client that
-    reconnects can resume. It reads changes to posts from *post_changes*. *login* returns the login
-    as JSON, or is None if clients may not see the login.
+    reconnects can resume. It reads changes to posts from *post_changes*. *login* returns the state
+    of the login as JSON, or is None if clients may not see it.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class EventFeed:
         self._starting = asyncio.Lock()
         self._polling: asyncio.Task[None] | None = None
         self._position: _Position | None = None
-        # The version of each job in its latest event.
+        # The version that each job had in its latest event.
         self._job_versions: dict[str, int] = {}
 
     async def close(self) -> None:
@@ -72,10 +72,10 @@ class EventFeed:
             self._left_at = time.monotonic()
 
     async def after(self, event_id: str, viewer: str | None) -> AsyncGenerator[bytes]:
-        """Yield the events after *event_id* that *viewer* may see, as they occur.
+        """Yield the events after *event_id* as they occur, except those that *viewer* may not see.
 
         A reader that is too slow, or that cannot resume after *event_id*, gets a ``reset``.
-        *viewer* is the name of a key or a signed-in user, or None if the client sees everything.
+        *viewer* is the name of a key or of a signed-in user, or None if the client sees everything.
         The stream ends at shutdown.
         """
         number = self._journal.number_of(event_id)
@@ -94,7 +94,7 @@ class EventFeed:
                 await changed.wait()
 
     async def _poll(self) -> None:
-        """Poll until the feed has had no followers for a minute, or the process ends."""
+        """Poll until the feed has had no followers for a minute, or the service shuts down."""
         try:
             while not self._jobs.closing and self._is_needed():
                 # With many followers, poll less often, so that they do not saturate the event loop.
@@ -126,7 +126,7 @@ class EventFeed:
             self._position = None
 
     async def _start(self) -> "_Position":
-        """Start at the current position, so that earlier changes cause no events."""
+        """Restart the journal, and return the current position; earlier changes cause no events."""
         number, place = (await self._jobs.changed(0)).number, await self._post_changes.place()
         self._job_versions.clear()
         self._journal.restart()
@@ -137,7 +137,7 @@ class EventFeed:
         changes = await self._jobs.changed(position.number)
         place, posts = await self._post_changes.since(position.place)
         if changes.number < position.number or posts is None:
-            # Redis lost its data, or more changes occurred than it stores.
+            # Redis lost its data, or more changes occurred than Redis stores.
             return await self._start()
         for shortcode, change in posts:
             self._journal.add("post", orjson.dumps({"shortcode": shortcode, "change": change}))
@@ -163,7 +163,7 @@ class EventFeed:
 
 
 class _Position(NamedTuple):
-    """What the feed has read so far: changes to jobs, changes to posts, and the login."""
+    """How far the feed has read the changes to jobs and posts, and the last state of the login."""
 
     number: int
     place: str

@@ -20,7 +20,7 @@ __all__ = ["events"]
 
 @dataclass(slots=True)
 class JobChange(JobResponse):
-    """A changed job; ``posts`` has only the posts that changed, or all posts of a new job."""
+    """A new or changed job. ``posts`` has only the changed posts, or all posts of a new job."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -46,7 +46,7 @@ class PostChangeResponse:
     shortcode: str
     change: Annotated[
         Change,
-        Field(description="`changed`: the post was kept or released, or a plugin added to it"),
+        Field(description="`changed`: the post was kept or released, or a plugin added a file"),
     ]
 
 
@@ -59,14 +59,14 @@ class Reset:
 
 @Operation(
     id="followEvents",
-    summary="Follow changes as server-sent events: `job`, `post`, `login` and `reset`",
+    summary="Follow changes to jobs, posts and the login as server-sent events",
     tag="service",
     response=JobChange | ForgottenJob | PostChangeResponse | LoginResponse | Reset,
     events=("reset", "job", "post", "login"),
     parameters=(LAST_EVENT,),
 )
 async def events(request: web.Request) -> web.StreamResponse:
-    """Stream changes to jobs, posts and the login as server-sent events, indefinitely.
+    """Stream changes to jobs, posts and the login as server-sent events.
 
     The stream begins with ``reset``, unless it resumes after ``Last-Event-ID``. After a ``reset``,
     the client must reload everything.

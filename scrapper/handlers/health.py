@@ -36,16 +36,16 @@ async def health(_request: web.Request) -> web.Response:
     summary="Check whether a new post could be scraped now",
     tag="service",
     response=ReadyResponse,
-    more={503: ("A new post could not be scraped", ReadyResponse)},
+    more={503: ("A new post could not be scraped now", ReadyResponse)},
     free=True,
 )
 async def ready(request: web.Request) -> web.Response:
-    """Return 200 if a new post could be scraped now, or else 503, with a key for each check.
+    """Return 200 if a new post could be scraped now, or else 503, with the result of each check.
 
-    ``instagram`` and ``login`` are not checks. ``instagram`` shows in which order the sources are
-    tried and how many queries are allowed, separately for queries with and without a login. It also
-    shows which documents the service found in place of retired ones. ``login`` is the state of the
-    login.
+    ``instagram`` and ``login`` do not affect the status. ``instagram`` shows the order in which the
+    sources are tried and how many queries are allowed, separately for queries with and without a
+    login. It also shows the query documents that the service found to replace retired ones.
+    ``login`` is the state of the Instagram login.
     """
     root = request.app[resources.MEDIA_ROOT]
     min_free = request.app[resources.SETTINGS].min_free_bytes

@@ -1,4 +1,4 @@
-"""The events of ``GET /jobs/{id}/events``, rendered only once for all streams of a job."""
+"""The events of ``GET /jobs/{id}/events``, each rendered only once for all streams of a job."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -56,7 +56,7 @@ class _Feed:
         self.polling = in_background(self._poll(), f"events of job {job.id}")
 
     async def _poll(self) -> None:
-        """Poll the job until it ends or is gone, or the process ends."""
+        """Poll the job until it ends or is removed, or the service shuts down."""
         try:
             # With many followers, poll less often, so that they do not saturate the event loop.
             async for job in self._jobs.follow(
@@ -71,7 +71,7 @@ class _Feed:
             self._wake()
 
     async def after(self, seen: int) -> AsyncGenerator[bytes]:
-        """Yield the events after version *seen* as they occur, up to the last one."""
+        """Yield the job's events after version *seen* as they occur, up to its last event."""
         while True:
             changed, ended = self._changed, self._ended
             piece, seen = self._since(seen)
@@ -83,7 +83,7 @@ class _Feed:
             await changed.wait()
 
     def _since(self, seen: int) -> tuple[bytes, int]:
-        """Return the events after version *seen*, and the job's version after them."""
+        """Return two values: the events after version *seen*, and the job's current version."""
         return self._pieces.get((seen, self._job.version), lambda: self._render(seen))
 
     def _render(self, seen: int) -> tuple[bytes, int]:

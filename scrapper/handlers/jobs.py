@@ -35,7 +35,7 @@ __all__ = [
     "retry_job",
 ]
 
-LAST_EVENT = Parameter(LAST_EVENT_ID, "header", {"type": "string"}, "Resume after this event")
+LAST_EVENT = Parameter(LAST_EVENT_ID, "header", {"type": "string"}, "ID of the last event received")
 """The parameter that every event stream accepts."""
 
 _ID = Parameter("id", "path", {"type": "string", "minLength": 1})
@@ -166,9 +166,10 @@ async def retry_job(request: web.Request) -> web.Response:
 async def job_events(request: web.Request) -> web.StreamResponse:
     """Stream the job's progress as server-sent events until the job ends.
 
-    Each ``post`` event contains one post. The stream begins with an event for each post, or only
-    for those that changed after the event in ``Last-Event-ID``. The last event is ``end``, with the
-    whole job. A client that reconnects after ``end`` gets 204, and should stop reconnecting.
+    Each ``post`` event contains one post. The stream begins with an event for each post or, if the
+    client sends ``Last-Event-ID``, for each post that changed after that event. The last event is
+    ``end``, with the whole job. A client that reconnects after ``end`` gets 204, and should stop
+    reconnecting.
     """
     job = await _job(request)
     seen = _version_of(request.headers.get(LAST_EVENT_ID, ""), job)
@@ -180,7 +181,7 @@ async def job_events(request: web.Request) -> web.StreamResponse:
 
 
 async def batch_tokens(request: web.Request) -> int:
-    """Return how many rate limit tokens a request costs: one for each post that it queues.
+    """Return the number of rate-limit tokens that a request costs: one for each post it queues.
 
     A request that queues no posts costs one token.
     """
@@ -203,7 +204,7 @@ def _checked_webhook(request: web.Request, url: str | None) -> str | None:
     if not hosts:
         raise WebhooksDisabled
     if not hosts.allow(url):
-        raise InvalidBody(text="webhook: not an http or https URL of a host in WEBHOOK_HOSTS")
+        raise InvalidBody(text="webhook must be an http(s) URL whose host is in WEBHOOK_HOSTS")
     return url
 
 
@@ -222,7 +223,7 @@ async def _job(request: web.Request) -> Job:
 async def _own_job(request: web.Request) -> Job | None:
     """Return the job in the request's path, or None if it is unknown or belongs to another client.
 
-    The two cases look the same, so that no client can find out whether another's job exists.
+    The two cases look the same, so that no client can find out whether another client's job exists.
     """
     job = await request.app[JOBS].get(request.match_info["id"])
     owner = await owner_of(request)

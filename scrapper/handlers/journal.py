@@ -1,4 +1,4 @@
-"""The latest events, rendered for event streams that read at different speeds."""
+"""The latest events, rendered for event streams that progress at different speeds."""
 
 import re
 import secrets
@@ -25,8 +25,8 @@ class _Event(NamedTuple):
 class Pieces:
     """A cache of a stream's rendered pieces, each with the number of its last event.
 
-    All readers share the cache. It keeps only the latest 4 MB, because readers that start at
-    different events need different pieces.
+    All readers share the cache. Readers that start at different events need different pieces, so
+    the cache is limited to the latest 4 MB.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,10 @@ class Pieces:
         self._bytes = 0
 
     def get(self, key: Hashable, render: Callable[[], tuple[bytes, int]]) -> tuple[bytes, int]:
-        """Return the piece under *key*; if it is not cached, call *render*."""
+        """Return two values: the piece under *key*, and the number of its last event.
+
+        If the piece is not cached, both come from *render* and are then cached.
+        """
         rendered = self._rendered.get(key)
         if rendered is None:
             rendered = self._rendered[key] = render()
@@ -51,7 +54,7 @@ class Pieces:
 
 
 class Journal:
-    """The latest 4 MB of events, in a numbered sequence.
+    """The latest 4 MB of events, numbered in sequence.
 
     A reader that knows the number of the last event it received can resume as long as the next
     event is still in the journal.
@@ -72,9 +75,9 @@ class Journal:
     def add(
         self, name: str, data: bytes, *, private: bool = False, owner: str | None = None
     ) -> None:
-        """Add an event with the JSON *data*.
+        """Add an event called *name* with the JSON *data*.
 
-        Only *owner* and viewers who see everything may see a *private* event.
+        If *private* is true, only *owner* and viewers who see everything may see the event.
         """
         text = event(name, data, self._id(self.last + 1))
         self._events.append(_Event(text, owner, private))
@@ -92,24 +95,25 @@ class Journal:
         self._pieces.clear()
 
     def number_of(self, event_id: str) -> int | None:
-        """Return the number in *event_id*; None if a reader cannot resume after that event."""
+        """Return the number in *event_id*, or None if a reader cannot resume after that event."""
         found = _ID.fullmatch(event_id)
         number = int(found[2]) if found and found[1] == self._epoch else None
         return number if number is not None and self.can_resume_after(number) else None
 
     def can_resume_after(self, number: int) -> bool:
-        """Return whether the event after *number* is in the journal, or will be added next."""
+        """Return whether event *number* + 1 is in the journal, or is the next to be added."""
         return self._before_first <= number <= self.last
 
     def reset(self) -> bytes:
-        """Return the event that begins a stream that cannot resume."""
+        """Return a ``reset`` event, for a reader that cannot resume."""
         return event("reset", b"{}", self._id(self.last))
 
     def after(self, number: int, viewer: str | None) -> tuple[bytes, int]:
-        """Return the events after *number* that *viewer* may see, and the number of the last one.
+        """Return two values: the next events that *viewer* may see, and the last number read.
 
-        The events amount to at most 64 KB, to limit the memory that a slow reader takes. Only a
-        single event may be larger. *viewer* is None if the client sees everything.
+        Reading starts after event *number*, and includes events that *viewer* may not see. The
+        events returned total at most 64 KB, to limit the memory that a slow reader takes, unless a
+        single event is larger. *viewer* is None if the client sees everything.
         """
         return self._pieces.get((number, viewer), lambda: self._render(number, viewer))
 

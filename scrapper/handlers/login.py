@@ -39,7 +39,7 @@ class LoginResponse:
 
 
 class LoginRequest(BaseModel):
-    """A session, given as the value of Instagram's cookie ``sessionid``."""
+    """A session, given as the value of Instagram's ``sessionid`` cookie."""
 
     # The compiled pattern takes over a megabyte of memory, so it is compiled at the first login.
     model_config = ConfigDict(strict=True, defer_build=True)
@@ -55,7 +55,7 @@ _COOKIES = Content(
         "type": "string",
         "format": "binary",
         "description": "A cookies.txt file, JSON exported by a browser extension, a `Cookie` "
-        "header, or the value of the cookie `sessionid`",
+        "header, or the value of the `sessionid` cookie",
     },
 )
 
@@ -68,7 +68,7 @@ _COOKIES = Content(
     errors=(403,),
 )
 async def get_login(request: web.Request) -> web.Response:
-    """Return the state of the login, but never a cookie."""
+    """Return the state of the login, but never its cookies."""
     _check_key(request)
     login = request.app[INSTAGRAM].login
     # session() reloads the files if another process has changed them.
@@ -110,9 +110,10 @@ async def delete_login(request: web.Request) -> web.Response:
 
 
 def _check_key(request: web.Request) -> None:
-    """Check that the service has a key. The middleware has already checked the request's key.
+    """Check that the service has a key.
 
-    Without a key, anyone on the network could remove the login or replace it with their own.
+    The ``api_key`` middleware has already checked the request's key. If the service had no key,
+    anyone on the network could remove the login or replace it with their own.
 
     Raises:
         KeyRequired: the service has no key.
@@ -122,7 +123,7 @@ def _check_key(request: web.Request) -> None:
 
 
 def login_json(state: LoginState) -> bytes:
-    """Return the *state* of the login as JSON."""
+    """Convert the login's state to JSON."""
     since = None if state.since is None else datetime.fromtimestamp(int(state.since), UTC)
     body = LoginResponse(state.state, state.username, since)
     return orjson.dumps(body, option=orjson.OPT_UTC_Z)

@@ -49,17 +49,17 @@ _CHOICE = (
         "item",
         "query",
         {"type": "integer", "minimum": 1},
-        "Number of the carousel's item, starting at 1",
+        "Number of an item in the carousel, starting at 1",
     ),
     Parameter(
         "archive", "query", {"type": "string", "enum": ["zip"]}, "Return the files as one archive"
     ),
-    Parameter("audio", "query", FLAG, "Return only the audio; requires the plugin `audio`"),
+    Parameter("audio", "query", FLAG, "Return only the audio; requires the `audio` plugin"),
     Parameter(
         "h264",
         "query",
         FLAG,
-        "Convert to H.264 and AAC, which play everywhere; requires the plugin `audio`",
+        "Convert to H.264 and AAC, which play everywhere; requires the `audio` plugin",
     ),
 )
 
@@ -78,7 +78,7 @@ RANGES = {
 
 @Operation(
     id="getMedia",
-    summary="Get a file of a stored post, to be shown inline",
+    summary="Get a file of a stored post, for inline display",
     tag="posts",
     response=FILE,
     errors=(400, 404),
@@ -101,7 +101,7 @@ async def media(request: web.Request) -> web.StreamResponse:
 
 @Operation(
     id="download",
-    summary="Download the main file of a stored post, a file of your choice, or all files",
+    summary="Download a stored post: its main file, a file of your choice, or all files",
     tag="posts",
     response=FILE,
     errors=(400, 404, 422, 502, 507),
@@ -123,7 +123,7 @@ async def download(request: web.Request) -> web.StreamResponse:
 
 @Operation(
     id="downloadByUrl",
-    summary="Download the main file of the post at a link, a file of your choice, or all files",
+    summary="Download the post at a link: its main file, a file of your choice, or all files",
     tag="posts",
     response=FILE,
     errors=(400, 403, 404, 422, 502, 507),
@@ -147,7 +147,7 @@ async def download(request: web.Request) -> web.StreamResponse:
             "max_mb",
             "query",
             {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_MEGABYTES},
-            "Maximum file size in millions of bytes; the largest size that fits is chosen",
+            "Maximum file size in millions of bytes; the largest file that fits is chosen",
         ),
         *_CHOICE,
     ),
@@ -161,11 +161,11 @@ async def download(request: web.Request) -> web.StreamResponse:
     more=RANGES,
 )
 async def download_by_url(request: web.Request) -> web.StreamResponse:
-    """Respond like ``/download/{shortcode}`` with the post at ``url`` or ``link``.
+    """Respond like ``/download/{shortcode}``, for the post at ``url`` or ``link``.
 
-    The post is downloaded first if it is not stored. The default of ``item`` is the ``img_index``
-    in the URL. ``quality`` and ``max_mb`` mean the same as in ``POST /scrape``. With ``shortcodes``
-    and ``archive=zip``, the response is an archive of stored posts, with a folder for each.
+    The post is downloaded first if it is not stored. ``item`` defaults to the ``img_index`` in the
+    URL. ``quality`` and ``max_mb`` mean the same as in ``POST /scrape``. With ``shortcodes`` and
+    ``archive=zip``, the response is an archive of stored posts, with a folder for each.
     """
     if "shortcodes" in request.query:
         return await _archive_of_posts(request, _shortcodes(request))
@@ -269,7 +269,7 @@ async def file_response(
     stored_at: float,
     content_disposition: str,
     *,
-    # A refresh replaces files under the same names.
+    # A refresh replaces files under the same names, so clients must revalidate them.
     cache: str = "private, no-cache",
 ) -> web.StreamResponse:
     """Return a response with the file of *item*.
@@ -295,10 +295,10 @@ async def file_response(
 
 
 class _MediaResponse(web.FileResponse):
-    """A response with a *version* of a file.
+    """A response with the file at *path* and the ``ETag`` and ``Last-Modified`` of *version*.
 
-    The file's modification time does not identify a version, because it is the time at which the
-    post was taken. ``bytes_sent`` is the number of bytes of the body that were sent.
+    They do not come from the file's modification time, which is the time at which the post was
+    taken. ``bytes_sent`` is the number of bytes of the body that were sent.
     """
 
     bytes_sent = 0
@@ -307,7 +307,7 @@ class _MediaResponse(web.FileResponse):
         super().__init__(path, headers={**headers, **version.headers})
         self._version = version
 
-    # aiohttp would set these from the file's modification time, but the headers have them already.
+    # aiohttp would set these from the file's modification time, but they are already set.
     @property
     def etag(self) -> ETag | None:
         return super().etag
@@ -346,14 +346,14 @@ async def _archive(
     names = request.app[DOWNLOAD_NAMES]
     archive = _Archive(request.app[LIBRARY].root)
     if not await asyncio.to_thread(archive.add, post, items, names.of_all(post, items)):
-        # check() raises if the media folder is missing. If not, a sweep may have removed the post.
+        # check() raises if the media folder is missing. Else, a sweep may have removed the post.
         await asyncio.to_thread(request.app[LIBRARY].check)
         raise NotStored
     return await archive.send(request, names.of_archive(post))
 
 
 async def _archive_of_posts(request: web.Request, shortcodes: Sequence[str]) -> web.StreamResponse:
-    """Respond with a ZIP archive of those posts that are stored, with a folder for each."""
+    """Respond with a ZIP archive of the requested posts that are stored, with a folder for each."""
     library, names = request.app[LIBRARY], request.app[DOWNLOAD_NAMES]
     found = [stored.post for stored in await library.get_all(shortcodes) if stored]
     folders = names.of_folders(found)
@@ -379,7 +379,7 @@ async def _archive_of_posts(request: web.Request, shortcodes: Sequence[str]) -> 
 
 
 class _Archive:
-    """An uncompressed ZIP archive of posts under *root*, created while it is sent."""
+    """An uncompressed ZIP archive of posts under *root*, created while it is being sent."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -416,10 +416,10 @@ class _Archive:
 async def _send(
     request: web.Request, response: web.StreamResponse, pieces: Generator[bytes]
 ) -> None:
-    """Send all *pieces*, which are generated in threads, then close the files that they opened.
+    """Generate all *pieces* in threads and send them, then close the generator and its files.
 
-    If a file is removed or replaced while it is sent, the connection is aborted so that the client
-    notices that its archive is incomplete.
+    If a file is removed or replaced while it is being sent, the connection is aborted so that the
+    client notices that its archive is incomplete.
     """
     try:
         while piece := await finished(asyncio.to_thread(next, pieces, b"")):

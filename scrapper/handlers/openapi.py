@@ -25,7 +25,7 @@ _ERRORS = {
     400: "The request is invalid; see `code` and `error`",
     401: "The key is missing or wrong",
     403: "The post needs a login, Instagram wants the account confirmed in a browser, the service "
-    "has no key or allows no webhooks, or a page of another site made the request",
+    "has no key, the service allows no webhooks, or a page of another site made the request",
     404: "There is no such post, job, file or route",
     408: "The body did not arrive in time",
     409: "An unfinished job cannot be removed from the list",
@@ -36,7 +36,7 @@ _ERRORS = {
     500: "Internal error",
     502: "The service does not understand Instagram's answer, Instagram answered with a server "
     "error, or no file could be downloaded completely",
-    503: "Instagram cannot be reached, too much is waiting, or the media folder's disk is missing",
+    503: "Instagram cannot be reached, the service is busy, or the media folder's disk is missing",
     507: "Nothing can be stored, because the disk is full or read-only",
 }
 _COMMON_ERRORS = (413, 421, 429, 500, 503)
@@ -57,9 +57,9 @@ _TAGS = {
     "service": "The state of the service",
 }
 _WEBHOOK_HEADERS = (
-    ("webhook-id", "Unique ID of the webhook; a retry has the same ID"),
-    ("webhook-timestamp", "Unix time of this delivery, in seconds"),
-    ("webhook-signature", "`v1,` and the base64-encoded HMAC with WEBHOOK_SECRET"),
+    ("webhook-id", "Unique ID of the message; a retry has the same ID"),
+    ("webhook-timestamp", "Unix time of this attempt, in seconds"),
+    ("webhook-signature", "`v1,` followed by a base64-encoded HMAC with WEBHOOK_SECRET as the key"),
 )
 _SCHEMAS = "#/components/schemas/{model}"
 
@@ -95,13 +95,14 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation of the API, used as a decorator of its handler.
+    """An operation of the API. It decorates its handler.
 
-    ``response`` is the type of the JSON on success, a :class:`Content`, or None for no body. If
-    ``events`` lists the names of server-sent events, ``response`` is the type of each event's data.
-    ``body`` is the type of the request's JSON, and ``file_body`` an alternative to it. ``errors``
-    lists the error statuses besides those that any operation may return. ``more`` maps the status
-    of each further response to its description and body. A ``free`` operation requires no key.
+    ``response`` describes the body on success: the type of the JSON, a :class:`Content`, or None if
+    there is no body. If ``events`` lists the names of server-sent events, ``response`` is the type
+    of each event's data. ``body`` is the type of the request's JSON, and ``file_body`` is an
+    alternative to it. ``errors`` lists the error statuses other than those that every operation may
+    return. ``more`` maps the status of each further response to its description and body. A
+    ``free`` operation requires no key.
     """
 
     id: str
@@ -234,7 +235,7 @@ class _Describer:
         """Describe the request that is sent to a job's ``webhook`` when the job ends."""
         return {
             "operationId": "jobEnded",
-            "summary": "A job ended; signed according to Standard Webhooks",
+            "summary": "Sent when a job ends; signed according to Standard Webhooks",
             "tags": ["jobs"],
             "security": [],
             "parameters": [

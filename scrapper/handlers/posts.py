@@ -58,12 +58,14 @@ _OWNER = {"type": "string", "pattern": "^[A-Za-z0-9._]{1,30}$"}
             "q",
             "query",
             {"type": "string", "maxLength": _MAX_SEARCH_LENGTH},
-            "Words from the caption or from people's names, the start of a shortcode, or a "
-            "post's link",
+            "Words from the caption or people's names, the start of a shortcode, or a post's link",
         ),
         Parameter("owner", "query", _OWNER, "User name of the owner"),
         Parameter(
-            "kept", "query", {"type": "boolean"}, "Only kept posts, or only posts that are not kept"
+            "kept",
+            "query",
+            {"type": "boolean"},
+            "`true`: only kept posts; `false`: only posts that are not kept",
         ),
         Parameter("type", "query", {"type": "string", "enum": _KINDS}, "Only posts of this type"),
         Parameter(
@@ -206,7 +208,7 @@ def _search(request: web.Request) -> Search:
     # A link may be longer than other search texts.
     max_length = request.app[SETTINGS].max_url_length
     if len(text) > _MAX_SEARCH_LENGTH and not pasted_link(text, max_length=max_length):
-        raise InvalidParameter(text=f"q must not have more than {_MAX_SEARCH_LENGTH} characters")
+        raise InvalidParameter(text=f"q must have at most {_MAX_SEARCH_LENGTH} characters")
     if owner is not None and not re.fullmatch(_OWNER["pattern"], owner):
         raise InvalidParameter(text="owner must be a user name")
     return Search(

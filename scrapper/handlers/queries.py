@@ -33,7 +33,7 @@ def limit_in(request: web.Request) -> int:
     """Return the ``limit`` of a listing.
 
     Raises:
-        InvalidParameter: the limit is not a number, or out of range.
+        InvalidParameter: the limit is not a number, or is out of range.
     """
     limit = request.query.get("limit", str(_DEFAULT_LIMIT))
     is_number = limit.isascii() and limit.isdecimal() and len(limit) <= len(str(_MAX_LIMIT))
@@ -43,7 +43,7 @@ def limit_in(request: web.Request) -> int:
 
 
 def cursor_in(request: web.Request) -> Cursor | None:
-    """Return the ``cursor`` of a listing; None for the first page.
+    """Return the ``cursor`` of a listing, or None for the first page.
 
     Raises:
         InvalidParameter: the value is not a cursor.

@@ -19,7 +19,7 @@ class InvalidBody(web.HTTPBadRequest):
 
 
 class InvalidParameter(web.HTTPBadRequest):
-    """Part of the path or query is not valid for the route."""
+    """A part of the path or query is not valid for the route."""
 
     code = "invalid_parameter"
 

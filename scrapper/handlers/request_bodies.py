@@ -54,11 +54,11 @@ class PreferenceRequest(BaseModel):
     )
     max_mb: Annotated[float, Field(gt=0, le=MAX_MEGABYTES, allow_inf_nan=False)] | None = Field(
         None,
-        description="Maximum file size in millions of bytes; the largest size that fits is chosen",
+        description="Maximum file size in millions of bytes; the largest file that fits is chosen",
     )
 
     def preference(self, default: Quality) -> Preference:
-        """Return the preference, with *default* as the quality if the client set none."""
+        """Return the preference, with *default* as the quality if the client requested none."""
         max_bytes = None if self.max_mb is None else max(1, math.floor(self.max_mb * 1_000_000))
         return Preference(self.quality or default, max_bytes)
 
@@ -118,8 +118,8 @@ class BulkRequest(BaseModel):
         examples=[["SHORTCODE"]],
     )
     action: Literal["keep", "release", "delete"] = Field(
-        description="Same as PUT /posts/{shortcode}/keep, DELETE /posts/{shortcode}/keep and "
-        "DELETE /posts/{shortcode}, respectively"
+        description="`keep` does the same as PUT /posts/{shortcode}/keep, `release` the same as "
+        "DELETE /posts/{shortcode}/keep, and `delete` the same as DELETE /posts/{shortcode}"
     )
 
 
@@ -135,6 +135,7 @@ async def read_body(request: web.Request, model: type[Body]) -> Body:
 
     Raises:
         InvalidBody: the body does not match *model*, or is incomplete.
+        web.HTTPRequestEntityTooLarge: the body is too large.
         web.HTTPRequestTimeout: the body did not arrive within ``CLIENT_TIMEOUT_SECONDS``.
     """
     return parse_body(await read_text(request), model)
@@ -180,10 +181,10 @@ async def read_text(request: web.Request) -> bytes:
 def _decompressed(request: web.Request, body: bytes) -> bytes:
     """Decompress *body* according to its ``Content-Encoding``.
 
-    aiohttp 3.14 could decompress the body while reading it, but does not report a truncated one.
+    aiohttp 3.14 could decompress the body while reading it, but would not report truncated data.
 
     Raises:
-        zlib.error: the body's encoding does not match its headers.
+        zlib.error: the body is truncated, or its encoding does not match its headers.
         web.HTTPRequestEntityTooLarge: the decompressed body is too large.
     """
     encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower()
@@ -205,7 +206,7 @@ def _decompressed(request: web.Request, body: bytes) -> bytes:
 
 
 def _explain(error: ValidationError) -> str:
-    """Describe the first error in *error*, without the value that caused it."""
+    """Describe the first problem in *error*, without the value that caused it."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     if not first["loc"]:
         return "The body is not a JSON object"

@@ -57,7 +57,7 @@ SESSIONS = web.AppKey("sessions", Sessions)
 WEBHOOK_HOSTS = web.AppKey("webhook_hosts", WebhookHosts)
 SCRAPER = web.AppKey("scraper", Scraper)
 Conversion = Callable[[Post, MediaItem], Awaitable[MediaItem]]
-"""Converts an item of a stored post, and returns the new item; reuses an earlier result."""
+"""Converts an item of a stored post, or reuses an earlier result; returns the new item."""
 
 CONVERSIONS: web.AppKey[dict[str, Conversion]] = web.AppKey("conversions")
 """The conversions that plugins offer, by query parameter."""

@@ -27,7 +27,7 @@ class ErrorResponse:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     error: Annotated[str, Field(description="Message for people; its wording may change")]
-    code: Annotated[str, Field(description="Error code for programs; it is stable")]
+    code: Annotated[str, Field(description="Stable error code for programs")]
     request_id: str
     smallest_size: Annotated[
         int | None,
@@ -54,9 +54,7 @@ class PostOutcome:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     shortcode: str
-    status: Annotated[
-        int, Field(description="HTTP status that the route of the single post would return")
-    ]
+    status: Annotated[int, Field(description="HTTP status that the post's own route would return")]
     code: Annotated[str | None, Field(description="Error code for programs; null on success")]
 
 
@@ -102,9 +100,9 @@ class ReadyResponse(BaseModel):
     """Whether a new post could be scraped now, with the result of each check."""
 
     instagram: dict[str, LoginStanding] = Field(
-        description="What the service has learned about Instagram, with and without a login; not a "
-        "check"
+        description="What the service has learned about Instagram, with and without a login; does "
+        "not affect the status"
     )
-    login: State = Field(description="State of the Instagram login; not a check")
+    login: State = Field(description="State of the Instagram login; does not affect the status")
     __pydantic_extra__: dict[str, bool]
     model_config = ConfigDict(extra="allow")

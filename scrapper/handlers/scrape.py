@@ -30,7 +30,7 @@ async def scrape(request: web.Request) -> web.Response:
     and a failure is an error. With ``"keep": true``, the post is never removed because of its age.
 
     ``"quality": "best"`` requests the largest video, and ``"max_mb": 8`` the largest file of at
-    most 8 MB. A stored post that does not satisfy them is downloaded again.
+    most 8 MB. A stored post that does not satisfy the request is downloaded again.
     """
     body = await read_body(request, ScrapeRequest)
     preference = body.preference(request.app[SETTINGS].video_quality)

@@ -27,7 +27,7 @@ class SessionRequest(BaseModel):
 
 @Operation(
     id="beginSession",
-    summary="Get a session cookie in place of the API key",
+    summary="Get a session cookie to use in place of the API key",
     tag="service",
     status=204,
     body=SessionRequest,
@@ -35,9 +35,9 @@ class SessionRequest(BaseModel):
     errors=(400, 408),
 )
 async def begin_session(request: web.Request) -> web.Response:
-    """Set a session cookie for the key in the request; an earlier cookie does not suffice.
+    """Set a session cookie for the key in the request's headers.
 
-    If the service has no keys, no cookie is set.
+    A session cookie in the request does not suffice. If the service has no keys, no cookie is set.
     """
     text = await read_text(request)
     body = parse_body(text, SessionRequest) if text else SessionRequest()

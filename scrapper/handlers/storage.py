@@ -18,13 +18,13 @@ __all__ = ["storage"]
 
 @dataclass(frozen=True, slots=True)
 class StorageResponse:
-    """How much is stored, how much space is left, and at which age posts are removed."""
+    """How much is stored, how much space is left, and the age at which posts are removed."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     posts: Annotated[int, Field(ge=0)]
-    bytes: Annotated[int, Field(ge=0, description="The size of the posts' files")]
-    free_bytes: Annotated[int, Field(ge=0, description="Free bytes on the disk")]
+    bytes: Annotated[int, Field(ge=0, description="Size of the posts' files in bytes")]
+    free_bytes: Annotated[int, Field(ge=0, description="Free space on the disk in bytes")]
     max_age_days: Annotated[
         float,
         Field(
@@ -36,7 +36,7 @@ class StorageResponse:
 
 @Operation(
     id="getStorage",
-    summary="Get how much is stored, and how much space is left",
+    summary="Get the number and size of the stored posts, and the free space",
     tag="service",
     response=StorageResponse,
 )

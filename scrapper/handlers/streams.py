@@ -21,10 +21,10 @@ _POLL_SECONDS = 5.0
 
 
 async def send_events(request: web.Request, pieces: AsyncGenerator[bytes]) -> web.StreamResponse:
-    """Send *pieces* of an event stream until they end or the client disconnects.
+    """Send all *pieces* of an event stream, unless the client disconnects first.
 
-    The stream also ends within seconds of its key or session becoming invalid. A comment every 15
-    seconds keeps the connection open.
+    The stream also ends within seconds after the client's key or session becomes invalid. A comment
+    every 15 seconds keeps the connection open.
     """
     sender = await sender_of(request)
     async with sse_response(request) as response:

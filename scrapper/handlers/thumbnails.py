@@ -21,7 +21,7 @@ _CACHE_FOR_A_YEAR = "private, max-age=31536000, immutable"
     errors=(400, 404),
     parameters=(
         SHORTCODE,
-        Parameter("v", "query", {"type": "string"}, "Version, as in the post's `thumbnail_url`"),
+        Parameter("v", "query", {"type": "string"}, "The picture's version, as in `thumbnail_url`"),
     ),
     more=RANGES,
 )

@@ -40,10 +40,10 @@ class Version:
         return {hdrs.ETAG: f'"{self.tag}"', hdrs.LAST_MODIFIED: modified}
 
     def refusal(self, request: web.BaseRequest, headers: Mapping[str, str]) -> web.Response | None:
-        """Evaluate the request's conditions.
+        """Evaluate the request's conditions (RFC 9110, section 13).
 
         Return a 412 response if the request requires another version, a 304 response with *headers*
-        if the client already has this version, or else None.
+        if the client already has this version, or None if the file must be sent.
         """
         if request.if_match is not None:
             failed = not self._is_in(request.if_match, weak=False)
@@ -60,7 +60,7 @@ class Version:
         return web.Response(status=304, headers={**headers, **self.headers}) if known else None
 
     def without_conditions(self, request: web.BaseRequest) -> web.BaseRequest:
-        """Return the request without conditions, and without a range that must be ignored."""
+        """Return *request* without its conditions, and without a range that must be ignored."""
         request = self.without_other_range(request)
         headers = request.headers.copy()
         for name in _CONDITIONS:
@@ -68,7 +68,7 @@ class Version:
         return request.clone(headers=headers)
 
     def without_other_range(self, request: web.BaseRequest) -> web.BaseRequest:
-        """Return the request without a range that must be ignored (RFC 9110, 13.1.5 and 14.2).
+        """Return *request* without a range that must be ignored (RFC 9110, 13.1.5 and 14.2).
 
         Ranges in unknown units, multiple ranges, and ranges of other versions are ignored.
         """

@@ -27,7 +27,7 @@ class BasePath:
         self._trusted: Sequence[Network] = settings.proxies
 
     def prefix_of(self, request: web.Request) -> str:
-        """Return the prefix of all paths in the client's URLs: empty, or for example ``/posts``."""
+        """Return the prefix of the paths in the client's URLs, such as ``/gram``; may be empty."""
         forwarded = request.headers.get(_HEADER, "").rstrip("/")
         trusted = forwarded and is_from_one_of(self._trusted, peer_of(request))
         if trusted and _PREFIX.fullmatch(forwarded):
@@ -35,7 +35,7 @@ class BasePath:
         return self._path
 
     def own_path(self, request: web.Request) -> str:
-        """Return the path of *request* without the prefix."""
+        """Return the path of *request* without ``BASE_PATH``."""
         path = request.path
         if self._path and (path == self._path or path.startswith(f"{self._path}/")):
             return path[len(self._path) :] or "/"
@@ -43,7 +43,7 @@ class BasePath:
 
 
 def check_base_path(path: str, routes: Iterable[str]) -> None:
-    """Check that *path* and *routes* cannot be confused.
+    """Check that the base path *path* does not clash with any of the *routes*.
 
     Raises:
         SettingsError: *path* starts with the same segment as one of the *routes*.

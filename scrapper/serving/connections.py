@@ -37,10 +37,10 @@ async def running_app(
     head_timeout: float,
     grace: float,
 ) -> AsyncIterator[Callable[[], asyncio.Protocol]]:
-    """Run *app* while the block runs, and yield the factory for its connections' protocols.
+    """Run *app* while the block runs, and yield a factory for the protocols of its connections.
 
     At most *max_connections* are open; any further one gets 503 and is closed. If the head of a
-    request is not complete after *head_timeout* seconds, its connection gets 408 and is closed.
+    request is still incomplete after *head_timeout* seconds, its connection gets 408 and is closed.
     Malformed HTTP gets 400. These responses are JSON, like every other error. At shutdown,
     unfinished requests have *grace* seconds to finish.
     """
@@ -75,7 +75,7 @@ def _connections(
 
 
 def raise_open_files(connections: int) -> int:
-    """Raise this process's limit on open files to allow this number of *connections*.
+    """Raise this process's limit on open files to allow *connections* open connections.
 
     Return how many connections are possible. If the hard limit allows fewer, log a warning.
     """
@@ -170,7 +170,7 @@ class _Connection(web.RequestHandler):
 
 
 class _Refusal(asyncio.Protocol):
-    """Sends 503, and closes the connection as soon as the client does, or after a second."""
+    """Sends 503, and closes the connection when the client does, or after at most a second."""
 
     def connection_made(self, transport: Any) -> None:
         transport.write(_respond(503, "server_full", "Too many connections: try again later"))
@@ -187,7 +187,7 @@ def _error(code: str, message: str, request_id: str) -> tuple[bytes, dict[str, s
 
 
 def _respond(status: int, code: str, message: str) -> bytes:
-    """Return the bytes of a response, for a connection without a complete request."""
+    """Return a response as bytes, for a connection from which no complete request was read."""
     body, headers = _error(code, message, uuid.uuid4().hex)
     headers |= {hdrs.CONTENT_LENGTH: str(len(body)), hdrs.CONNECTION: "close"}
     if status == HTTPStatus.SERVICE_UNAVAILABLE:

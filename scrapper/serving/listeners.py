@@ -87,7 +87,7 @@ class Certificate:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Certificate | None":
-        """Load the certificate that *settings* name, if any; blocking."""
+        """Load the certificate that *settings* name, or return None if they name none. Blocking."""
         if settings.tls_cert_file is None or settings.tls_key_file is None:
             return None
         return cls(settings.tls_cert_file, settings.tls_key_file)
@@ -128,7 +128,8 @@ def unix_listener(path: Path, mode: int) -> Iterator[socket.socket]:
     A socket that a killed process left behind is replaced.
 
     Raises:
-        SettingsError: another process is listening there, or *path* is another kind of file.
+        SettingsError: another process is listening there, *path* is not a socket, or the socket
+            cannot be created.
     """
     with socket.socket(socket.AF_UNIX) as listener:
         try:
@@ -151,10 +152,10 @@ def unix_listener(path: Path, mode: int) -> Iterator[socket.socket]:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove the socket at *path* if no process listens on it any more.
+    """Remove the socket at *path* if no process is listening on it.
 
     Raises:
-        OSError: a process is listening on it, or *path* is another kind of file.
+        OSError: a process is listening on it, or *path* is not a socket.
     """
     try:
         status = path.lstat()
@@ -175,7 +176,7 @@ def _remove_stale(path: Path) -> None:
 def tcp_listener(host: str, port: int, setting: str = "PORT") -> socket.socket:
     """Return a socket that listens on *host* and *port*.
 
-    *setting* is the name of the port's setting, for error messages.
+    *setting* is the name of the setting for the port, for error messages.
 
     Raises:
         SettingsError: the address cannot be used.

@@ -46,7 +46,7 @@ _READING = (hdrs.METH_GET, hdrs.METH_HEAD)
 _READS_PER_TOKEN = 10
 # A wrong key costs ten tokens in total, to slow down guessing.
 _PENALTIES = {401: 9}
-# These middlewares raise exceptions to refuse requests; only `errors` turns those into JSON.
+# These middlewares refuse requests by raising exceptions, which only `errors` turns into JSON.
 _REFUSE_BY_EXCEPTION = ("browser_guard", "body_size", "rate_limit", "api_key")
 _RISKS_WITHOUT = {
     "request_context": "requests have no ID and no access log, and X-Forwarded-For is ignored",
@@ -74,7 +74,7 @@ def check_path(settings: Settings, *, needs_key: bool) -> None:
     Raises:
         SettingsError: a middleware is listed twice. Unless ``MIDDLEWARES_UNCHECKED`` is set, this
             is also raised if requests need a key but ``api_key`` is missing, or if ``errors``
-            comes after a middleware that raises exceptions to refuse requests.
+            comes after a middleware that refuses requests by raising exceptions.
     """
     names = path_names(settings)
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -91,8 +91,8 @@ def check_path(settings: Settings, *, needs_key: bool) -> None:
         outside = [name for name in names[: names.index("errors")] if name in _REFUSE_BY_EXCEPTION]
         if outside:
             raise SettingsError(
-                f"MIDDLEWARES: errors must come before {', '.join(outside)}, or their "
-                f"refusals are not JSON{override}"
+                f"MIDDLEWARES: errors must come before {', '.join(outside)}, to turn "
+                f"their refusals into JSON{override}"
             )
 
 
@@ -109,7 +109,7 @@ def path_warnings(settings: Settings, *, needs_key: bool) -> Iterator[str]:
         yield "without api_key, anyone can use the service"
     for name in names[: names.index("errors")] if "errors" in names else ():
         if ":" in name:
-            yield f"{name} is outside errors: an exception that it raises becomes plain text"
+            yield f"{name} is outside errors: its exceptions are not turned into JSON"
     for address in sorted(gateways().intersection(settings.auth_proxies)):
         yield (
             f"{address} in AUTH_PROXIES is a gateway of this machine: if Docker publishes the "
@@ -130,11 +130,12 @@ def request_path(
     """Yield the middlewares in the order of *settings*, outermost first.
 
     *own* maps the names of this service's middlewares to functions that create them. *of_plugins*
-    are the plugins' middlewares, each with its plugin's name; they come last. A user's own factory
-    takes no arguments, or *app* and the settings without secrets.
+    are pairs of a plugin's name and its middleware. These middlewares come last. A user's own
+    factory takes either no arguments, or *app* and the settings without secrets.
 
     Raises:
-        SettingsError: a user's own factory failed, or something is not a middleware.
+        SettingsError: a user's own factory failed or did not return a middleware, or a plugin's
+            middleware is not one.
     """
     for name in path_names(settings):
         if name in own:
@@ -166,7 +167,7 @@ def _is_middleware(made: object) -> TypeGuard[Middleware]:
 
 
 def _arguments(factory: Factory, *offered: Any) -> tuple[Any, ...]:
-    """Return *offered*, or an empty tuple if *factory* takes no arguments."""
+    """Return the *offered* arguments, or an empty tuple if *factory* takes none."""
     try:
         signature = inspect.signature(factory)
     # Some built-in functions have no readable signature.
@@ -265,10 +266,10 @@ class OwnMiddlewares:
             )
 
     async def _own_limit(self, request: web.Request) -> tuple[str, int] | None:
-        """Return the bucket of the key of the request or its session, if the key has its own limit.
+        """Return the name and size of the client's own bucket, or None if it has none.
 
-        Each user whom a proxy signs in has a separate bucket, because all of them share the proxy's
-        address.
+        A client with a key has its own bucket if the key has its own limit. Each user whom a proxy
+        signs in has one, because these users may all share the proxy's address.
         """
         sender = await sender_of(request)
         if isinstance(sender, Key):
@@ -286,7 +287,7 @@ class OwnMiddlewares:
         return not self._keys.needed or await sender_of(request) is not None
 
     async def _signed_in_name(self, request: web.Request) -> str | None:
-        """Return the name of the key whose session the request has, or of the signed-in user."""
+        """Return the name of the session's key, or else of the signed-in user, if any."""
         key = await self._sessions.session_key(request)
         return key.name if key else self._proxy.name_of(request)
 
@@ -295,7 +296,7 @@ class OwnMiddlewares:
         return self._base_path.own_path(request) in _FREE_PATHS
 
     def _bucket_of(self, request: web.Request) -> Bucket | None:
-        """Return which bucket the request takes tokens from, or None if it is free."""
+        """Return the bucket from which the request takes tokens, or None if the request is free."""
         path = self._base_path.own_path(request)
         if self._is_free(request):
             return None
@@ -315,18 +316,18 @@ class OwnMiddlewares:
         return path.startswith(_BY_URL) and not names.isdisjoint(CONVERSION_NAMES)
 
     def _hosts(self) -> Sequence[str] | None:
-        """Return the allowed host names, or None (all) if a key already prevents DNS rebinding."""
+        """Return the allowed host names, or None for all if a key prevents DNS rebinding anyway."""
         allowed = self._settings.allowed_hosts
         return None if self._keys.needed and not allowed else allowed
 
     def _host_advice(self) -> str:
-        advice = "Its IP address works. To allow the name, add it to ALLOWED_HOSTS"
+        advice = "Use the IP address instead. To allow the name, add it to ALLOWED_HOSTS"
         if self._keys.needed:
             return f"{advice}."
         return f"{advice}, or set API_KEY: with a key, the service accepts every host name."
 
     def _larger_bodies(self) -> Mapping[str, int]:
-        """Return the limits, in bytes, of the paths that accept larger bodies than the others."""
+        """Return a mapping from each path that accepts larger bodies to its limit in bytes."""
         settings = self._settings
         batch = MAX_URLS * (settings.max_url_length + 16) + MAX_WEBHOOK_LENGTH + 128
         sizes = {

@@ -36,7 +36,8 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     headers = response.headers
     headers[hdrs.SERVER] = HEADERS[hdrs.SERVER]
     if response.status >= HTTPStatus.BAD_REQUEST:
-        # Browsers must not cache an error (such as aiohttp's for an invalid range) as the file.
+        # Browsers must not cache an error in place of the file: for example, aiohttp's error for an
+        # invalid range.
         headers[hdrs.CACHE_CONTROL] = HEADERS[hdrs.CACHE_CONTROL]
     headers.merge(_HEADERS)
     if REQUEST_ID in request:
