@@ -124,7 +124,7 @@ class JobStore(Protocol):
         """Return whether any post is waiting in the backlog."""
 
     def record_success(self) -> None:
-        """Shorten the pause between posts that leave the backlog, because one hit no limit."""
+        """Shorten the backlog's pause between posts, because one of them hit no limit."""
 
     async def skip(self) -> None:
         """Let the next post leave the backlog now, because the last one to leave was cancelled."""
@@ -132,7 +132,7 @@ class JobStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FinishedJob:
-    """A finished job. A retried job ends again; ``end`` distinguishes this end from the others."""
+    """A finished job. A retried job ends more than once; ``end`` identifies which end this is."""
 
     response: JobResponse
     end: object

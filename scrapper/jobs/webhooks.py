@@ -199,7 +199,10 @@ class Receivers:
 
 
 def pause_after(failures: int) -> float:
-    """Return the seconds to wait after a failure that follows *failures* consecutive failures."""
+    """Return the seconds to wait after a failure.
+
+    *failures* is the number of consecutive failures before this one.
+    """
     # The exponent is bounded because 3**1000 is too large for a float. 3**8 s is over an hour.
     return min(_FIRST_PAUSE * _GROWTH ** min(failures, 8), _LONGEST_PAUSE)
 

@@ -46,7 +46,7 @@ ABANDONED_SECONDS = 5.0
 """Seconds without a heartbeat after which others take over from a disconnected worker."""
 
 LATE_SECONDS = 15.0
-"""The same threshold for a connected worker, and for every worker after an outage of Redis."""
+"""The longer threshold for a connected worker, and for every worker after an outage of Redis."""
 
 STREAM = f"{PREFIX}queue"
 """The key of the stream of queued posts."""
@@ -177,7 +177,10 @@ class PostQueue(AsyncBroker):
         await self._redis.xadd(STREAM, {b"data": message.message})
 
     async def listen(self) -> AsyncGenerator[AckableMessage, None]:
-        """Yield messages, even after outages of Redis. Set ``stopping`` when the generator ends."""
+        """Yield messages, even after outages of Redis.
+
+        Once the generator ends, ``stopping`` is true.
+        """
         try:
             while True:
                 try:

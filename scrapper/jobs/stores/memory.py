@@ -250,8 +250,8 @@ class MemoryStore:
         """Hold the lock for a client that changes jobs.
 
         Raises:
-            Busy: another client got this error while this one was waiting for the lock. This client
-                fails at once, because its own attempt could also take seconds.
+            Busy: while this client waited for the lock, another client's change failed with this
+                error. This client's change is not attempted, because it could take seconds to fail.
         """
         queued_at = time.monotonic()
         async with self._changing:

@@ -115,9 +115,10 @@ record_change(KEYS[4], KEYS[5], KEYS[1], ARGV[7])
 return 1
 """
 )
-"""Writes a post, and queues it if a message is given, unless the stored post has changed.
+"""Writes a post, and queues it if a message is given.
 
-When the last post of a job ends, the script also records the end for plugins and the webhook.
+If the stored post has changed, the script does nothing. When the last post of a job ends, the
+script also records the end for plugins and the webhook.
 """
 
 _REQUEUE = """
@@ -504,7 +505,7 @@ def job_key(job_id: str) -> str:
 
 
 def _fields(job: Job, left: int) -> dict[Any, Any]:
-    """Return the hash of a new job that has *left* unfinished posts."""
+    """Return the hash of a new job. *left* is the number of its unfinished posts."""
     fields: dict[Any, Any] = {
         _CREATED: job.created_at,
         _VERSION: len(job.posts),
