@@ -142,8 +142,8 @@ def _backup(options: argparse.Namespace) -> int:
 def _replace_closed_streams() -> None:
     """Open /dev/null in place of standard streams that the shell closed, for example with ``>&-``.
 
-    Otherwise the next file or socket to be opened would get the stream's file descriptor, and the
-    output would be written to it.
+    Otherwise, the next file or socket to be opened would get the closed stream's file descriptor,
+    and the process would write its output there.
     """
     for number in range(3):
         try:
@@ -157,7 +157,7 @@ def _replace_closed_streams() -> None:
 def _hide_module(module: str) -> None:
     """Hide *module* from libraries that work without it.
 
-    It is used for rich and charset_normalizer, each of which takes at least 3 MB of memory.
+    The service hides rich and charset_normalizer, each of which takes at least 3 MB of memory.
     structlog uses rich for coloured tracebacks, and requests uses charset_normalizer to guess
     encodings. Without charset_normalizer, requests assumes UTF-8, which is what Instagram sends.
     """
@@ -206,13 +206,13 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
     serve = commands.add_parser("serve", help="run the service (the default)")
     serve.set_defaults(func=_serve)
     worker = commands.add_parser(
-        "worker", help="download the posts of jobs for replicas of the service; needs REDIS_URL"
+        "worker", help="run a worker, which downloads the posts of jobs; needs REDIS_URL"
     )
     worker.set_defaults(func=_work)
     login = commands.add_parser(
         "login",
         help="log the service in to Instagram with an existing session",
-        epilog="A running service starts to use the session within a second. Exit codes: 0 "
+        epilog="A running service picks up the session within a second. Exit codes: 0 "
         "success, 2 no session in the file, 4 refused by Instagram, 5 rate limit, 6 unreachable.",
     )
     login.set_defaults(func=_login)
@@ -275,18 +275,18 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
         "doctor",
         help="show what Instagram answers for a post, and how this machine is set up",
         epilog="Each source is queried once, and the account is used only if the post needs a "
-        "login. Attach the output to bug reports. Exit codes: 0 a source has the post; the others "
-        "are those of fetch.",
+        "login. Attach the output to bug reports. Exit codes: 0 if a source has the post, "
+        "otherwise as for fetch.",
     )
     doctor.set_defaults(func=_doctor)
     doctor.add_argument("link", metavar="LINK", help="the link to a public post")
     path = commands.add_parser("middlewares", help="show the middlewares, outermost first")
     path.set_defaults(func=_middlewares)
-    plugins = commands.add_parser("plugins", help="show the plugins, and the progress of each")
+    plugins = commands.add_parser("plugins", help="show the plugins and the progress of each")
     plugins.set_defaults(func=_plugins)
     plugins.add_argument("--again", metavar="NAME", help="run this plugin over the whole library")
     backup = commands.add_parser(
-        "backup", help="archive the posts and the state, even while the service runs"
+        "backup", help="archive the posts and the state, even while the service is running"
     )
     backup.set_defaults(func=_backup)
     backup.add_argument(
@@ -297,12 +297,12 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
 
 
 def run() -> NoReturn:
-    """Run the command and exit the process with its exit code."""
+    """Run the command, and exit the process with the exit code that the command returned."""
     _end(main())
 
 
 def _end(code: int) -> NoReturn:
-    """Exit even if a plugin's threads hang. A normal exit would wait for some of them."""
+    """Exit even if a plugin's threads hang. A normal exit may wait for them."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()

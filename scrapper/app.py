@@ -1,4 +1,4 @@
-"""The HTTP application: its request path and its routes."""
+"""The HTTP application: its routes, and the request path, which is the chain of middlewares."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -60,8 +60,8 @@ def create_app(parts: ServiceParts) -> web.Application:
     This function reads files, so do not call it in an event loop.
 
     Raises:
-        SettingsError: a middleware or a plugin's route cannot be created, or the request path is
-            not safe.
+        SettingsError: a middleware or a plugin's route cannot be created, or the order of the
+            middlewares is not safe.
     """
     settings = parts.settings
     app = _create_application(parts)
@@ -94,7 +94,7 @@ def create_worker_app(parts: ServiceParts) -> web.Application:
 
 
 def _create_application(parts: ServiceParts) -> web.Application:
-    """Create an application with the request path and the resources, but without routes."""
+    """Create an application with the middlewares and the resources, but without routes."""
     settings, measured, plugins, fleet = parts.settings, parts.metrics, parts.plugins, parts.fleet
     keys, base_path, root = ApiKeys(settings), BasePath(settings), parts.root
     check_path(settings, needs_key=keys.needed)
@@ -207,7 +207,7 @@ async def _run_parts(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _watch_files(app: web.Application) -> AsyncIterator[None]:
-    """Once a second, reload changed files (keys, login, sessions), and renew a lost folder lock."""
+    """Once a second, reload changed files (keys, login, sessions) and retake a lost folder lock."""
 
     def check_files() -> None:
         app[resources.API_KEYS].reload_if_changed()

@@ -65,7 +65,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceParts(Parts):
-    """The parts of the service and of a worker; ``fleet`` is None in a single process."""
+    """The parts of the service or of a worker; ``fleet`` is None if Redis is not used."""
 
     plugins: Plugins
     fleet: "Fleet | None"
@@ -77,7 +77,7 @@ class ServiceParts(Parts):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginParts:
-    """The plugins and what they follow. Nothing has been opened yet."""
+    """The plugins and what they follow, with no files opened yet."""
 
     settings: Settings
     plugins: Plugins
@@ -137,7 +137,7 @@ def assemble(settings: Settings) -> ServiceParts:
 
 
 def assemble_fetch(settings: Settings) -> Parts:
-    """Create the parts of ``fetch``, which stores only posts in the media folder. This blocks.
+    """Create the parts of ``fetch``, which stores posts, but no state. This blocks.
 
     Raises:
         SettingsError: as for :func:`assemble`.
@@ -156,7 +156,7 @@ def assemble_fetch(settings: Settings) -> Parts:
 
 
 def assemble_doctor(settings: Settings) -> Instagram:
-    """Create a client like that of the service at ``MEDIA_ROOT``, which may be running.
+    """Create a client like that of the service at ``MEDIA_ROOT``. The service may be running.
 
     Raises:
         SettingsError: as for :func:`assemble`.
@@ -166,7 +166,9 @@ def assemble_doctor(settings: Settings) -> Instagram:
 
 
 def assemble_login(settings: Settings) -> Instagram:
-    """Create a client that shares the login of the service at ``MEDIA_ROOT``, which may be running.
+    """Create a client that shares the login of the service at ``MEDIA_ROOT``.
+
+    The service may be running.
 
     Raises:
         SettingsError: the folder cannot be created.
@@ -177,7 +179,7 @@ def assemble_login(settings: Settings) -> Instagram:
 
 
 def assemble_plugins(settings: Settings, *, pauses: Pauses) -> PluginParts:
-    """Create the parts of the command ``plugins``, which retries failed calls after the *pauses*.
+    """Create the parts of the ``plugins`` command, which retries failed calls after the *pauses*.
 
     Raises:
         SettingsError: a plugin cannot be created.
@@ -215,7 +217,7 @@ async def serving(parts: ServiceParts) -> AsyncIterator[Jobs]:
 
 @asynccontextmanager
 async def working(parts: ServiceParts) -> AsyncIterator["Receiver"]:
-    """Yield a receiver, which runs up to ``SCRAPE_CONCURRENCY`` posts at once while it listens.
+    """Yield a receiver, which downloads up to ``SCRAPE_CONCURRENCY`` posts at once.
 
     At the end of the block, unfinished posts return to the queue.
     """
@@ -335,7 +337,7 @@ def _instagram(
     fleet: "Fleet | None" = None,
     extra_sources: Sequence[Source] = (),
 ) -> Instagram:
-    """Create a client that stores its login, its query documents and the pace that it learned."""
+    """Create a client that stores its login, its query documents and its learned pace."""
     return Instagram.from_settings(
         settings,
         on_request=metrics.count_instagram_request,

@@ -91,7 +91,7 @@ class PostForbidden(ScrapeError):
 
 
 class ChallengeRequired(PostForbidden):
-    """Instagram answers no queries until a checkpoint or challenge is completed."""
+    """Instagram will not answer queries until a checkpoint or challenge is completed."""
 
 
 class SessionRefused(ScrapeError):
@@ -103,7 +103,7 @@ class PostNotFound(ScrapeError):
 
 
 class RateLimited(ScrapeError):
-    """Instagram refused a query because there were too many.
+    """Instagram refused a query because there were too many queries.
 
     ``cool_down`` is True if the service should pause all queries, and False if it may continue
     with the next post.
@@ -115,11 +115,11 @@ class RateLimited(ScrapeError):
 
 
 class CoolingDown(RateLimited):
-    """Instagram refused a query recently, so none was sent."""
+    """Instagram recently refused a query, so the service did not send this one."""
 
 
 class PaceExceeded(ScrapeError):
-    """The service's own limit allows no further query to Instagram for now."""
+    """The service's own limit allows no more queries to Instagram for now."""
 
 
 class InstagramChanged(ScrapeError):
@@ -150,19 +150,19 @@ class MediaTooLarge(ScrapeError):
 
     @property
     def detail(self) -> str:
-        """The end of the message: the smallest ``max_mb`` that would allow any file."""
+        """The end of the message, which gives the smallest ``max_mb`` that would allow a file."""
         if self.smallest is None:
             return ""
         return f"the smallest is {math.ceil(self.smallest / 10_000) / 100:g} MB"
 
     @property
     def fields(self) -> Mapping[str, int | None]:
-        """Further machine-readable fields of the error."""
+        """The error's additional machine-readable fields."""
         return {"smallest_size": self.smallest}
 
 
 class FFmpegMissing(ScrapeError):
-    """The post's video and sound are separate files, and ffmpeg is not installed to join them."""
+    """The post's video and audio are separate files, and joining them requires ffmpeg."""
 
 
 class InstagramUnreachable(ScrapeError):
@@ -178,7 +178,7 @@ class DeadlineExceeded(ScrapeError):
 
 
 class ServerFull(ScrapeError):
-    """Too many posts are already being downloaded or waiting to be."""
+    """Too many posts are already waiting or being downloaded."""
 
 
 class JobsFull(ScrapeError):
@@ -293,7 +293,7 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
     FFmpegMissing: (
         502,
         "ffmpeg_missing",
-        "Instagram serves this video and its sound as separate files: install ffmpeg to join them",
+        "Instagram serves this video and its audio as separate files: install ffmpeg to join them",
     ),
     InstagramUnreachable: (503, "instagram_unreachable", "Instagram could not be reached"),
     DeadlineExceeded: (503, "deadline_exceeded", "The post was not downloaded in time"),
@@ -311,7 +311,10 @@ Codes are stable. Messages may be reworded, so nothing may depend on their wordi
 
 
 def response_to(error: Exception) -> tuple[int, str, str]:
-    """Return the status, code and message for *error*; :data:`INTERNAL_ERROR` if it is unknown."""
+    """Return the status, code and message for *error*.
+
+    The result is :data:`INTERNAL_ERROR` if neither the error's type nor a base class is listed.
+    """
     known = (RESPONSES[base] for base in type(error).__mro__ if base in RESPONSES)
     status, code, message = next(known, INTERNAL_ERROR)
     detail = getattr(error, "detail", "")

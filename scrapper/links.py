@@ -45,9 +45,9 @@ _RESERVED |= {"legal", "music", "press", "s", "share", "stories", "web"}
 
 
 class ShareLink(NamedTuple):
-    """A link from Instagram's share button, which redirects to the post's URL.
+    """A link that Instagram's share button creates. It redirects to the post's URL.
 
-    ``path`` has no leading slash. Its token looks like a shortcode but is not one.
+    ``path`` has no leading slash. The token in it looks like a shortcode but is not one.
     """
 
     path: str
@@ -64,13 +64,14 @@ def is_shortcode(text: str) -> bool:
 
 @lru_cache(_CACHED_URLS)
 def read_link(url: str, *, max_length: int) -> Link:
-    """Return what *url* leads to: a post, as its shortcode, or a share link to a post.
+    """Return the shortcode in *url*, or a :class:`ShareLink` if *url* is a share link to a post.
 
     *url* must be an ``https`` URL of ``instagram.com`` or ``www.instagram.com``. Its path must
     begin with ``/<p|reel|reels|tv>/<shortcode>``, optionally after a user name, or with
-    ``/share/[p|reel/]<token>``. The shortcode and the token are matched after percent-decoding. For
-    a link to one story or to one item of a highlight, the shortcode is its media ID in base 64.
-    Whitespace and invisible characters around the URL are ignored.
+    ``/share/[p|reel/]<token>``. The shortcode and the token are matched after percent-decoding. A
+    link to one story or to one item of a highlight is also accepted: the shortcode is the media ID
+    of the story or item in base 64. Whitespace and invisible characters around the URL are
+    ignored.
 
     Raises:
         UnsupportedLink: the URL leads to something else on Instagram.
@@ -111,7 +112,7 @@ def names_story(url: str) -> bool:
 
 
 def pasted_link(text: str, *, max_length: int) -> Link | None:
-    """Return what *text* from a search box leads to, or None if it is not a link to a post.
+    """Return the link in *text* from a search box, or None if *text* is not a link to a post.
 
     The ``https://`` may be missing, because browsers hide it in the address bar.
     """
@@ -135,7 +136,7 @@ def clean_link(text: str) -> str:
 
 
 def item_in(url: str) -> int | None:
-    """Return the item number in the ``img_index`` parameter of a post's *url*, or None."""
+    """Return the item number in the ``img_index`` parameter of *url*; None if there is none."""
     values = parse_qs(urlsplit(clean_link(url)).query)
     found = _ITEM.fullmatch(values.get("img_index", [""])[0])
     return int(found[0]) if found else None

@@ -207,7 +207,8 @@ def _validate_writable(path: Path) -> Path:
 def _why_not_writable(folder: Path, wanted: Path) -> str:
     """Return why *folder* is not writable, and what the operator can do about it.
 
-    *folder* is *wanted*, a folder in it, or the nearest existing parent of *wanted*.
+    The service needs the folder *wanted*. *folder* is *wanted* itself, a folder in *wanted*, or the
+    nearest existing parent of *wanted*.
     """
     if not folder.is_dir():
         return f"{folder} is not a folder"
@@ -232,7 +233,7 @@ def _why_not_writable(folder: Path, wanted: Path) -> str:
 
 
 def proxy_error(url: str) -> str | None:
-    """Return an error message if *url* is not a proxy's URL, or None. It does not quote *url*."""
+    """Return None if *url* is a proxy's URL, or an error message that does not quote *url*."""
     try:
         parts = urlsplit(url)
         is_proxy = parts.scheme in _PROXY_SCHEMES and parts.hostname and parts.port != 0
@@ -242,7 +243,7 @@ def proxy_error(url: str) -> str | None:
         return None
     return (
         "must be the URL of a proxy, such as http://proxy.example:3128 or "
-        "socks5h://127.0.0.1:9050; in its password write /, # and @ as %2F, %23 and %40"
+        "socks5h://127.0.0.1:9050; in the password, write /, # and @ as %2F, %23 and %40"
     )
 
 
@@ -313,7 +314,7 @@ def _validate_redis_url(url: SecretStr) -> SecretStr:
     except ValueError:
         # The message of the error may quote part of the password.
         raise ValueError(
-            "must be a Redis URL; in its password write /, # and @ as %2F, %23 and %40"
+            "must be a Redis URL; in the password, write /, # and @ as %2F, %23 and %40"
         ) from None
     return url
 

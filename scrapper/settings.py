@@ -84,7 +84,7 @@ PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
 
 
 GRACE_SECONDS = 5.0
-"""How many seconds a stopping process still waits for a scrape after the scrape's deadline."""
+"""How many seconds a stopping process waits for a scrape past the scrape's deadline."""
 
 _MAX_KEY_BYTES = 4096
 _PROXIES = ("https_proxy", "all_proxy")
@@ -136,7 +136,7 @@ class LogSettings(BaseSettings):
 
 
 class Settings(LogSettings):
-    """All settings of the service. Each field has its environment variable's name in lower case."""
+    """All settings of the service. Each field is named after its environment variable."""
 
     api_key: Key = SecretStr("")
     api_key_file: ReadableFile | None = None
@@ -206,8 +206,9 @@ class Settings(LogSettings):
     @field_validator("auth_proxies")
     @classmethod
     def _check_auth_proxies(cls, proxies: tuple[str, ...], info: ValidationInfo) -> Any:
-        """Check that a Unix socket is the one in ``UNIX_SOCKET``, and replace its path with
-        ``unix``.
+        """Replace the path of a Unix socket with ``unix``.
+
+        The path must be that of ``UNIX_SOCKET``.
         """
         own = info.data.get("unix_socket")
         for proxy in proxies:
@@ -278,7 +279,7 @@ class Settings(LogSettings):
 
     @property
     def session_file(self) -> Path | None:
-        """The file with the Instagram session: a browser's cookies, or Instaloader's file."""
+        """The file with the Instagram session: a browser's cookies, or an Instaloader session."""
         return self.instagram_cookies_file or self.instagram_session_file
 
     @property
@@ -288,7 +289,7 @@ class Settings(LogSettings):
 
     @property
     def worker_grace(self) -> float:
-        """How many seconds a stopping worker has to finish its posts."""
+        """How many seconds a stopping worker has to finish its downloads."""
         given = self.worker_grace_seconds
         return self.scrape_timeout_seconds + GRACE_SECONDS if given is None else given
 
@@ -304,7 +305,7 @@ class Settings(LogSettings):
 
     @property
     def max_media_age_seconds(self) -> float:
-        """The age in seconds at which a stored post is removed; infinite if set to 0 days."""
+        """The age in seconds at which a stored post is removed; infinity if set to 0 days."""
         return self.max_media_age_days * DAY or math.inf
 
     @property
@@ -347,7 +348,7 @@ def load_settings(**given: Any) -> Settings:
     """Read the settings from the environment; the *given* settings take precedence.
 
     Raises:
-        SettingsError: a setting is invalid; the message has one line for each.
+        SettingsError: a setting is invalid; the message has one line per error.
     """
     errors = list(_proxy_errors())
     try:
@@ -370,7 +371,7 @@ def _proxy_errors() -> Iterator[str]:
 
 
 def near_misses(names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield each of the *names* that looks like a misspelt setting, with the likely setting."""
+    """Yield each of the *names* that looks like a misspelt setting, with the correct name."""
     settings = [*sorted(map(str.upper, Settings.model_fields)), *_OTHER_VARIABLES]
     for name in sorted(names):
         text = name.upper()
@@ -383,8 +384,9 @@ def near_misses(names: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def _omits_words(name: str, setting: str) -> bool:
-    """Return whether *name* is *setting* without some words, as MAX_AGE_DAYS is
-    MAX_MEDIA_AGE_DAYS.
+    """Return whether *name* is *setting* with some words left out.
+
+    For example, MAX_AGE_DAYS is MAX_MEDIA_AGE_DAYS without MEDIA.
     """
     words, left = name.split("_"), iter(setting.split("_"))
     return len(words) > 1 and all(word in left for word in words)

@@ -1,7 +1,7 @@
-"""Helpers which ensure that tasks end and that their errors are logged.
+"""Helpers that ensure that tasks end and that their errors are logged.
 
-A single cancellation may be lost. For example, redis-py 8.1 checks a connection with a timeout of
-zero before using it, and mistakes a cancellation at that moment for the timeout.
+A single cancellation may be lost. For example, redis-py 8.1 checks each connection before using it,
+with a timeout of zero, and mistakes a cancellation at that moment for the timeout.
 """
 
 import asyncio
@@ -49,7 +49,10 @@ async def endable(work: Awaitable[Result]) -> Result:
 
 
 async def finished(work: Awaitable[Result]) -> Result:
-    """Wait for *work* even if the wait is cancelled, because a thread cannot be stopped."""
+    """Wait for *work* even if the wait is cancelled.
+
+    This is for work in a thread, because a thread cannot be stopped.
+    """
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)

@@ -1,11 +1,11 @@
 """A plugin that extracts the audio of posts, and converts videos to codecs that play anywhere.
 
 Enable it with ``PLUGINS=audio``. It requires ffmpeg and ffprobe on the PATH. The plugin stores the
-audio of each video as ``SHORTCODE.m4a``, without encoding it again. It also stores the song that
+audio of each video as ``SHORTCODE.m4a``, without re-encoding it. It also stores the song that
 accompanies a post's pictures, if Instagram provides the song's URL. If the audio file is missing,
 ``/download/SHORTCODE?audio=1`` makes it. ``?h264=1`` converts a video in other codecs to H.264 and
 AAC. The plugin also makes a small picture of each post, to be shown in lists. For posts that were
-stored before the plugin was enabled, it does this one by one in the background.
+stored before the plugin was enabled, it makes the pictures one by one in the background.
 """
 
 import asyncio
@@ -73,8 +73,8 @@ _QUALITIES = ("5", "12", "25")
 
 
 class _AudioSettings(BaseSettings):
-    """The settings for ``post_stored``, which reads them from the environment because the hook gets
-    none.
+    """The settings that ``post_stored`` needs. The hook is not passed any settings, so these are
+    read from the environment.
     """
 
     model_config = SettingsConfigDict(env_ignore_empty=True)
@@ -136,7 +136,7 @@ def register_routes(app: web.Application) -> Iterable[web.RouteDef]:
 
 
 class _SmallPictures:
-    """Makes the small pictures that older posts lack, one by one."""
+    """Makes small pictures of older posts that do not have one yet."""
 
     def __init__(self, library: Library, settings: Settings) -> None:
         self._library = library
@@ -188,7 +188,7 @@ class _SmallPictures:
 class _Conversions:
     """Makes files for waiting clients. Clients that request the same file share the work.
 
-    ffmpeg makes one file at a time. Songs are downloaded in other threads. A client waits at most
+    ffmpeg makes one file at a time. Songs are downloaded in parallel. A client waits at most
     ``SCRAPE_TIMEOUT_SECONDS``. The work continues after that, and a later request finds the file.
     """
 
@@ -235,7 +235,7 @@ class _Conversions:
         return made
 
     async def h264(self, post: Post, item: MediaItem) -> MediaItem:
-        """Return *item* in H.264 and AAC: *item* itself if it has these codecs, else a copy.
+        """Return *item* in H.264 and AAC: *item* itself if it has these codecs, or a copy.
 
         Raises:
             web.HTTPNotFound: the item is not a video.
@@ -371,7 +371,7 @@ class _Maker:
         return made
 
     def small_of(self, folder: Path, post: Post) -> MediaItem | None:
-        """Make a small picture of *post* in *folder*; return None if its picture is already small.
+        """Make a small picture of *post* in *folder*; return None if the post's picture is small.
 
         Raises:
             FFmpegFailed, OSError: the picture cannot be made.
@@ -435,8 +435,8 @@ def _unfinished(folder: Path) -> Path:
 
 @contextmanager
 def _publishing(unfinished: Path, place: Path, source: Path) -> Iterator[None]:
-    """After the block has written *unfinished*, give it the mode and times of *source* and move it
-    to *place*.
+    """Publish the *unfinished* file that the block writes: move it to *place*, with the mode and
+    times of *source*.
     """
     try:
         yield
@@ -464,7 +464,7 @@ def _with_properties_of(item: MediaItem, path: Path) -> MediaItem:
 
 
 def _song_of(post: Post) -> str | None:
-    """Return the URL of the song that accompanies the pictures of *post*, or None."""
+    """Return the URL of the song that accompanies the pictures of *post*, or None if unknown."""
     has_pictures = any(item.type == "image" for item in post.media)
     return post.details.music.url if has_pictures and post.details.music else None
 

@@ -1,4 +1,4 @@
-"""Calls plugins' functions, and protects the service if they hang, block or fail."""
+"""Calls plugins' functions, and protects the service from those that hang, block or fail."""
 
 import asyncio
 import contextvars
@@ -17,10 +17,10 @@ class NotReturned(Exception):
 
 
 class Call:
-    """Runs *work*, which calls a plugin's functions with :meth:`invoke`, in its own thread.
+    """Runs *work* in a separate thread. *work* calls a plugin's functions with :meth:`invoke`.
 
     The thread cannot be stopped, but it is a daemon thread, so the process can exit anyway. A
-    coroutine gets its own event loop in that thread, so it cannot block the service's loop.
+    coroutine runs in that thread on a separate event loop, so it cannot block the service's loop.
     """
 
     def __init__(self, work: Callable[["Call"], Any]) -> None:
@@ -32,7 +32,7 @@ class Call:
         self._started_at: float | None = None
         self._coroutine: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
         self.stopped = False
-        """Whether *work* must not call any more functions."""
+        """True if *work* must not call any more functions."""
 
         def run() -> None:
             settle: Callable[[Any], None] = self._future.set_result
@@ -50,7 +50,7 @@ class Call:
 
     @classmethod
     def of(cls, function: Callable[..., Any], *arguments: Any) -> "Call":
-        """Start a call of one *function*; its return value becomes the result."""
+        """Start a call of one *function*; its return value becomes the call's result."""
         return cls(lambda call: call.invoke(function, *arguments))
 
     def invoke(self, function: Callable[..., Any], *arguments: Any) -> Any:

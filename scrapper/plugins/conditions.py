@@ -13,9 +13,9 @@ from scrapper.settings import Settings
 __all__ = ["Condition", "ConditionName", "Conditions"]
 
 ConditionName = Literal["disk_nearly_full", "instagram_refuses"]
-"""``disk_nearly_full``: one more file of ``MAX_MEDIA_MB`` would leave less than
-``MIN_FREE_DISK_MB`` free. ``instagram_refuses``: Instagram has rate-limited every request for an
-hour."""
+"""``disk_nearly_full``: storing one more file of ``MAX_MEDIA_MB`` would leave less than
+``MIN_FREE_DISK_MB`` free. ``instagram_refuses``: Instagram has rate-limited every request for at
+least an hour."""
 
 # Without hysteresis, the condition would flap while the free space is close to the limit.
 _HYSTERESIS = 1.1
@@ -30,7 +30,7 @@ class Condition:
 
 
 class Conditions:
-    """The current states of the *login* and of the conditions. Its methods block."""
+    """The current states of the *login* and of the conditions. The methods block."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Conditions:
         self._disk_nearly_full = False
 
     def now(self) -> Mapping[str, LoginState | Condition]:
-        """Return the login's state under the key ``login`` and each condition under its name."""
+        """Return the current states: the login under the key ``login``, each condition by name."""
         free = self._free(self._root)
         if free is not None:
             factor = _HYSTERESIS if self._disk_nearly_full else 1

@@ -1,9 +1,9 @@
-"""Notifies each plugin of events, in order and at its own pace, with up to three attempts.
+"""Notifies each plugin of events in order, one at a time, with up to three attempts per event.
 
 To find the events that a plugin has not been notified of, this module compares the library with the
-ledger: some posts are stored but not in the ledger, and others are in the ledger but no longer
-stored. Work that a crash interrupted is therefore done after the next start. The ledger also
-records the conditions that a plugin was notified of.
+ledger. It looks for posts that are stored but not in the ledger, and for posts that are in the
+ledger but no longer stored. Work that a crash interrupted is therefore done after the next start.
+The ledger also records the conditions that a plugin was notified of.
 """
 
 import asyncio
@@ -41,7 +41,11 @@ _SECONDS_TO_CLEAN_UP = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Pauses:
-    """Seconds between *polls*, before each retry of a call, and after an *error* in the service."""
+    """How many seconds to wait between *polls*, and after an *error* in the service.
+
+    *tries* has the seconds to wait before each retry of a failed call. Its length is the maximum
+    number of retries.
+    """
 
     polls: float = 2.0
     tries: Sequence[float] = (30.0, 300.0)
@@ -52,9 +56,9 @@ class Pauses:
 class Followed:
     """What plugins follow: the posts in the *library*, finished *jobs*, and *conditions*.
 
-    The *ledger* records what they were notified of. A call may take up to *timeout* seconds. The
-    *pauses* determine how often a failed call is retried, and when. If *peers* share the library,
-    only the process that has a plugin's turn notifies that plugin.
+    The *ledger* records what the plugins were notified of. A call may take up to *timeout* seconds.
+    The *pauses* determine when a failed call is retried, and how many times. If *peers* share the
+    library, only the process that has the turn for a plugin notifies that plugin.
     """
 
     library: Library
@@ -68,7 +72,7 @@ class Followed:
 
 
 class Followers:
-    """Notifies *plugins* of what is *followed*.
+    """Notifies each of the *plugins* of the events in *followed*.
 
     Each plugin gets one event at a time, and posts in the order in which they were stored. A slow
     plugin delays neither requests nor other plugins.
@@ -112,7 +116,7 @@ class Followers:
             await asyncio.to_thread(self._ledger.close)
 
     async def catch_up(self) -> bool:
-        """Notify the plugins of all events so far, with retries; return whether all succeeded."""
+        """Notify the plugins of all events so far; return whether all calls finally succeeded."""
         succeeded = True
         for follower in self._followers:
             while await follower.catch_up():  # noqa: ASYNC110 - waits for a time, not an event
@@ -133,7 +137,7 @@ class _Ended(NamedTuple):
 
 
 class _Follower:
-    """Notifies one *plugin* of what is *followed*."""
+    """Notifies one *plugin* of the events in *followed*."""
 
     def __init__(self, plugin: Plugin, followed: Followed) -> None:
         self.plugin = plugin
@@ -190,7 +194,7 @@ class _Follower:
                         await self._wake.wait()
 
     async def close(self) -> None:
-        """Abandon the current call. It is repeated after the next start."""
+        """Abandon the current call, which is repeated after the next start."""
         if self._call is not None:
             await self._call.abandon(_SECONDS_TO_CLEAN_UP)
 
@@ -250,7 +254,7 @@ class _Follower:
         return sorted(self._news, key=lambda shortcode: (stored.get(shortcode, 0), shortcode))
 
     def _was_reset(self, generation: tuple[int, int]) -> bool:
-        """Return whether the entries of the plugin were lost since the last check."""
+        """Return whether the plugin's entries have been lost since the last check."""
         return self._seen is not None and generation != self._seen[1]
 
     async def _check_jobs(self, jobs: FinishedJobs) -> None:
@@ -313,8 +317,8 @@ class _Follower:
     async def _report_stored(
         self, posts: Sequence[tuple[str, int]], new: Set[str], ours: object
     ) -> None:
-        """Notify the plugin of *posts*, which are pairs of a shortcode and a version. *new* has the
-        shortcodes that the plugin has never been notified of.
+        """Notify the plugin of *posts*, which are pairs of a shortcode and a version. *new*
+        contains the shortcodes that the plugin has never been notified of.
         """
         to_call = []
         for shortcode, version in posts:
@@ -341,7 +345,7 @@ class _Follower:
             self._batch_size = run.batch_size
 
     async def _call_all(self, run: StoredRun, new: Set[str]) -> Sequence[tuple[str, int]]:
-        """Call the plugin for the posts of *run*; return those that remain."""
+        """Call the plugin for the posts of *run*; return the posts that the run did not reach."""
         call = self._call = Call(run)
         fault: Exception | None = None
         try:
@@ -408,7 +412,7 @@ class _Follower:
         return "done" if ended.succeeded else "failed"
 
     async def _notify(self, subject: str, hook: str, **arguments: Any) -> _Ended | None:
-        """Call the *hook* if the plugin implements it; return None if it will be retried later."""
+        """Call the *hook* if the plugin implements it; return None if the call will be retried."""
         impl = self.plugin.hooks.get(hook)
         if impl is None:
             return _Ended(succeeded=True)
@@ -455,5 +459,5 @@ class _Follower:
 
 
 def _is_default(condition: LoginState | Condition) -> bool:
-    """Return whether *condition* is the default. A new plugin need not be notified of it."""
+    """Return whether *condition* is normal, so that a new plugin need not be notified of it."""
     return not condition.holds if isinstance(condition, Condition) else condition.state == "none"

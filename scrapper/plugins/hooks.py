@@ -3,10 +3,10 @@
 A plugin is a module that implements some of these functions, each marked with :data:`hookimpl`. An
 implementation may omit arguments that it does not need. ``docs/plugins.md`` has an example of each.
 
-The ``register_`` hooks and :func:`configure` are called once, at startup, and block it. The other
-hooks may be coroutines or plain functions. Each call runs in its own thread, where a coroutine gets
-its own event loop. A call may take up to ``PLUGIN_TIMEOUT_SECONDS``. A failed call is retried at
-most twice. After a crash, the call for an event may be repeated.
+The ``register_`` hooks and :func:`configure` are called once, at startup, which waits for them. The
+other hooks may be coroutines or plain functions. They run in a separate thread, and a coroutine
+runs there on a separate event loop. A call may take up to ``PLUGIN_TIMEOUT_SECONDS``. A failed call
+is retried at most twice. After a crash, the call for an event may be repeated.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def configure(settings: Settings) -> None:
 
 @_hook
 def register_middlewares(settings: Settings) -> Iterable[Middleware]:  # type: ignore[empty-body]
-    """Return middlewares, outermost first. They run after all others, closest to the handler."""
+    """Return middlewares, outermost first. They run last, just before the handler."""
 
 
 @_hook
@@ -79,7 +79,7 @@ def register_sources(settings: Settings) -> Iterable[Source]:  # type: ignore[em
     """Return additional sources of posts, which are tried after the built-in ones.
 
     A source runs in a thread. It must return Instagram's media object, or raise
-    :class:`~scrapper.instagram.verdict.Refused`, before ``context.transport.deadline`` (a time of
+    :class:`~scrapper.instagram.verdict.Refused`, before ``context.transport.deadline`` (a time on
     the monotonic clock, in seconds). It should send its requests through *context*, which limits
     their rate.
     """

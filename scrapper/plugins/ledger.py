@@ -17,7 +17,8 @@ LEDGER = "plugins.sqlite3"
 
 Outcome = Literal["done", "failed", "begun", "skipped"]
 """The outcome of a plugin's call for a post. ``begun``: the call is running, was interrupted by a
-crash, or will be retried. ``skipped``: the post is older than the plugin.
+crash, or will be retried. ``skipped``: the post was stored before the plugin was
+enabled.
 """
 
 NO_VERSION = 0
@@ -47,8 +48,8 @@ class Ledger:
     """The ledger in the SQLite file at *path*. Its methods block, and are thread-safe.
 
     A post's version changes when the post is stored again. A new plugin is notified only of
-    posts that are stored from then on. If the file is damaged, removed or replaced, it is created
-    again, and every plugin is notified of every post again, so that no post is lost.
+    posts that are stored from then on. If the file is damaged or removed, a new one is created, and
+    every plugin is notified of every post again, so that it misses none.
 
     All methods raise the errors of :class:`~scrapper.library.sqlite_file.SQLiteFile`. *check* is
     called before the file is opened or created.
@@ -78,14 +79,14 @@ class Ledger:
         self._file.close()
 
     def unknown(self, plugins: Iterable[str]) -> set[str]:
-        """Return which of *plugins* are not in the ledger yet."""
+        """Return the names of the *plugins* that are not in the ledger yet."""
         with self._file.using() as database:
             return set(plugins) - {name for (name,) in database.execute("SELECT name FROM plugins")}
 
     def begin(self, plugins: Iterable[str], posts: Mapping[str, int]) -> bool:
         """Record new *plugins* and the stored *posts*, a mapping of shortcodes to versions.
 
-        Return whether the plugins skip these posts. They do, unless an earlier ledger was lost.
+        Return True if the plugins skip these posts, or False if an earlier ledger was lost.
         """
         with self._file.changing() as database:
             [(lost,)] = database.execute("SELECT count(*) FROM lost")
@@ -102,21 +103,21 @@ class Ledger:
         return not lost
 
     def begin_again(self, plugin: str, posts: Iterable[str]) -> None:
-        """Ensure that *plugin* is notified of each of *posts* without an entry, even if it was
-        notified of the post before.
+        """Ensure that *plugin* is notified of the *posts* that have no entry, even if it was
+        notified of them before.
         """
         with self._file.changing() as database:
             _insert_begun(database, plugin, posts)
 
     def posts(self, plugin: str) -> dict[str, int]:
-        """Return the versions of all posts with an entry for *plugin*, by shortcode."""
+        """Return the version of each post that has an entry for *plugin*, by shortcode."""
         with self._file.using() as database:
             return dict(
                 database.execute("SELECT shortcode, version FROM posts WHERE plugin = ?", (plugin,))
             )
 
     def entries(self, plugin: str, shortcodes: Sequence[str]) -> dict[str, tuple[int, Outcome]]:
-        """Return the version and outcome of each post that has an entry for *plugin*."""
+        """Return the version and outcome of each of the posts that has an entry for *plugin*."""
         with self._file.using() as database:
             rows = database.execute(
                 "SELECT shortcode, version, outcome FROM posts WHERE plugin = ? AND shortcode IN "
@@ -134,18 +135,14 @@ class Ledger:
             )
 
     def conditions(self, plugin: str) -> dict[str, str]:
-        """Return the name and the value, as JSON, of each condition that *plugin* was notified
-        of.
-        """
+        """Return the conditions that *plugin* was notified of: their JSON values by name."""
         with self._file.using() as database:
             return dict(
                 database.execute("SELECT name, value FROM conditions WHERE plugin = ?", (plugin,))
             )
 
     def record_condition(self, plugin: str, name: str, value: str) -> None:
-        """Record that *plugin* was notified of the condition *name* with this *value*, which is
-        JSON.
-        """
+        """Record that *plugin* was notified of the condition *name* with this JSON *value*."""
         with self._file.changing() as database:
             database.execute(
                 "INSERT OR REPLACE INTO conditions VALUES (?, ?, ?)", (plugin, name, value)
@@ -168,7 +165,7 @@ class Ledger:
     def generation(self, plugin: str) -> tuple[int, int]:
         """Return a value that changes whenever the entries of *plugin* are lost.
 
-        They are lost when any process calls :meth:`forget_all`, or when the file is replaced.
+        Entries are lost when any process calls :meth:`forget_all`, or when the file is replaced.
         """
         with self._file.using() as database:
             row = database.execute(

@@ -93,7 +93,7 @@ class Plugins:
         """Load and configure the installed plugins and those named in *settings*.
 
         Raises:
-            SettingsError: a plugin cannot be loaded, or its hook ``configure`` failed.
+            SettingsError: a plugin cannot be loaded, or its ``configure`` hook failed.
         """
         plugins = cls(settings.plugins)
         plugins._call("configure", settings.without_secrets())
@@ -137,7 +137,7 @@ class Plugins:
     def sources(self, settings: Settings) -> Sequence[Source]:
         """Return the plugins' sources of posts.
 
-        If a source fails, that counts as a refusal by this source and affects nothing else.
+        A source that fails is treated as if it had refused the post.
 
         Raises:
             SettingsError: a plugin failed or returned something else, or two sources have the same
@@ -194,7 +194,7 @@ class Plugins:
         self._origins[name] = origin
 
     def _call(self, hook: str, argument: Any) -> list[tuple[str, list[Any]]]:
-        """Call the *hook* of each plugin; return each plugin's name with the result."""
+        """Call the *hook* of each plugin; return the plugins' names, each with the result."""
         results = []
         for plugin in self:
             if hook not in plugin.hooks:
@@ -214,7 +214,7 @@ class Plugins:
 
 
 def _guarded(source: Source) -> Source:
-    """Wrap *source* so that the service is not affected if it hangs or raises anything."""
+    """Wrap *source* so that the service survives a source that hangs or raises anything."""
     hanging = threading.BoundedSemaphore(_MAX_HANGING)
 
     def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:

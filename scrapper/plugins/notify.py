@@ -45,8 +45,8 @@ __all__ = [
 log = structlog.get_logger(__name__)
 
 EVENTS = ("job", "posts", "login", "disk", "instagram")
-"""They mean: a job is done; posts of a job failed; the login needs attention; the disk is nearly
-full; Instagram has rate-limited every request for an hour."""
+"""Their meanings, in order: a job is done; posts of a job failed; the login needs attention; the
+disk is nearly full; Instagram has rate-limited every request for at least an hour."""
 
 _NAME = "[A-Za-z0-9_-]{1,32}"
 _URL = "[A-Za-z][A-Za-z0-9+.-]*://"
@@ -69,14 +69,14 @@ _CONDITIONS = {
             "Instagram has rate-limited every request for an hour",
             "Jobs are waiting. Other requests for posts are refused.",
         ),
-        "Instagram answers again. It had rate-limited every request for more than an hour.",
+        "Instagram is answering again. It had rate-limited every request for more than an hour.",
     ),
 }
 _LOGIN = {
     "expired": "Instagram ended the session. Log in again with new cookies.",
     "challenged": "Instagram wants you to check the account in a browser.",
 }
-_LOGIN_CHANGED = "The login needed attention, but its state has changed."
+_LOGIN_CHANGED = "The login needed attention, but its state has changed since then."
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,8 @@ class _NotifySettings(BaseSettings):
 class _Notifier:
     """The hooks, and the state that they share.
 
-    The state cannot be kept in the application, because only one of the hooks gets it.
+    The state cannot be kept in the application, because only ``register_routes`` is passed the
+    application.
     """
 
     _targets: Sequence[_Target]
@@ -297,7 +298,7 @@ class _Notifier:
 
 
 async def _wait_for(ending: asyncio.Event) -> bool:
-    """Wait at most one poll interval for *ending*; return whether it is set."""
+    """Wait for *ending*, at most one poll interval; return whether *ending* is set."""
     with suppress(TimeoutError):
         async with asyncio.timeout(_POLL_SECONDS):
             await ending.wait()

@@ -1,6 +1,6 @@
 """Stores notifications until they are sent.
 
-Each target gets at most one notification of a kind per hour, even across restarts.
+Each target gets at most one notification of each kind per hour, even across restarts.
 """
 
 import threading
@@ -30,7 +30,7 @@ _BACKOFF_SECONDS = (5, 30, 300, 1800, 3600)
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A notification about *count* events of one *kind*, with the text of the last one."""
+    """A notification about *count* events of one *kind*, with the text of the last event."""
 
     kind: str
     title: str
@@ -49,7 +49,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """The unsent events of a kind for a target; *sent_at* and *next_try* are Unix times."""
+    """The unsent events of one kind for one target; *sent_at* and *next_try* are Unix times."""
 
     title: str = ""
     body: str = ""
@@ -69,7 +69,7 @@ class _Waiting:
 class _State:
     """The waiting events by target and kind, and the last event of each source.
 
-    The process that added the last event is stored with it.
+    Each last event is stored with the ID of the process that added it.
     """
 
     waiting: Mapping[str, Mapping[str, _Waiting]] = field(default_factory=dict)
@@ -125,7 +125,7 @@ class Outbox:
         self._change(change)
 
     def amend(self, kind: str, body: str) -> None:
-        """Replace the text of all waiting messages of this *kind*, because it is outdated.
+        """Replace the outdated text of all waiting messages of this *kind* with *body*.
 
         Raises:
             OSError, ScrapeError: the change cannot be stored.
@@ -175,7 +175,7 @@ class Outbox:
         return pause
 
     def retry_now(self) -> None:
-        """Retry failed messages now, because the cause may be gone."""
+        """Make all failed messages due now, because the cause of the failures may be gone."""
 
         def change(state: _State) -> _State:
             for target, kinds in state.waiting.items():

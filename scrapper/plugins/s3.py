@@ -1,7 +1,7 @@
 """A plugin that copies stored posts to a bucket on S3 or a compatible server.
 
 To use it, install ``requirements/s3.txt``, and set ``PLUGINS=s3`` and ``S3_BUCKET``. The plugin
-copies the files and the manifest of each post to ``PREFIX/SHORTCODE/``. The copies stay when the
+copies the files and the manifest of each post to ``PREFIX/SHORTCODE/``. The copies remain when the
 service removes the post.
 """
 
@@ -155,7 +155,7 @@ def _copy(client: Any, bucket: str, key: str, path: Path, version: str) -> None:
 def _abort_unfinished(client: Any, bucket: str, key: str) -> None:
     """Abort uploads of *key* that a crash left unfinished, because their hidden parts cost money.
 
-    If the credentials do not allow listing or aborting uploads, the parts stay.
+    If the credentials do not allow listing or aborting uploads, the parts remain.
     """
     try:
         listed = client.list_multipart_uploads(Bucket=bucket, Prefix=key)

@@ -2,7 +2,7 @@
 
 During downloads, the event loop and the global interpreter lock are busy. If a plugin had to wait
 for them between posts, even a fast one would fall far behind. The plugin's thread therefore does
-everything itself: it records in the ledger that the call begins, loads the post, makes the call,
+everything itself: it records in the ledger that a call has begun, loads the post, makes the call,
 and records that the call succeeded.
 """
 
@@ -33,8 +33,8 @@ class _UnreadablePost(Exception):
 class StoredCall:
     """A call of ``post_stored`` and its outcome, which is an *error* or a *result*.
 
-    If *recorded* is true, the outcome is in the ledger. *made* is false if the post changed before
-    the call, or if the call was stopped.
+    *recorded* is true if the outcome is in the ledger. *made* is false if the post changed before
+    the plugin could be called, or if the plugin returned too late.
     """
 
     shortcode: str
@@ -154,7 +154,7 @@ def check_result(hook: str, result: object) -> None:
     """Check that *result* is a valid return value of the *hook*.
 
     Raises:
-        TypeError: it is not.
+        TypeError: *result* is not valid.
     """
     if result is not None and not (hook == "post_stored" and isinstance(result, Additions)):
         raise TypeError(f"{hook} returned {type(result).__name__}: {_MAY_RETURN}")
