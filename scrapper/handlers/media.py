@@ -298,7 +298,7 @@ class _MediaResponse(web.FileResponse):
     """A response with a *version* of a file.
 
     The file's modification time does not identify a version, because it is the time at which the
-    post was taken. ``bytes_sent`` is the number of bytes of the body that were sent.
+    post was published. ``bytes_sent`` is the number of bytes of the body that were sent.
     """
 
     bytes_sent = 0
