@@ -297,8 +297,8 @@ async def file_response(
 class _MediaResponse(web.FileResponse):
     """A response with the file at *path* and the ``ETag`` and ``Last-Modified`` of *version*.
 
-    They do not come from the file's modification time, which is the time at which the post was
-    taken. ``bytes_sent`` is the number of bytes of the body that were sent.
+    The file's modification time does not identify a version, because it is the time at which the
+    post was published. ``bytes_sent`` is the number of bytes of the body that were sent.
     """
 
     bytes_sent = 0

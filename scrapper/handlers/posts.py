@@ -72,7 +72,8 @@ _OWNER = {"type": "string", "pattern": "^[A-Za-z0-9._]{1,30}$"}
             "sort",
             "query",
             {"type": "string", "enum": _SORTS, "default": "stored"},
-            "`stored`: most recently stored posts first; `taken`: most recently taken posts first",
+            "`stored`: most recently stored posts first; "
+            "`taken`: most recently published posts first",
         ),
         CURSOR,
     ),

@@ -72,7 +72,7 @@ class Search:
     Each word of ``text`` matches the beginning of a word in captions and in the names of owners,
     coauthors and tagged people. ``text`` also matches the beginning of a shortcode. If ``text`` is
     a link to a post, it matches only that post. ``owner`` is a user name. If ``sort`` is "taken",
-    the most recently taken posts come first, and posts without a known time last.
+    the most recently published posts come first, and posts without a known time last.
     """
 
     text: str = ""

@@ -5,9 +5,9 @@ That release let Instaloader write ``SHORTCODE/SHORTCODE.mp4`` or ``.jpg``, and 
 metadata (``SHORTCODE.json.xz``). Such a folder counts as a stale post: it appears in lists and
 searches, its files are served, and it is downloaded again when a client requests it.
 
-The files' modification time is when the post was taken, not when it was stored. A post's age
-therefore counts from the first sweep that saw it. The time of that sweep is the modification time
-of an empty file under ``.state/legacy``.
+The files' modification time is when Instagram published the post, not when the post was stored. A
+post's age therefore counts from the first sweep that saw it. The time of that sweep is the
+modification time of an empty file under ``.state/legacy``.
 """
 
 import json

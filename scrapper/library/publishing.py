@@ -80,8 +80,8 @@ class Publisher:
         *fence* is the fence of this process's turn, or 0 if no other process uses the root.
 
         Items missing from *post* are taken from an earlier download, if possible. The modification
-        time of the media files is set to when the post was taken, if known. The modification time
-        of the manifest is when the post was stored.
+        time of the media files is set to when Instagram published the post, if known. The
+        modification time of the manifest is when the post was stored.
 
         Raises:
             Superseded: the stored post has a higher fence, and is not replaced.
@@ -259,7 +259,7 @@ def _link(old: Path, new: Path) -> None:
 
 
 def _set_times(folder: Path, post: Post) -> None:
-    """Set the files' modification times to when the post was taken, if known."""
+    """Set the files' modification times to when Instagram published the post, if known."""
     taken_at = post.taken_time
     if taken_at is None:
         return
