@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scrapper.instagram.login.cookie_texts import SECRET_COOKIES, parse_cookies, valid_cookies
@@ -258,8 +258,11 @@ def test_error_for_wrong_text_describes_what_to_copy(content: bytes, why: str) -
     assert "developer tools" in str(raised.value)
 
 
+# pickletools warns about escapes that no pickle has. By default, Python does not show this warning.
+@pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
 @SLOW
 @given(content=st.binary() | st.text().map(str.encode))
+@example(content=b"P\\\x00\n")
 def test_file_without_cookies_is_refused(tmp_path: Path, content: bytes) -> None:
     for read in (read_cookies_file, read_session_file):
         path = write(tmp_path / "file", content)
