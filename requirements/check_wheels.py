@@ -1,4 +1,4 @@
-"""Check that every locked requirement has a wheel for each architecture of the image.
+"""Check that each package in the image has a wheel for every architecture of the image.
 
 ``python requirements/check_wheels.py`` exits with code 0 if so, and with code 1 otherwise. In that
 case, pip's errors name the missing wheels.
