@@ -52,12 +52,12 @@ def rate_limit(
         from middlewares.rate_limit import rate_limit
         app = web.Application(middlewares=[rate_limit(30, 60)])
 
-    Each request takes one token, or as many as *cost* returns, up to a full bucket. If the bucket
-    holds too few, the request gets 429 with ``Retry-After``. Both this refusal and the responses of
-    inner handlers have ``RateLimit-Limit``, ``RateLimit-Remaining`` and ``RateLimit-Reset``
-    (seconds until the bucket is full). Requests for which *exempt* returns true cost nothing.
-    *penalties* maps the status of an error to the extra tokens that it costs. If fewer remain, the
-    penalty takes all of them. *on_refusal* is called for each refusal.
+    Each request takes one token, or as many as *cost* returns, but at most a full bucket. If the
+    bucket holds too few, the request gets 429 with ``Retry-After``. Both this refusal and the
+    responses of inner handlers have ``RateLimit-Limit``, ``RateLimit-Remaining`` and
+    ``RateLimit-Reset`` (seconds until the bucket is full). Requests for which *exempt* returns
+    true cost nothing. *penalties* maps the status of an error to the extra tokens that it costs. If
+    fewer remain, the penalty takes all of them. *on_refusal* is called for each refusal.
 
     A client is identified by ``request.remote``. If this is an IPv6 address, its /64 network is
     used, because one host usually has a whole /64. Only the *max_clients* clients that were seen
@@ -65,7 +65,7 @@ def rate_limit(
     it returns the name and size of that client's bucket, or None if the client has no bucket of its
     own. A bucket of size 0 is unlimited.
 
-    *redis* is an asyncio client of redis-py; only its ``register_script`` is used. If it is given,
+    *redis* is a redis-py asyncio client; only its ``register_script`` is used. If it is given,
     all processes share the buckets called *name*. While Redis does not answer, each process uses
     its own buckets. *clock*, which returns monotonic nanoseconds, times the refills of a process's
     own buckets.

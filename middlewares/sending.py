@@ -34,7 +34,7 @@ _REPORTS: web.RequestKey[list[Report]] = web.RequestKey("reports", list)
 
 
 def sending() -> Middleware:
-    """Send each response once every inner middleware is done with it, and report the outcome.
+    """Send each response when every inner middleware is done with it, and report the outcome.
 
     ::
 

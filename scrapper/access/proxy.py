@@ -28,8 +28,9 @@ class ProxySignIn:
     """Reads the signed-in user from ``AUTH_PROXY_HEADER``, which only ``AUTH_PROXIES`` may send.
 
     The header is ignored in requests from other sites' pages. It is also ignored if it is invalid,
-    if it is sent more than once, or if none of these proxies opened the connection itself,
-    regardless of ``X-Forwarded-For``. Each of these three causes is logged only the first time.
+    if it is sent more than once, or if the connection itself does not come from one of these
+    proxies, whatever ``X-Forwarded-For`` says. Each of these three causes is logged only the first
+    time.
     """
 
     def __init__(self, settings: Settings) -> None:

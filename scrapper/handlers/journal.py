@@ -111,9 +111,10 @@ class Journal:
     def after(self, number: int, viewer: str | None) -> tuple[bytes, int]:
         """Return two values: the next events that *viewer* may see, and the last number read.
 
-        Reading starts after event *number*, and includes events that *viewer* may not see. The
-        events returned total at most 64 KB, to limit the memory that a slow reader takes, unless a
-        single event is larger. *viewer* is None if the client sees everything.
+        Reading starts after event *number* and skips events that *viewer* may not see, so the last
+        number read may be that of a skipped event. To limit the memory that a slow reader takes, at
+        most 64 KB of events are returned, or a single larger event. *viewer* is None if the client
+        sees everything.
         """
         return self._pieces.get((number, viewer), lambda: self._render(number, viewer))
 

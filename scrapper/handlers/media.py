@@ -346,7 +346,7 @@ async def _archive(
     names = request.app[DOWNLOAD_NAMES]
     archive = _Archive(request.app[LIBRARY].root)
     if not await asyncio.to_thread(archive.add, post, items, names.of_all(post, items)):
-        # check() raises if the media folder is missing. Else, a sweep may have removed the post.
+        # If the media folder is missing, check() raises. If not, a sweep may have removed the post.
         await asyncio.to_thread(request.app[LIBRARY].check)
         raise NotStored
     return await archive.send(request, names.of_archive(post))

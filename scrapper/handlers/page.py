@@ -85,7 +85,7 @@ docs = _serve(
 
 
 async def to_page(request: web.Request) -> web.Response:
-    """Redirect from the prefix without a trailing slash to the page, whose links are relative.
+    """Redirect from the bare prefix to the page, adding the slash that its relative links need.
 
     Raises:
         web.HTTPFound: always.

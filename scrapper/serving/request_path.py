@@ -129,9 +129,10 @@ def request_path(
 ) -> Iterator[Middleware]:
     """Yield the middlewares in the order of *settings*, outermost first.
 
-    *own* maps the names of this service's middlewares to functions that create them. *of_plugins*
-    are pairs of a plugin's name and its middleware. These middlewares come last. A user's own
-    factory takes either no arguments, or *app* and the settings without secrets.
+    *own* maps the names of this service's middlewares to functions that create them. Other names
+    refer to a user's own factories, which take either no arguments, or *app* and the settings
+    without secrets. *of_plugins* are pairs of a plugin's name and its middleware. These middlewares
+    come last.
 
     Raises:
         SettingsError: a user's own factory failed or did not return a middleware, or a plugin's
@@ -316,7 +317,7 @@ class OwnMiddlewares:
         return path.startswith(_BY_URL) and not names.isdisjoint(CONVERSION_NAMES)
 
     def _hosts(self) -> Sequence[str] | None:
-        """Return the allowed host names, or None for all if a key prevents DNS rebinding anyway."""
+        """Return the allowed hosts, or None to allow all if a key prevents DNS rebinding."""
         allowed = self._settings.allowed_hosts
         return None if self._keys.needed and not allowed else allowed
 
