@@ -32,7 +32,7 @@ _GC_THRESHOLDS = 10_000, 20, 20
 def serve() -> int:
     """Run until SIGTERM or SIGINT; return 0.
 
-    After a signal, the service accepts no new connections. Requests in progress have as long as the
+    After a signal, the service accepts no new connections. Requests in progress are given the
     timeout of a scrape, plus a few seconds, to finish. The process ends a few seconds after that,
     even if threads hang.
 

@@ -60,8 +60,8 @@ class ClockWatch:
     """Compares the clocks with the last trusted reading, which is stored in the file at *path*.
 
     If the clocks do not agree on how much time has passed since that reading, the wall clock is not
-    trusted. It is trusted again as soon as they agree, or after they have run in step for a day. In
-    the latter case, the machine was off for a long time, or its clock was corrected. *check* is
+    trusted. It is trusted again as soon as they agree, or after they have run in step for a day:
+    the machine may have been off for a long time, or its clock may have been corrected. *check* is
     called before each change of the file, and raises if its folder is gone. All methods block.
     """
 

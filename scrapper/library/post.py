@@ -386,7 +386,7 @@ class Post:
 class Progress:
     """The progress of a download in bytes, updated by the thread that downloads.
 
-    ``total`` adds up the file sizes that the CDN has sent so far, and is None if it has sent none.
+    ``total`` is the sum of the file sizes known so far; None if no size is known yet.
     """
 
     done: int = 0

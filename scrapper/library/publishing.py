@@ -77,7 +77,8 @@ class Publisher:
     def publish(self, folder: Path, post: Post, fence: int = 0) -> StoredPost:
         """Publish *folder*, created by :meth:`stage`, in place of any stored version of the post.
 
-        *fence* is the fence of this process's turn, or 0 if no other process uses the root.
+        *fence* is the fencing token of this process's turn to download the post, or 0 if no other
+        process uses the root.
 
         Items missing from *post* are taken from an earlier download, if possible. The modification
         time of the media files is set to when Instagram published the post, if known. The

@@ -249,10 +249,9 @@ class SQLiteFile:
         return found
 
     def _find(self) -> tuple[sqlite3.Connection | None, str]:
-        """Return two values: a connection to the file at the path, and an empty string.
+        """Return a connection to the file at the path, or None, and what is wrong with the file.
 
-        If the file is unusable, return None and the reason. The reason is empty if the file never
-        existed.
+        The second value is empty if the file is usable or never existed.
         """
         for path in filter(_is_unusable, self._side_files()):
             log.error(f"{self._name} unreadable: journal set aside", file=str(set_aside(path)))

@@ -58,8 +58,8 @@ _MAX_CLOCK_SKEW_SECONDS = 60
 class Library:
     """The stored posts under *root*, an absolute path, by shortcode.
 
-    Coroutines, :meth:`changed`, :meth:`published` and :meth:`listen` must be called on the event
-    loop. The other methods block, and are meant for the thread that downloads a post.
+    The coroutines must be called on the event loop, and so must :meth:`changed`, :meth:`published`
+    and :meth:`listen`. The other methods block, and are meant for the thread that downloads a post.
 
     Leftovers of crashed processes are removed once they have not changed for *abandoned_after*
     seconds. The value 0 removes leftovers of any age at startup, and is allowed only if no other
@@ -101,7 +101,8 @@ class Library:
     ) -> "Library":
         """Create the library in *root* from *settings*.
 
-        If several processes share the library, *post_changes* contains the changes of all of them.
+        If several processes share the library, *post_changes* contains the changes made by all of
+        them.
         """
         abandoned_after = 0.0
         if settings.redis_url.get_secret_value():

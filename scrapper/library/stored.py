@@ -150,7 +150,7 @@ def _load_legacy(folder: Path) -> StoredPost | None:
 
 
 def fence_of(folder: Path) -> int:
-    """Return the fence of the turn that stored the post in *folder*; 0 if there was no turn."""
+    """Return the fencing token with which the post in *folder* was stored; 0 if there is none."""
     try:
         return int(json.loads(read_file(folder / MANIFEST, _MAX_BYTES))["fence"])
     except (OSError, *UNREADABLE):

@@ -110,7 +110,7 @@ class Scrubber:
 
 
 def _plain(text: str) -> str:
-    """Return *text* without percent-encoding and backslashes, so that searches are fast."""
+    """Return *text* without percent-encoding and backslashes, for a fast substring search."""
     for _ in range(3):
         if "%" not in text:
             break
@@ -120,7 +120,7 @@ def _plain(text: str) -> str:
 
 @lru_cache(maxsize=100)
 def _pattern(secret: str) -> re.Pattern[str]:
-    """Return a pattern that finds any encoding of *secret*, which :func:`_plain` has decoded."""
+    """Return a pattern that finds *secret*, an output of :func:`_plain`, in any encoding."""
     return re.compile(_BEFORE + "".join(map(_character, secret)) + _AFTER)
 
 
