@@ -172,7 +172,7 @@ CASES = [
         ["picture.heic"],
     ),
     Case(
-        "the content type is misspelt",
+        "the content type is misspelled",
         "photo",
         {"best/1": [Answer("photo.jpg", "image/jpg")]},
         ["photo.jpg"],
