@@ -111,7 +111,7 @@ class Context(InstaloaderContext):
     """An Instaloader context for one thread; logged out unless it has a *session*.
 
     All logged-out contexts share *tokens*. *documents* are the web app's query documents.
-    ``report`` is *on_request*.
+    *on_request* is available as ``report``.
 
     Instaloader is configured to make only one attempt per request. If it made several, it would
     hide the cause of a failure behind a plain ``ConnectionException``, and sleep between attempts.

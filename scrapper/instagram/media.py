@@ -117,7 +117,7 @@ class Item:
             return self
         ours, theirs = self.candidates[0].width, other.candidates[0].width
         if ours and theirs and theirs > ours:
-            # Take only a few of the larger ones, so that some of ours are tried if those fail.
+            # Take only a few of the larger picture's URLs, to leave attempts for this item's own.
             return replace(self, candidates=other.candidates[:_MAX_LARGER] + self.candidates)
         return self
 

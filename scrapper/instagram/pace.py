@@ -58,18 +58,18 @@ class Window:
     def __init__(self) -> None:
         self._sent: dict[Kind, deque[float]] = {"query": deque(), "page": deque()}
 
-    def take(self, kind: Kind, most: int, seconds: float) -> float | None:
+    def take(self, kind: Kind, limit: int, seconds: float) -> float | None:
         """Count a request of this *kind* unless the limit is reached.
 
-        The limit is *most* such requests in any *seconds* seconds. Return None if the request was
-        counted, or else the number of seconds until there is room.
+        At most *limit* such requests are allowed in any *seconds* seconds. Return None if the
+        request was counted, or else the number of seconds until there is room.
         """
         sent, now = self._sent[kind], time.monotonic()
         while sent and sent[0] <= now - seconds:
             sent.popleft()
-        if len(sent) >= most:
-            # If the limit was lowered, more than *most* may have been counted.
-            return sent[len(sent) - most] + seconds - now
+        if len(sent) >= limit:
+            # If *limit* was lowered, more requests than that may have been counted.
+            return sent[len(sent) - limit] + seconds - now
         sent.append(now)
         return None
 
@@ -79,9 +79,9 @@ class Pace:
 
     Instaloader 4.16 (``RateController``) allows each context 200 queries of one kind and 75 page
     views in 660 seconds. Here, all threads share one count, because Instagram sees a single
-    address. Page views have their own limit, which keeps Instaloader's ratio to the limit for
-    queries, but is at least 75. If the limit for queries is below 75, both limits are equal. If
-    *max_queries* is 0, nothing is limited.
+    address. Page views have their own limit: 75/200 of the limit for queries, as in Instaloader, or
+    75 if that is higher, but never more than the limit for queries. If *max_queries* is 0, nothing
+    is limited.
 
     Instagram's real limit is unknown. A soft block after 17 queries in ten minutes was reported in
     August 2026. Therefore, each sign of a rate limit halves the number of queries allowed, down to
@@ -121,11 +121,11 @@ class Pace:
             self._number += 1
             if not self.ceiling:
                 return self._number
-            most = allowed = self._allowed()
+            limit = allowed = self._allowed()
             if kind == "page":
                 pages = allowed * _PAGES_PER_200_QUERIES // 200
-                most = max(min(allowed, _PAGES_PER_200_QUERIES), pages)
-            wait = self._counts.take(kind, most, self._window)
+                limit = max(min(allowed, _PAGES_PER_200_QUERIES), pages)
+            wait = self._counts.take(kind, limit, self._window)
             if wait is not None:
                 raise PaceExceeded(retry_after=wait)
             return self._number

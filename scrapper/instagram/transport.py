@@ -68,7 +68,7 @@ class _Deadline(threading.local):
     patience: float = float("inf")
 
     def left(self) -> float:
-        """Return the maximum seconds to wait for the next bytes, always more than 0.
+        """Return the maximum number of seconds to wait for the next bytes, always more than 0.
 
         Raises:
             TimeoutError: the deadline passed.

@@ -89,15 +89,15 @@ class RedisWindow(Window):
         self._take = redis.register_script(_TAKE_SCRIPT)
         self._key = f"{PREFIX}window:{login_state}"
 
-    def take(self, kind: Kind, most: int, seconds: float) -> float | None:
-        arguments: list[str | int] = [most, int(seconds * 1_000_000), secrets.token_hex(8)]
+    def take(self, kind: Kind, limit: int, seconds: float) -> float | None:
+        arguments: list[str | int] = [limit, int(seconds * 1_000_000), secrets.token_hex(8)]
         try:
             wait: Any = self._take(keys=[f"{self._key}:{kind}"], args=arguments)
         except RedisError as error:
             log.warning("pace not shared", cause=str(error))
-            return super().take(kind, most, seconds)
+            return super().take(kind, limit, seconds)
         if wait >= 0:
             return float(wait) / 1_000_000
         # Also count locally, in case Redis stops answering.
-        super().take(kind, most, seconds)
+        super().take(kind, limit, seconds)
         return None

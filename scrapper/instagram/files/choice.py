@@ -25,13 +25,12 @@ _RARELY_PLAYABLE = "mp4a.40.42"
 class Choice(NamedTuple):
     """The candidates for one file, in the order in which to try them.
 
-    ``tried`` has the candidates to try, best first. If a candidate turns out to be too large, the
-    candidate after it in ``all_candidates`` is tried next. ``passed_over`` is true if better
-    candidates were skipped because of their size. The ``fallbacks`` are tried when everything else
-    has failed.
+    The ``candidates`` are tried first. If one turns out to be too large, the one after it in
+    ``all_candidates`` is tried next. ``passed_over`` is true if better candidates were skipped
+    because of their size. The ``fallbacks`` are tried when everything else has failed.
     """
 
-    tried: Sequence[Candidate]
+    candidates: Sequence[Candidate]
     all_candidates: Sequence[Candidate]
     passed_over: bool = False
     fallbacks: Sequence[Candidate] = ()
@@ -80,16 +79,16 @@ def choose(item: Item, preference: Preference, max_bytes: int) -> Choice:
         in_parts = _candidates(fitting)
         all_candidates = _merged(in_parts, item)
         dropped = in_parts[_MAX_PAIRS:] if item.candidates else ()
-        tried = [candidate for candidate in all_candidates if candidate not in dropped]
+        candidates = [candidate for candidate in all_candidates if candidate not in dropped]
     else:
         fitting.sort(key=lambda pair: pair.video.codec != _H264)
         in_parts = _candidates(fitting)
         all_candidates = [*item.candidates, *in_parts]
-        tried = list(item.candidates) or in_parts
+        candidates = list(item.candidates) or in_parts
     last = _candidates(smallest)
-    fallbacks = [candidate for candidate in in_parts if candidate not in tried][:_MAX_FALLBACKS]
+    fallbacks = [part for part in in_parts if part not in candidates][:_MAX_FALLBACKS]
     return Choice(
-        (tried or last)[:MAX_CANDIDATES], [*all_candidates, *last], passed_over, fallbacks
+        (candidates or last)[:MAX_CANDIDATES], [*all_candidates, *last], passed_over, fallbacks
     )
 
 

@@ -40,7 +40,7 @@ class Representation:
     type: Literal["video", "audio"]
     url: str
     codec: str | None
-    """``h264``, ``vp9``, ``av1`` or ``hevc``; for audio, the manifest's own text."""
+    """``h264``, ``vp9``, ``av1`` or ``hevc``; for audio, the manifest's ``codecs`` value."""
     width: int | None
     height: int | None
     bit_rate: int | None

@@ -57,7 +57,7 @@ _JOINED_SHARE = 0.5
 # case ffmpeg hangs or is busy.
 _JOINING_SHARE = 0.5
 # After these outcomes, only another audio file can help. After others, a retry or a smaller video
-# may.
+# may help.
 _ANOTHER_SOUND = (Outcome.GONE, Outcome.FORBIDDEN, Outcome.REFUSED, Outcome.UNEXPECTED)
 _LENGTH = re.compile(r"[0-9]{1,15}")
 _WHOLE_RANGE = re.compile(r"bytes +[0-9]+-[0-9]+/([0-9]{1,15})")
@@ -142,7 +142,7 @@ class Target:
     def receive(self, piece: bytes, size: int) -> None:
         """Count the bytes in *piece*, which was just received.
 
-        *size* is the size in bytes of the file, including *piece*, plus that of its other part.
+        *size* is the combined size in bytes of the file, including *piece*, and its other part.
 
         Raises:
             MediaTooLarge: the combined size is too large.

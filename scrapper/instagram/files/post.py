@@ -226,7 +226,7 @@ class PostDownload:
         file.all_candidates, file.fallbacks = choice.all_candidates, choice.fallbacks
         if old is not None:
             file.tries, file.outcome, file.mute = old.tries, old.outcome, old.mute
-        file.candidates.extend(filter(file.may_try, choice.tried))
+        file.candidates.extend(filter(file.may_try, choice.candidates))
         return file
 
     def _download_all(self) -> None:

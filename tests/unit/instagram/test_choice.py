@@ -37,7 +37,7 @@ def item(
 def tried(of: Item, preference: Preference, max_bytes: int = sys.maxsize) -> list[str]:
     return [
         f"{one.url}+{one.sounds[0]}" if one.sounds else one.url
-        for one in choose(of, preference, max_bytes).tried
+        for one in choose(of, preference, max_bytes).candidates
     ]
 
 
@@ -95,7 +95,7 @@ def test_the_whole_file_is_tried_among_many_parts(
     whole: tuple[Candidate, ...], preference: Preference, tried: list[str], fallbacks: list[str]
 ) -> None:
     choice = choose(item(*MANY, sound(), whole=whole), preference, sys.maxsize)
-    assert [one.url for one in choice.tried] == tried
+    assert [one.url for one in choice.candidates] == tried
     assert [one.url for one in choice.fallbacks] == fallbacks
     assert not choice.passed_over
     assert len(choice.all_candidates) == len(MANY) + len(whole)
@@ -165,7 +165,7 @@ def test_other_sounds_are_fallbacks(names: list[str], expected: tuple[str, ...])
         "rare": sound("rare", "mp4a.40.42", 99),
     }
     sounds = (known[name] for name in names)
-    [best, _] = choose(item(video("v", 1920), *sounds), BEST, sys.maxsize).tried
+    [best, _] = choose(item(video("v", 1920), *sounds), BEST, sys.maxsize).candidates
     assert best.sounds == expected
 
 
@@ -184,5 +184,5 @@ def test_the_smallest_is_tried_if_nothing_fits() -> None:
 def test_pictures_keep_their_order() -> None:
     candidates = tuple(Candidate(name, None, None) for name in "abcdefg")
     choice = choose(Item("image", candidates), BEST, 100)
-    assert list(choice.tried) == list(candidates[:5])
+    assert list(choice.candidates) == list(candidates[:5])
     assert list(choice.all_candidates) == list(candidates)
