@@ -41,7 +41,7 @@ class Key(NamedTuple):
 
     @property
     def owner(self) -> str | None:
-        """The owner whose jobs clients with this key see, or None if they see all jobs."""
+        """The owner of the jobs that clients with this key see, or None if they see all jobs."""
         return None if self.sees_all else self.name
 
 

@@ -36,7 +36,7 @@ async def health(_request: web.Request) -> web.Response:
     summary="Check whether a new post could be scraped now",
     tag="service",
     response=ReadyResponse,
-    more={503: ("A new post could not be scraped now", ReadyResponse)},
+    more={503: ("A new post cannot be scraped now", ReadyResponse)},
     free=True,
 )
 async def ready(request: web.Request) -> web.Response:

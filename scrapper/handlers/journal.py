@@ -109,12 +109,11 @@ class Journal:
         return event("reset", b"{}", self._id(self.last))
 
     def after(self, number: int, viewer: str | None) -> tuple[bytes, int]:
-        """Return two values: the next events that *viewer* may see, and the last number read.
+        """Return the events after *number* that *viewer* may see, and the number to continue after.
 
-        Reading starts after event *number* and skips events that *viewer* may not see, so the last
-        number read may be that of a skipped event. To limit the memory that a slow reader takes, at
-        most 64 KB of events are returned, or a single larger event. *viewer* is None if the client
-        sees everything.
+        Events that *viewer* may not see are skipped, so the second value may be the number of a
+        skipped event. To limit the memory that a slow reader takes, at most 64 KB of events are
+        returned, or a single larger event. *viewer* is None if the client sees everything.
         """
         return self._pieces.get((number, viewer), lambda: self._render(number, viewer))
 

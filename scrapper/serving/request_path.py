@@ -232,7 +232,7 @@ class OwnMiddlewares:
     def rate_limit(self) -> Iterator[Middleware]:
         """Create three buckets per client: one for work, and larger ones for reads and files.
 
-        With a single bucket, listing previews or polling a job would use up the tokens for
+        With a single bucket, browsing a gallery or polling a job would use up the tokens for
         downloads.
         """
         max_requests = self._settings.rate_limit_max_requests
