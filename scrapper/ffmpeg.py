@@ -33,7 +33,7 @@ class FFmpegFailed(Exception):
 def missing_programs() -> list[str]:
     """Return the names of the required programs that are not installed.
 
-    The programs that limit ffmpeg and ffprobe are checked only if these two are installed.
+    If ffmpeg or ffprobe is missing, the programs that limit them are not checked.
     """
     missing = ([name for name in names if shutil.which(name) is None] for names in _PROGRAMS)
     return next(filter(None, missing), [])

@@ -82,7 +82,7 @@ class Search:
     sort: Sort = "stored"
 
     def allows(self, stored: StoredPost) -> bool:
-        """Return whether *stored* is still kept, or not kept, as the search requires.
+        """Return whether *stored* still matches the search's ``kept``.
 
         The post may have been kept or released since the catalogue was searched.
         """

@@ -62,7 +62,7 @@ class ClockWatch:
     If the clocks do not agree on how much time has passed since that reading, the wall clock is not
     trusted. It is trusted again as soon as they agree, or after they have run in step for a day:
     the machine may have been off for a long time, or its clock may have been corrected. *check* is
-    called before each change of the file, and raises if its folder is gone. All methods block.
+    called before each change to the file, and raises if its folder is gone. All methods block.
     """
 
     def __init__(

@@ -41,7 +41,7 @@ def check_room(folder: Path, *, keep_free: int, extra_bytes: int = 0) -> None:
     """Check that writing *extra_bytes* to *folder* would leave at least *keep_free* bytes free.
 
     Raises:
-        DiskFull: fewer bytes would stay free.
+        DiskFull: fewer bytes would be left.
         OSError: *folder* does not exist.
     """
     if shutil.disk_usage(folder).free - extra_bytes < keep_free:

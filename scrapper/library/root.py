@@ -76,7 +76,7 @@ class MediaRoot:
             self.close()
             raise SettingsError(
                 f"MEDIA_ROOT: another process is using {self.path}. Give each its own folder, or "
-                "let them share one over Redis (REDIS_URL)."
+                "set REDIS_URL so that they can share one."
             )
         return _is_at(path, self._lock)
 

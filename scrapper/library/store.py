@@ -334,9 +334,9 @@ class Library:
         return is_stored_post
 
     async def mark(self, shortcode: str, *, kept: bool = True) -> bool:
-        """Mark one of several posts as :meth:`keep` does.
+        """Do what :meth:`keep` does, without updating the catalogue.
 
-        Call :meth:`record_marks` after the last post.
+        After marking the last post, call :meth:`record_marks`.
         """
         if await self.get(shortcode) is None:
             return False

@@ -41,7 +41,7 @@ class Metrics:
         )
         self._fetches = prometheus.Histogram(
             "scrape_fetch_duration_seconds",
-            "Duration of downloads, without the wait for a thread, by outcome: ok, or the error",
+            "Duration of downloads, excluding the wait for a thread, by outcome: ok, or the error",
             ["outcome"],
             buckets=_FETCH_BUCKETS,
             registry=registry,
@@ -88,7 +88,7 @@ class Metrics:
         _create_series(self.webhooks, "delivered", "failed", "given_up")
         self.plugin_calls = counter(
             "plugin_calls",
-            "Calls of plugins, by hook and outcome: ok, failed, or given_up",
+            "Calls to plugins, by hook and outcome: ok, failed, or given_up",
             ["plugin", "hook", "outcome"],
         )
         self.plugin_behind = gauge(
@@ -149,6 +149,6 @@ class Metrics:
 
 
 def _create_series(metric: prometheus.Counter | prometheus.Histogram, *values: str) -> None:
-    """Create series with the value 0, because alerts miss the increase if a series starts at 1."""
+    """Create series with the value 0: if a series starts at 1, alerts miss the first event."""
     for value in values:
         metric.labels(value)
