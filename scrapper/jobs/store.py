@@ -132,7 +132,7 @@ class JobStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FinishedJob:
-    """A finished job. A retried job ends more than once; ``end`` identifies which end this is."""
+    """A finished job. A retried job ends more than once, each time with a different ``end``."""
 
     response: JobResponse
     end: object
@@ -145,7 +145,7 @@ class FinishedJobs(Protocol):
         """Return the jobs not yet reported to *plugin*, oldest first."""
 
     async def record_reported(self, plugin: str, job: FinishedJob) -> None:
-        """Record that this end of the job was reported to *plugin*."""
+        """Record that *job* was reported to *plugin*, unless it has ended again since."""
 
 
 def check_room(unfinished: Sequence[Client], client: Client, max_jobs: int) -> None:
@@ -169,9 +169,9 @@ def jobs_to_drop(
 ) -> Sequence[str]:
     """Return the IDs of the finished jobs to drop so that a new job fits.
 
-    *kept* is the number of stored jobs. *finished* has the IDs of the finished jobs, oldest first,
-    and *unreported* has the IDs of those whose end has not been reported yet. Unreported jobs are
-    dropped only if there are at least *max_jobs* of them.
+    *kept* is the number of stored jobs. *finished* lists the IDs of the finished jobs, oldest
+    first, and *unreported* lists the IDs of those whose end has not been reported yet. Unreported
+    jobs are dropped only if there are at least *max_jobs* of them.
     """
     if len(unreported) < max_jobs:
         finished = [job_id for job_id in finished if job_id not in unreported]

@@ -220,7 +220,7 @@ class WebhookHosts:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "WebhookHosts":
-        """Return the hosts of ``WEBHOOK_HOSTS``."""
+        """Return the hosts in ``WEBHOOK_HOSTS``."""
         return cls(settings.webhook_names, settings.webhook_networks)
 
     def __bool__(self) -> bool:

@@ -136,7 +136,7 @@ class SharedRedis(Redis):
 
     @contextmanager
     def fail_fast(self) -> Iterator[None]:
-        """Make calls in the block fail fast and log their errors, for use with pipelines.
+        """Make a pipeline or subscription in the block fail fast, and log its errors.
 
         Raises:
             redis.exceptions.ConnectionError: Redis did not answer a moment ago.

@@ -23,7 +23,7 @@ __all__ = ["Fleet", "GatheredScripts"]
 
 
 class Fleet:
-    """The parts that use the Redis of *settings*. Use them only while the fleet is open."""
+    """The parts that use the Redis at ``REDIS_URL``. Use them only while the fleet is open."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         url = settings.redis_url.get_secret_value()

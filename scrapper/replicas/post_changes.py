@@ -37,7 +37,7 @@ class RedisPostChanges:
         self._sending = in_background(self._send_all(), "post changes")
 
     async def close(self) -> None:
-        """Stop sending in the background, and send the remaining changes if Redis answers."""
+        """End the background task, then send the remaining changes if Redis answers."""
         await end(self._sending)
         with suppress(RedisError):
             await self._send()

@@ -183,9 +183,9 @@ class Scraper:
         """Return the post from the library if it satisfies *preference*, or else download it.
 
         If the download fails, a stored post is returned even if it is stale or does not satisfy the
-        *preference*. Instagram is then not queried for the post again for the number of seconds in
-        the error's ``retry_after``, or for *cooldown* seconds if the error has none. The stored
-        post is not returned if both the new files and the stored ones are too large. In that case,
+        *preference*. Instagram is then not queried for the post until the error's ``retry_after``
+        seconds have passed, or *cooldown* seconds if the error has none. The stored post is not
+        returned if both the new files and the stored ones are too large. In that case,
         :class:`~scrapper.errors.MediaTooLarge` is raised.
 
         With *refresh*, the post is downloaded even if the stored one is fresh, and any error is

@@ -158,12 +158,12 @@ class RedisStore:
     replaces the oldest finished one. Unfinished posts are in the *queue*, or in a
     :class:`~scrapper.jobs.stores.redis_backlog.RedisBacklog` with the given *spacing*.
 
-    Each job is a Redis hash that has the time of the job's creation, its client, its owner, the
-    number of its last change, and the number of its unfinished posts. The hash also has a field for
-    each post, named after the post's index. The value of the field is a JSON list that begins with
-    the number of the post's last change. A sorted set has the IDs of all jobs, ordered by time of
-    creation. For each plugin, a sorted set has the IDs of the finished jobs that have not been
-    reported to the plugin.
+    Each job is a Redis hash that contains the time of the job's creation, its client, its owner,
+    the number of its last change, and the number of its unfinished posts. The hash also has a field
+    for each post, named after the post's index. The value of the field is a JSON list that begins
+    with the number of the post's last change. A sorted set contains the IDs of all jobs, ordered by
+    time of creation. For each plugin, a sorted set contains the IDs of the finished jobs that have
+    not been reported to the plugin.
     """
 
     def __init__(
@@ -400,7 +400,7 @@ class RedisStore:
         return jobs
 
     async def record_reported(self, plugin: str, job: FinishedJob) -> None:
-        """Record that this end of the job was reported to *plugin*.
+        """Record that *job* was reported to *plugin*, unless it has ended again since.
 
         Raises:
             redis.exceptions.RedisError: Redis does not answer.

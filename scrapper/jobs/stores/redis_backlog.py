@@ -41,9 +41,9 @@ return 1
 class RedisBacklog:
     """A :class:`~scrapper.jobs.waiting.Backlog` for all workers.
 
-    A sorted set has the messages of the posts, ordered by place. One key exists while the backlog
-    is held, and another during the pause after a post leaves. Both keys expire by themselves. The
-    coroutines raise :class:`redis.exceptions.RedisError` if Redis does not answer.
+    A sorted set contains the messages of the posts, ordered by place. One key exists while the
+    backlog is held, and another during the pause after a post leaves. Both keys expire by
+    themselves. The coroutines raise :class:`redis.exceptions.RedisError` if Redis does not answer.
     """
 
     def __init__(self, redis: SharedRedis, spacing: float) -> None:

@@ -55,9 +55,9 @@ end
 class RedisDeliveries:
     """The :class:`~scrapper.jobs.webhooks.Deliveries` of all workers, for the jobs in *store*.
 
-    A sorted set has the IDs of the deliveries, ordered by the time at which each is due. One hash
-    has, for each delivery, the receiver, the job's ID, and the time at which the job's end was
-    recorded. The rest of each delivery is in a hash of its own. The methods raise
+    A sorted set contains the IDs of the deliveries, ordered by the time at which each is due. One
+    hash contains, for each delivery, the receiver, the job's ID, and the time at which the job's
+    end was recorded. The rest of each delivery is in a hash of its own. The methods raise
     :class:`redis.exceptions.RedisError` if Redis does not answer.
     """
 
