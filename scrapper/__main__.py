@@ -222,15 +222,15 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
         nargs="?",
         type=Path,
         metavar="FILE",
-        help="a file with a browser's cookies, or a session file of Instaloader; - for standard "
+        help="a file with a browser's cookies, or an Instaloader session file; - for standard "
         "input; default: INSTAGRAM_COOKIES_FILE or INSTAGRAM_SESSION_FILE",
     )
     given.add_argument("--forget", action="store_true", help="log the service out instead")
     fetch = commands.add_parser(
         "fetch",
         help="download posts without a service",
-        epilog="Exit codes: 0 success, 1 unexpected answer from Instagram, or a file could not be "
-        "written, 2 wrong usage, 3 not found, 4 login needed, 5 rate limit, 6 unreachable or timed "
+        epilog="Exit codes: 0 success, 1 unexpected answer from Instagram or failure to write a "
+        "file, 2 wrong usage, 3 not found, 4 login needed, 5 rate limit, 6 unreachable or timed "
         "out.",
     )
     fetch.set_defaults(func=_fetch, parser=parser)

@@ -202,7 +202,7 @@ class JobsUnreachable(ScrapeError):
 
 
 class Busy(ScrapeError):
-    """Another program has locked one of the service's files, or the file was just recreated."""
+    """One of the service's databases is locked by another program, or was just recreated."""
 
 
 class DiskFull(ScrapeError):

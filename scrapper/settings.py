@@ -84,7 +84,7 @@ PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
 
 
 GRACE_SECONDS = 5.0
-"""How many seconds a stopping process waits for a scrape past the scrape's deadline."""
+"""A stopping process waits for scrapes this many seconds longer than their timeout."""
 
 _MAX_KEY_BYTES = 4096
 _PROXIES = ("https_proxy", "all_proxy")

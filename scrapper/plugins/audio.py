@@ -371,7 +371,7 @@ class _Maker:
         return made
 
     def small_of(self, folder: Path, post: Post) -> MediaItem | None:
-        """Make a small picture of *post* in *folder*; return None if the post's picture is small.
+        """Make a small picture of *post* in *folder*; return None if its picture is already small.
 
         Raises:
             FFmpegFailed, OSError: the picture cannot be made.

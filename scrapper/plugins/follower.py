@@ -43,7 +43,7 @@ _SECONDS_TO_CLEAN_UP = 5.0
 class Pauses:
     """How many seconds to wait between *polls*, and after an *error* in the service.
 
-    *tries* has the seconds to wait before each retry of a failed call. Its length is the maximum
+    *tries* gives the seconds to wait before each retry of a failed call. Its length is the maximum
     number of retries.
     """
 
@@ -116,7 +116,7 @@ class Followers:
             await asyncio.to_thread(self._ledger.close)
 
     async def catch_up(self) -> bool:
-        """Notify the plugins of all events so far; return whether all calls finally succeeded."""
+        """Notify the plugins of all events so far; return False if any call failed for good."""
         succeeded = True
         for follower in self._followers:
             while await follower.catch_up():  # noqa: ASYNC110 - waits for a time, not an event

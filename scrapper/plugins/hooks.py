@@ -3,8 +3,8 @@
 A plugin is a module that implements some of these functions, each marked with :data:`hookimpl`. An
 implementation may omit arguments that it does not need. ``docs/plugins.md`` has an example of each.
 
-The ``register_`` hooks and :func:`configure` are called once, at startup, which waits for them. The
-other hooks may be coroutines or plain functions. They run in a separate thread, and a coroutine
+A process calls the ``register_`` hooks and :func:`configure` once, at startup, and waits for them.
+The other hooks may be coroutines or plain functions. They run in a separate thread, and a coroutine
 runs there on a separate event loop. A call may take up to ``PLUGIN_TIMEOUT_SECONDS``. A failed call
 is retried at most twice. After a crash, the call for an event may be repeated.
 """

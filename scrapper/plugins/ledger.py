@@ -86,7 +86,8 @@ class Ledger:
     def begin(self, plugins: Iterable[str], posts: Mapping[str, int]) -> bool:
         """Record new *plugins* and the stored *posts*, a mapping of shortcodes to versions.
 
-        Return True if the plugins skip these posts, or False if an earlier ledger was lost.
+        Return True if the plugins skip these posts, or False if they are notified of these posts
+        because an earlier ledger was lost.
         """
         with self._file.changing() as database:
             [(lost,)] = database.execute("SELECT count(*) FROM lost")
@@ -174,7 +175,7 @@ class Ledger:
             return self._file.openings, row[0] if row else 0
 
     def outcomes(self, plugin: str) -> Counter[str]:
-        """Return how many posts of *plugin* have each outcome."""
+        """Return the number of posts with each outcome for *plugin*."""
         with self._file.using() as database:
             rows = database.execute(
                 "SELECT outcome, count(*) FROM posts WHERE plugin = ? GROUP BY outcome", (plugin,)

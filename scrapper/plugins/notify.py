@@ -117,7 +117,7 @@ def _read_choices(text: str) -> dict[str, Sequence[str]]:
         events = found[2].split(",") if found else ()
         if found is None or (found[1] or "") in choices or not set(events) <= set(EVENTS):
             raise ValueError(
-                "write one list of events such as job,disk, or NAME=LIST for each target, "
+                "write one list of events (such as job,disk), or NAME=LIST for each target, "
                 f"separated by spaces; the events are {', '.join(EVENTS)}"
             )
         choices[found[1] or ""] = events
@@ -292,7 +292,7 @@ class _Notifier:
             pause = self._outbox.record_failed(target.name, message)
             log.warning("notification not sent", **known, cause=cause, next_try=pause)
         else:
-            # Record this at once: after a crash, the notification would be sent again.
+            # Record this at once, or the notification would be sent again after a crash.
             self._outbox.record_sent(target.name, message)
             log.info("notification sent", **known)
 
