@@ -90,7 +90,7 @@ _MAX_KEY_BYTES = 4096
 _PROXIES = ("https_proxy", "all_proxy")
 _OTHER_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE")
 # Variables of OpenTelemetry and OpenSSL resemble our settings but are not mistakes.
-_NOT_MISSPELT = ("OTEL_", "SSL_CERT_FILE")
+_NOT_MISSPELLED = ("OTEL_", "SSL_CERT_FILE")
 _MIN_SIMILARITY = 0.82
 _SECRETS = (
     "api_key",
@@ -371,11 +371,11 @@ def _proxy_errors() -> Iterator[str]:
 
 
 def near_misses(names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield each of the *names* that looks like a misspelt setting, with the correct name."""
+    """Yield each of the *names* that looks like a misspelled setting, with the correct name."""
     settings = [*sorted(map(str.upper, Settings.model_fields)), *_OTHER_VARIABLES]
     for name in sorted(names):
         text = name.upper()
-        if text in settings or text.startswith(_NOT_MISSPELT):
+        if text in settings or text.startswith(_NOT_MISSPELLED):
             continue
         near = get_close_matches(text, settings, n=1, cutoff=_MIN_SIMILARITY)
         near = near or [setting for setting in settings if _omits_words(text, setting)]

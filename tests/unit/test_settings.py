@@ -306,7 +306,7 @@ def test_an_invalid_proxy_is_reported_without_quoting_it(
         ("HTTPS_PROXIES", "HTTPS_PROXY"),
     ],
 )
-def test_misspelt_settings_are_found(name: str, setting: str) -> None:
+def test_misspelled_settings_are_found(name: str, setting: str) -> None:
     assert list(near_misses(["PATH", name])) == [(name, setting)]
 
 
