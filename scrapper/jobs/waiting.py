@@ -105,7 +105,7 @@ class Backlog:
 
 
 class Patience:
-    """Tracks how long each post may still wait because of limits, out of *seconds* in total.
+    """Tracks how much longer each post may wait because of limits, out of a total of *seconds*.
 
     Time spent waiting in this process is measured by the monotonic clock. Time spent waiting in
     another process, including an earlier one, counts only if *clock_is_trusted* returns True. That
@@ -120,7 +120,7 @@ class Patience:
         self._since: dict[Place, float] = {}
 
     async def left(self, place: Place, waiting_since: float | None) -> float:
-        """Return the seconds that the post may still wait.
+        """Return how many more seconds the post may wait.
 
         *waiting_since* is the Unix time of the post's first limit, or None if the post had hit no
         limit before.

@@ -198,7 +198,7 @@ class PostQueue(AsyncBroker):
             self.stopping = True
 
     async def hand_back(self) -> None:
-        """Hand all held posts to other workers at once. Call this last."""
+        """Hand back all held posts for other workers to take immediately. Call this last."""
         while self._tasks:
             await end(self._tasks.pop())
         self._held.clear()

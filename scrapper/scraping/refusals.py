@@ -61,7 +61,7 @@ class Refusals:
 
     def _extended(self, known: _Refused | None, seconds: float) -> _Refused:
         now = self._now()
-        # After an hour without a query, it is unknown whether Instagram still refuses.
+        # After an hour without a query, it is unknown whether Instagram still refuses requests.
         if known is None or not known.since <= now <= known.until + _HOUR:
             return _Refused(now, now + seconds)
         return _Refused(known.since, max(known.until, now + seconds))

@@ -38,7 +38,7 @@ class Slots:
             slot.end()
 
     def enter(self) -> threading.Event:
-        """Join the queue, and return a place: an event that is set once the place has a slot."""
+        """Join the queue, and return the place as an event, which is set when a slot is granted."""
         place = threading.Event()
         with self._lock:
             self._queue.append(place)
@@ -78,8 +78,8 @@ class Slot:
         """Wait for the slot, and hold it for the duration of the block.
 
         Call this in the post's thread. If an earlier block released the slot, the post queues
-        again. After a limit, only :meth:`end` releases the slot, so that the cool-down begins
-        before the next query. After :meth:`end`, every block releases its slot, even after a limit.
+        again. A block that raises RateLimited keeps the slot until :meth:`end`, so that the
+        cool-down begins before the next query. After :meth:`end`, no block keeps it.
 
         Raises:
             DeadlineExceeded: the deadline passed before the slot was free, or :meth:`end` was

@@ -30,7 +30,7 @@ class Record:
     """A change to jobs that is stored atomically.
 
     ``posts`` are the changed posts of ``job``, by index. If the job ends with this change, ``ends``
-    maps the name of each plugin to the number of this end, and ``delivery`` is the webhook
+    maps the name of each plugin to the number of the end, and ``delivery`` is the webhook
     delivery, or None if the job has no webhook. ``reopened`` marks a finished job that runs again.
     ``forgotten`` hides the job. ``removed`` lists the IDs of the jobs to drop.
     """
@@ -250,8 +250,8 @@ class MemoryStore:
         """Hold the lock for a client that changes jobs.
 
         Raises:
-            Busy: while this client waited for the lock, another client's change failed with this
-                error. This client's change is not attempted, because it could take seconds to fail.
+            Busy: another client's change failed with Busy while this client waited for the lock.
+                This client's change is not attempted, because it could take seconds to fail.
         """
         queued_at = time.monotonic()
         async with self._changing:
