@@ -73,7 +73,7 @@ def _work(_: argparse.Namespace) -> int:
     from scrapper.settings import load_settings  # noqa: PLC0415
 
     with process_logs() as scrubber:
-        # Loading the settings reports missing Redis packages, which worker.py imports.
+        # This reports missing Redis packages, so it must run before worker.py imports them.
         settings = load_settings()
         if not settings.redis_url.get_secret_value():
             raise SettingsError("REDIS_URL: must be set, because workers take posts from Redis")

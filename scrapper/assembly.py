@@ -250,7 +250,7 @@ async def working(parts: ServiceParts) -> AsyncIterator["Receiver"]:
             )
         finally:
             if fleet.queue.holds_posts:
-                # Other processes cannot download these posts while this one holds their turns.
+                # While this process has the turns for these posts, others cannot download them.
                 await parts.scraper.abort()
             await fleet.queue.hand_back()
 

@@ -150,7 +150,7 @@ class MediaTooLarge(ScrapeError):
 
     @property
     def detail(self) -> str:
-        """The end of the message, which gives the smallest ``max_mb`` that would allow a file."""
+        """The end of the message: the smallest file's size in MB, rounded up to suit ``max_mb``."""
         if self.smallest is None:
             return ""
         return f"the smallest is {math.ceil(self.smallest / 10_000) / 100:g} MB"

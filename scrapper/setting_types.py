@@ -233,7 +233,7 @@ def _why_not_writable(folder: Path, wanted: Path) -> str:
 
 
 def proxy_error(url: str) -> str | None:
-    """Return None if *url* is a proxy's URL, or an error message that does not quote *url*."""
+    """Return an error message that does not quote *url*, or None if *url* is a proxy's URL."""
     try:
         parts = urlsplit(url)
         is_proxy = parts.scheme in _PROXY_SCHEMES and parts.hostname and parts.port != 0

@@ -3,9 +3,10 @@
 Enable it with ``PLUGINS=audio``. It requires ffmpeg and ffprobe on the PATH. The plugin stores the
 audio of each video as ``SHORTCODE.m4a``, without re-encoding it. It also stores the song that
 accompanies a post's pictures, if Instagram provides the song's URL. If the audio file is missing,
-``/download/SHORTCODE?audio=1`` makes it. ``?h264=1`` converts a video in other codecs to H.264 and
-AAC. The plugin also makes a small picture of each post, to be shown in lists. For posts that were
-stored before the plugin was enabled, it makes the pictures one by one in the background.
+``/download/SHORTCODE?audio=1`` makes it. ``?h264=1`` converts a video to H.264 and AAC if it
+uses other codecs. The plugin also makes a small picture of each post, to be shown in lists. For
+posts that were stored before the plugin was enabled, it makes the pictures one by one in the
+background.
 """
 
 import asyncio

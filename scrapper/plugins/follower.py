@@ -119,7 +119,7 @@ class Followers:
         """Notify the plugins of all events so far; return False if any call failed for good."""
         succeeded = True
         for follower in self._followers:
-            while await follower.catch_up():  # noqa: ASYNC110 - waits for a time, not an event
+            while await follower.catch_up():  # noqa: ASYNC110 - sleeps until a retry is due
                 await asyncio.sleep(follower.seconds_to_next)
             succeeded = succeeded and not follower.gave_up
         return succeeded
@@ -149,7 +149,7 @@ class _Follower:
         self._jobs = followed.jobs if plugin.follows_jobs else None
         self._conditions = followed.conditions if plugin.follows_conditions else None
         self._news: set[str] = set()
-        # Posts without an entry, which the plugin may have received before the ledger was lost.
+        # Posts that have no entry, but may have been received before the ledger was lost.
         self._without_entry: set[str] = set()
         self._check_all = True
         self._seen: tuple[int | None, tuple[int, int]] | None = None

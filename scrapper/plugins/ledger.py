@@ -94,7 +94,7 @@ class Ledger:
             for plugin in plugins:
                 insert = "INSERT OR IGNORE INTO plugins (name) VALUES (?)"
                 if not database.execute(insert, (plugin,)).rowcount:
-                    # Another process has added the plugin. It must get the posts stored since then.
+                    # Another process has added this plugin, which must get all posts stored since.
                     continue
                 if lost:
                     _insert_begun(database, plugin, posts)
@@ -118,7 +118,7 @@ class Ledger:
             )
 
     def entries(self, plugin: str, shortcodes: Sequence[str]) -> dict[str, tuple[int, Outcome]]:
-        """Return the version and outcome of each of the posts that has an entry for *plugin*."""
+        """Return the version and outcome of those *shortcodes* that have an entry for *plugin*."""
         with self._file.using() as database:
             rows = database.execute(
                 "SELECT shortcode, version, outcome FROM posts WHERE plugin = ? AND shortcode IN "

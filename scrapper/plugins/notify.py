@@ -45,8 +45,8 @@ __all__ = [
 log = structlog.get_logger(__name__)
 
 EVENTS = ("job", "posts", "login", "disk", "instagram")
-"""Their meanings, in order: a job is done; posts of a job failed; the login needs attention; the
-disk is nearly full; Instagram has rate-limited every request for an hour."""
+"""The events, in order: a job is done; posts of a job failed; the login needs attention; the disk
+is nearly full; Instagram has rate-limited every request for an hour."""
 
 _NAME = "[A-Za-z0-9_-]{1,32}"
 _URL = "[A-Za-z][A-Za-z0-9+.-]*://"

@@ -69,7 +69,7 @@ class _Waiting:
 class _State:
     """The waiting events by target and kind, and the last event of each source.
 
-    Each last event is stored with the ID of the process that added it.
+    A source's last event is stored with the ID of the process that added it.
     """
 
     waiting: Mapping[str, Mapping[str, _Waiting]] = field(default_factory=dict)
@@ -217,7 +217,7 @@ class Outbox:
             if self._state != _State():
                 with suppress(OSError, ScrapeError):
                     self._write(self._state)
-        # A state in memory that could not be written is used until another process writes the file.
+        # A state that could not be written is kept until another process writes the file.
         elif loaded != self._loaded:
             self._loaded = self._state = loaded
 

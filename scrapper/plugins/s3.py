@@ -32,7 +32,7 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _PREFIX = re.compile(r"[A-Za-z0-9!_.*'()/-]{0,500}")
 _PART_BYTES = 16 * 1024 * 1024
 _VERSION = "version"
-# If the credentials do not allow listing the bucket, S3 responds with 403 to missing objects.
+# If the credentials do not allow listing the bucket, S3 reports a missing object as 403, not 404.
 _NOT_FOUND = ("403", "404", "NoSuchKey", "NotFound")
 _SECONDS = 60
 
