@@ -220,7 +220,10 @@ class Documents:
 
 
 class _Lookup:
-    """A lookup that reads scripts, three at a time and at most 20 MB, until everything is found."""
+    """A lookup that reads scripts until all document IDs and relay flags are found.
+
+    It reads three scripts at a time, and at most 20 MB in total.
+    """
 
     def __init__(
         self,

@@ -112,7 +112,7 @@ class Item:
         return width is not None and full is not None and width < _SMALL_SHARE * full
 
     def with_larger(self, other: "Item") -> "Item":
-        """Return this item. If *other* is a larger picture, the best URLs of *other* come first."""
+        """Return this item, with the best URLs of *other* first if *other* is a larger picture."""
         if not self.type == other.type == "image":
             return self
         ours, theirs = self.candidates[0].width, other.candidates[0].width
@@ -380,7 +380,10 @@ def _small(versions: Any) -> Candidate | None:
 
 
 def _size(candidate: Candidate) -> tuple[int, int] | None:
-    """Return the width and height of *candidate*, or of the box that it was scaled to."""
+    """Return the width and height of *candidate*, or None if they are unknown.
+
+    If the candidate has no size, use the box in its URL that the CDN scaled the picture to.
+    """
     if candidate.width and candidate.height:
         return candidate.width, candidate.height
     scaled = _SCALED.search(candidate.url)

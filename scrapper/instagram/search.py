@@ -98,7 +98,7 @@ class Search:
 
         If *story* is true, only sources that use the session are tried. Within the deadline and the
         pace, the search continues after a refusal as long as another source might have the post.
-        Queries whose IDs are in *without*, the ``sources`` of an earlier description, are not sent.
+        Queries whose IDs are in *without* (the ``sources`` of an earlier description) are not sent.
 
         Raises:
             ScrapeError: no source had the post; the error sums up all refusals.
@@ -123,7 +123,7 @@ class Search:
     def examine(
         self, shortcode: Shortcode, transport: PooledTransport, *, story: bool
     ) -> "Diagnosis":
-        """Try every source once, within the pace and deadline, even after one has had the post.
+        """Try every source once, within the pace and deadline, even after one returned the post.
 
         The account is used only if *story* is true, or if the post turns out to need a login.
         """

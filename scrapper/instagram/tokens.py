@@ -87,7 +87,7 @@ class TokenCache:
 
 
 def find_tokens(html: bytes) -> Mapping[str, str] | None:
-    """Return the form fields for queries from a page of instagram.com, or None if it has none.
+    """Return the form fields that queries need, or None if the page *html* has no LSD token.
 
     The LSD token is in the page's scripts as ``["LSD",[],{"token":...}]``. On some days, only the
     script ``__eqmc`` contains it, under the key ``l``. That script also contains a second token,

@@ -45,7 +45,7 @@ Instagram's pages are 0.7 to 1 MB long (as captured in October 2026).
 """
 
 CDN_HOSTS = ("cdninstagram.com", "fbcdn.net")
-"""The hosts of media files. Do not add hosts whose requests count towards the pace."""
+"""The hosts of media files. Do not add a host if requests to it count towards the pace."""
 
 STALLED_SECONDS = 10.0
 """The number of seconds without data after which a download is abandoned."""
@@ -267,10 +267,11 @@ class TransportPool:
 
 
 def tls_context() -> DeadlineContext:
-    """Return a TLS context for pools to share, because its certificate authorities take up 1 MB.
+    """Return a new TLS context.
 
-    It trusts the certificate authorities that requests would trust: those in
-    ``REQUESTS_CA_BUNDLE`` (a file or a folder), or else certifi's.
+    Pools should share one context, because its certificate authorities take up 1 MB. It trusts the
+    certificate authorities that requests would trust: those in ``REQUESTS_CA_BUNDLE`` (a file or a
+    folder), or else certifi's.
     """
     context = DeadlineContext(ssl.PROTOCOL_TLS_CLIENT)
     context.deadline = _Deadline()

@@ -92,8 +92,8 @@ class Reason(StrEnum):
     WAIT = "wait"
     """"Please wait a few minutes": a rate limit, or a retired query."""
     CLOSED = "closed"
-    """The source is temporarily unavailable: ``feedback_required``, no page tokens, or Instagram
-    expects a browser's TLS handshake.
+    """The source is temporarily unavailable: ``feedback_required``, missing page tokens, or a
+    demand for a browser's TLS handshake.
     """
     PACE = "pace"
     """The service's own pace allows no request now; nothing was sent."""
@@ -289,7 +289,7 @@ def _longest(waits: Sequence[Refusal]) -> ScrapeError:
 def _limited_logged_out(refusals: Sequence[Refusal]) -> bool:
     """Return whether a source hit a rate limit while logged out.
 
-    A rate limit on the account begins no cool-down, because it pauses only the account.
+    A rate limit on the account does not begin a cool-down, because it pauses only the account.
     """
     return any(refusal.reason in LIMITS and not refusal.with_session for refusal in refusals)
 

@@ -130,8 +130,10 @@ class Target:
     def expect(self, size: int, other_part_size: int) -> None:
         """Add *size* bytes to the expected total.
 
+        *other_part_size* is the size in bytes of the part that the file will be joined with.
+
         Raises:
-            MediaTooLarge: the file and its other part together would be too large.
+            MediaTooLarge: the combined size is too large.
             DiskFull: there is no room for the file.
         """
         self._check_size(size + other_part_size)
@@ -142,7 +144,8 @@ class Target:
     def receive(self, piece: bytes, size: int) -> None:
         """Count the bytes in *piece*, which was just received.
 
-        *size* is the combined size in bytes of the file, including *piece*, and its other part.
+        *size* is the size in bytes of the file so far, including *piece*, plus the size of the part
+        that the file will be joined with.
 
         Raises:
             MediaTooLarge: the combined size is too large.

@@ -139,10 +139,10 @@ def next_step(outcome: Outcome, possible: Collection[Step]) -> Step:
 
 
 def error_to_report(reasons: Sequence[ScrapeError | Outcome]) -> ScrapeError:
-    """Return the error to report if no file of a post could be downloaded, for these *reasons*.
+    """Return the error to report if no file of a post could be downloaded.
 
-    This is the error that is most likely to be temporary, because a file that may be back tomorrow
-    must not count as gone.
+    *reasons* are the reasons why the files are missing. The error returned is the one that is most
+    likely to be temporary, because a file that may be back tomorrow must not count as gone.
     """
     errors = [
         reason if isinstance(reason, ScrapeError) else _TABLE[reason][1]() for reason in reasons

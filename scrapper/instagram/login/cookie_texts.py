@@ -118,7 +118,7 @@ def with_session(cookies: Mapping[Any, Any]) -> dict[str, str]:
         value = cookies.get(name)
         if isinstance(value, str) and value and _is_too_short(name, value):
             raise ValueError(
-                f"The cookie {name} has fewer than {_MIN_SECRET_CHARACTERS} characters. {_EXPECTED}"
+                f"The {name} cookie has fewer than {_MIN_SECRET_CHARACTERS} characters. {_EXPECTED}"
             )
     valid = valid_cookies(cookies)
     session = valid.get("sessionid")

@@ -209,7 +209,7 @@ class Login:
             log.error("instagram login lost", state=state, username=session.username)
 
     def _change(self, session: Session, change: Callable[[LoginRecord], LoginRecord]) -> bool:
-        """Change the record if it still belongs to *session*, and return whether it has changed."""
+        """Apply *change* if the record belongs to *session*; return whether the record changed."""
         with self._lock:
             before = self._record
             self._store(lambda record: change(record) if record.id == session.id else record)

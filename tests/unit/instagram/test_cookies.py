@@ -470,7 +470,9 @@ def test_error_for_a_missing_file_names_it(tmp_path: Path) -> None:
 
 def test_error_for_a_short_secret_names_its_cookie(tmp_path: Path) -> None:
     for short in (COOKIES.replace("the-session", "se%41sio"), COOKIES.replace("the-token", ",")):
-        with pytest.raises(SessionFileError, match=r"(sessionid|csrftoken) has fewer than 8"):
+        with pytest.raises(
+            SessionFileError, match=r"(sessionid|csrftoken) cookie has fewer than 8"
+        ):
             read_cookies_file(write(tmp_path / "cookies.txt", short.encode()))
 
 
