@@ -49,7 +49,7 @@ class FFmpeg:
 
     @staticmethod
     def input(path: Path, *, delay: float = 0.0, form: str = "mov") -> Sequence[str]:
-        """Return the arguments for the input file at *path*, shifted by *delay* seconds.
+        """Return the input arguments for *path*; its timestamps are shifted by *delay* seconds.
 
         *form* is an ffmpeg demuxer, by default the one for MP4 and related formats. Naming the
         demuxer keeps ffmpeg from reading the file as a playlist that refers to other files.

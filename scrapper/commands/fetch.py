@@ -119,8 +119,8 @@ async def _run(parts: Parts, urls: Sequence[str], options: FetchOptions) -> list
         _EarlyExit: a signal was received, or the output cannot be written.
     """
     if parts.root.was_unused:
-        # open() removes unfinished downloads, which could be those of another process if the folder
-        # was in use.
+        # open() removes unfinished downloads. If another process was using the folder, it may still
+        # be writing them.
         await parts.library.open()
     settings = parts.settings
     store = MemoryStore(spacing=settings.seconds_per_query)

@@ -129,7 +129,8 @@ def _add_file(archive: tarfile.TarFile, name: str, path: Path) -> None:
 
 
 def _open(name: str, folder: int | None = None) -> BinaryIO:
-    # A state file may be a link to a Docker secret. A link in a post could lead anywhere.
+    # Follow links only for state files, which may be links to Docker secrets. A link in a post
+    # could lead anywhere.
     no_follow = 0 if folder is None else os.O_NOFOLLOW
     return os.fdopen(os.open(name, os.O_RDONLY | os.O_NONBLOCK | no_follow, dir_fd=folder), "rb")
 

@@ -93,8 +93,8 @@ def first_seen(folder: Path) -> float | None:
 def record_seen(root: Path, shortcodes: Set[str]) -> Set[str]:
     """Record that the posts of release 0.2.0 with these *shortcodes* have been seen.
 
-    A shortcode that was recorded earlier keeps the time at which it was first seen. Remove the
-    records of all other shortcodes, and return those shortcodes.
+    A shortcode that was recorded earlier keeps the time at which it was first seen. Return the
+    recorded shortcodes that are not among *shortcodes*, after removing their records.
     """
     seen, known = root / _SEEN, set[str]()
     try:

@@ -265,6 +265,6 @@ def _set_times(folder: Path, post: Post) -> None:
     if taken_at is None:
         return
     for file in post.files:
-        # Some file systems support only a few decades of times, or none at all.
+        # Some file systems cannot store this time, or cannot store times at all.
         with suppress(OSError, OverflowError):
             os.utime(folder / file.filename, (taken_at, taken_at))

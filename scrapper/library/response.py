@@ -75,7 +75,7 @@ class PostResponse:
     thumbnail_url: Annotated[
         str | None,
         Field(
-            description="Path in this API of a small picture of the post, for lists. The path "
+            description="Path, in this API, of a small picture of the post for lists. The path "
             "changes when the picture does. Null if there is no small picture"
         ),
     ]

@@ -3,8 +3,9 @@
 A file may be damaged, removed or replaced at any time, even while it is open. SQLite would not
 notice, and would keep writing to the deleted file. Each use therefore first checks that the open
 file is still the one at the path. If it is not, whatever is at the path is set aside under another
-name, and replaced with a complete new file. The journal is truncated after each transaction and
-there is no write-ahead log, so between transactions all data is in one file.
+name, and replaced with a complete new file, unless it is an intact replacement of a file that
+processes share. The journal is truncated after each transaction and there is no write-ahead log, so
+between transactions all data is in one file.
 """
 
 import fcntl
@@ -249,9 +250,10 @@ class SQLiteFile:
         return found
 
     def _find(self) -> tuple[sqlite3.Connection | None, str]:
-        """Return a connection to the file at the path, or None, and what is wrong with the file.
+        """Return two values: a connection to the file at the path, and what is wrong with the file.
 
-        The second value is empty if the file is usable or never existed.
+        The first value is None if the file is unusable or missing. The second value is empty if the
+        file is usable or never existed.
         """
         for path in filter(_is_unusable, self._side_files()):
             log.error(f"{self._name} unreadable: journal set aside", file=str(set_aside(path)))
@@ -415,7 +417,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 def _is_unusable(path: Path) -> bool:
-    """Return whether *path* exists but is not a regular file, so that SQLite must not open it."""
+    """Return whether SQLite must not open *path*, because it exists but is not a regular file."""
     return os.path.lexists(path) and not path.is_file()
 
 

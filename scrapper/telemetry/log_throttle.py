@@ -9,8 +9,8 @@ __all__ = ["LogThrottle"]
 class LogThrottle:
     """Decides when to log a recurring problem.
 
-    A message is due when the problem begins, when its cause changes, and *seconds* after it was
-    last logged.
+    A message is due when the problem begins, when its cause changes, and *seconds* seconds after it
+    was last logged.
     """
 
     def __init__(self, seconds: float = math.inf) -> None:

@@ -143,7 +143,7 @@ def merged(*sources: Callable[[], tuple[str, ...]]) -> Callable[[], tuple[str, .
         now = [source() for source in sources]
         if now != known:
             joined = tuple(chain.from_iterable(now))
-        # Keep these tuples, because Python compares a tuple with itself without reading it.
+        # Keep these tuples: comparing a tuple with itself takes no time.
         known = now
         return joined
 
@@ -243,8 +243,8 @@ def logs_to(
     *style* is ``json``, or ``console``, which is easier for people to read. With ``json``, each
     line is an object with ``timestamp`` (ISO 8601, UTC), ``level``, ``event``, the bound context
     such as ``request_id``, and ``exception`` with a traceback. *processors* may add keys to each
-    line. Warnings and the records of :mod:`logging` have the same format. The *scrubber* removes
-    secrets.
+    line. Messages from :mod:`warnings` and :mod:`logging` have the same format. The *scrubber*
+    removes secrets.
     """
     # At levels below ERROR, urllib3 logs signed URLs, and headers with new cookies.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
