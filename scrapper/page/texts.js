@@ -1,7 +1,7 @@
 /** All texts of the page. */
 
 const LOCALE = "en-GB";
-const NAMES = { video: "Video", image: "Picture", audio: "Sound" };
+const NAMES = { video: "Video", image: "Picture", audio: "Audio" };
 const NUMBER = new Intl.NumberFormat("en");
 const DAY = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "long" });
 const DATE = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "long", year: "numeric" });
