@@ -131,8 +131,8 @@ def is_foreign(request: web.Request, *, by_referer: bool = False) -> bool:
     """Return whether the request's headers show that a page of another origin made it.
 
     Browsers send ``Sec-Fetch-*`` only to https URLs and to localhost. Without these headers,
-    ``Origin`` decides. If ``Origin`` is missing, too, and *by_referer* is true, the decision
-    falls to ``Referer``, which browsers send even when a visitor follows a link.
+    ``Origin`` decides. If that is also missing and *by_referer* is true, ``Referer`` decides.
+    Browsers send ``Referer`` even when a visitor follows a link.
     """
     headers = request.headers
     # If a header occurs more than once, every value must pass.

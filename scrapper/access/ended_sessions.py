@@ -22,9 +22,9 @@ Session = tuple[int, str]
 class EndedSessions:
     """The ended sessions, at most 500 per key, in the file at *path*.
 
-    If a key has more, those that expire first are dropped. From then on, any session of the key
-    that expires earlier than all those in the list counts as ended, so that no ended session
-    becomes valid again. Processes share the list through the file. *check* is passed to
+    If a key has more, those that expire first are dropped. From then on, a session of that key
+    counts as ended if it expires before all those in the list, so that no ended session becomes
+    valid again. Processes share the list through the file. *check* is passed to
     :class:`~scrapper.library.state_file.StateFile`.
     """
 

@@ -163,7 +163,7 @@ class EventFeed:
 
 
 class _Position(NamedTuple):
-    """How far the feed has read the changes to jobs and posts, and the last state of the login."""
+    """The feed's positions in the changes to jobs and posts, and the login's last known state."""
 
     number: int
     place: str

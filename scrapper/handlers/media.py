@@ -257,7 +257,7 @@ def _item_number(request: web.Request) -> int | None:
     if item is None:
         return None
     if not (item.isascii() and item.isdecimal() and item.strip("0")):
-        raise InvalidParameter(text="item must be a number of at least 1")
+        raise InvalidParameter(text="item must be a whole number, 1 or greater")
     # Python refuses to convert very long numbers, and no post has that many files.
     return int(item) if len(item) <= _MAX_ITEM_DIGITS else sys.maxsize
 

@@ -37,8 +37,8 @@ class SessionRequest(BaseModel):
 async def begin_session(request: web.Request) -> web.Response:
     """Set a session cookie for the key in the request's headers.
 
-    A session cookie is not accepted in place of the key. If the service has no keys, no cookie is
-    set.
+    This needs the key itself; a session cookie is not enough. If the service has no keys, no cookie
+    is set.
     """
     text = await read_text(request)
     body = parse_body(text, SessionRequest) if text else SessionRequest()

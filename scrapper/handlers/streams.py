@@ -23,7 +23,7 @@ _POLL_SECONDS = 5.0
 async def send_events(request: web.Request, pieces: AsyncGenerator[bytes]) -> web.StreamResponse:
     """Send all *pieces* of an event stream, unless the client disconnects first.
 
-    The stream also ends within seconds after the client's key or session becomes invalid. A comment
+    The stream also ends within seconds of the client's key or session becoming invalid. A comment
     every 15 seconds keeps the connection open.
     """
     sender = await sender_of(request)

@@ -1,7 +1,7 @@
 /** All texts of the page. */
 
 const LOCALE = "en-GB";
-const NAMES = { video: "Video", image: "Picture", audio: "Sound" };
+const NAMES = { video: "Video", image: "Picture", audio: "Audio" };
 const NUMBER = new Intl.NumberFormat("en");
 const DAY = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "long" });
 const DATE = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "long", year: "numeric" });
@@ -89,7 +89,7 @@ export const TEXTS = {
     expired: (who, when) =>
       `Instagram ended the session${who} on ${when}. Public posts can still be downloaded. To get others, paste new cookies.`,
     challenged: (who, when) =>
-      `Logged in${who}, but Instagram requires you to check the account (since ${when}). Do that in a browser, then paste new cookies.`,
+      `Logged in${who}, but on ${when}, Instagram asked you to confirm the account. Do that in a browser, then paste new cookies.`,
   },
   as: (username) => ` as ${username}`,
 

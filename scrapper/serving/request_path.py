@@ -317,7 +317,11 @@ class OwnMiddlewares:
         return path.startswith(_BY_URL) and not names.isdisjoint(CONVERSION_NAMES)
 
     def _hosts(self) -> Sequence[str] | None:
-        """Return the allowed hosts, or None to allow all if a key prevents DNS rebinding."""
+        """Return the allowed hosts, or None to allow every host.
+
+        Without ``ALLOWED_HOSTS``, every host is allowed if requests need a key, because a page
+        cannot get a key by DNS rebinding.
+        """
         allowed = self._settings.allowed_hosts
         return None if self._keys.needed and not allowed else allowed
 

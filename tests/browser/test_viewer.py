@@ -157,7 +157,7 @@ async def test_the_sound_of_a_video_can_be_played_and_saved(
     assert (await client.get("/download/reel-1?audio=1")).status == 200
     async with browse(client, "/?post=reel-1&slide=2") as page:
         sound = page.locator("#media audio")
-        await expect(sound).to_have_attribute("aria-label", "Sound 2 of 2, by someone")
+        await expect(sound).to_have_attribute("aria-label", "Audio 2 of 2, by someone")
         await sound.evaluate("audio => new Promise(end => { audio.onended = end; audio.play(); })")
         assert await saved_name(page) == "reel-1.m4a"
 
