@@ -74,7 +74,7 @@ _CONDITIONS = {
 }
 _LOGIN = {
     "expired": "Instagram ended the session. Log in again with new cookies.",
-    "challenged": "Instagram wants you to check the account in a browser.",
+    "challenged": "Instagram asks you to confirm the account in a browser.",
 }
 _LOGIN_CHANGED = "The login needed attention, but its state has changed since then."
 
