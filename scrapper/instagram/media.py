@@ -419,7 +419,7 @@ def _checked_url(url: Any) -> tuple[str | None, bool]:
 
 
 def _sized(candidates: Sequence[Candidate], media: dict[str, Any]) -> tuple[Candidate, ...]:
-    """Return *candidates*. If the first one has no size, it gets the size of the original."""
+    """Return *candidates*, giving the first one the original's size if it has none."""
     if not candidates or (candidates[0].width and candidates[0].height):
         return tuple(candidates)
     width, height = _pixels(media.get("original_width")), _pixels(media.get("original_height"))

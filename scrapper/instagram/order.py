@@ -49,7 +49,7 @@ class SourceOrder:
     If a source refuses a post that another source had, the refusing source is tried last for 10
     minutes, and then returns to its usual place. Each further consecutive refusal doubles that
     time, up to 6 hours. A source that had no larger pictures is skipped in later searches for them,
-    also for 10 minutes at first, doubling up to 6 hours.
+    for periods that grow in the same way.
 
     If many posts are requested at once, :meth:`scout` lets one of them find out which source works
     before the others start.

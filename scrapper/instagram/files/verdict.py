@@ -98,8 +98,8 @@ TRANSIENT = frozenset({Outcome.FAILED, Outcome.UNREACHABLE})
 
 _NEXT = (Step.NEXT, Step.FRESH, Step.OTHER)
 _RETRY = (Step.RETRY, *_NEXT)
-# Each outcome's steps in order of preference, and the error to report if no file of the post could
-# be downloaded because of this outcome. The errors most likely to be temporary come first.
+# Each outcome's steps in order of preference, and the error to report if the outcome is the reason
+# that no file of the post could be downloaded. The errors most likely to be temporary come first.
 _TABLE: Mapping[Outcome, tuple[tuple[Step, ...], type[ScrapeError]]] = {
     Outcome.LIMITED: ((Step.STOP,), RateLimited),
     Outcome.LATE: ((), DeadlineExceeded),

@@ -30,7 +30,7 @@ class LoginRecord:
 
     ``id`` is unique to the login. ``since`` is the unix time at which the state began. ``imported``
     is the digest of the cookies file or session file named in the settings, as of the last time
-    that the file was read. If the file's digest is different now, the file has changed.
+    that the file was read. It shows whether the file has changed since then.
     """
 
     id: str = ""
