@@ -67,8 +67,8 @@ def rate_limit(
 
     *redis* is a redis-py asyncio client; only its ``register_script`` is used. If it is given,
     all processes share the buckets called *name*. While Redis does not answer, each process uses
-    its own buckets. *clock*, which returns monotonic nanoseconds, times the refills of a process's
-    own buckets.
+    its own buckets. A process refills its own buckets according to *clock*, which returns monotonic
+    nanoseconds.
     """
     buckets = _Memory(window_seconds, max_clients, clock)
     shared = None if redis is None else _Shared(window_seconds, redis, name, buckets)

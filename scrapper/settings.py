@@ -84,7 +84,7 @@ PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
 
 
 GRACE_SECONDS = 5.0
-"""A stopping process waits for scrapes for their timeout plus this many seconds."""
+"""How many seconds beyond the scrape timeout a stopping process waits for scrapes."""
 
 _MAX_KEY_BYTES = 4096
 _PROXIES = ("https_proxy", "all_proxy")

@@ -181,7 +181,7 @@ class _Follower:
                     async with self._followed.peers.exclusive(turn, if_unknown=False) as ours:
                         if ours:
                             await self.catch_up(ours)
-                        # This process misses the events of another process's turn, so it must check
+                        # This process misses events while another has the turn, so it must check
                         # all posts later.
                         self._check_all = self._check_all or not ours
                 # The disk or Redis may be unavailable. The next poll finds the missed events.
@@ -389,7 +389,7 @@ class _Follower:
             self._unwritten[shortcode] = called.version, ended
 
     async def _write(self, shortcode: str) -> None:
-        # If the disk cannot be written, only the write is retried, not the call.
+        # If the disk cannot be written to, only the write is retried, not the call.
         version, ended = self._unwritten[shortcode]
         if await self._library.version(shortcode) == version:
             outcome = await self._add(shortcode, version, ended)

@@ -135,8 +135,8 @@ def request_path(
     come last.
 
     Raises:
-        SettingsError: a user's own factory failed or did not return a middleware, or a plugin's
-            middleware is not one.
+        SettingsError: a user's own factory failed or did not return a middleware, or a plugin
+            registered something that is not a middleware.
     """
     for name in path_names(settings):
         if name in own:
