@@ -225,8 +225,8 @@ def test_a_renewal_drops_no_connection(tmp_path: Path, media_root: Path, authori
             for _ in range(2):
                 connection.sendall(request)
                 assert connection.recv(65536).endswith(b"OK")
-                issue(tmp_path)
                 renewed = service.logged("certificate renewed")
+                issue(tmp_path)
                 wait_for(lambda done=renewed: service.logged("certificate renewed") > done)  # type: ignore[misc]
 
 
