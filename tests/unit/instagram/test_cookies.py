@@ -259,7 +259,7 @@ def test_error_for_wrong_text_describes_what_to_copy(content: bytes, why: str) -
 
 
 # pickletools warns about escapes that no pickle has. By default, Python does not show this warning.
-@pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:pickletools")
 @SLOW
 @given(content=st.binary() | st.text().map(str.encode))
 @example(content=b"P\\\x00\n")
