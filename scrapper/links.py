@@ -35,7 +35,7 @@ _SHORTCODE = re.compile(r"[A-Za-z0-9_-]{5,64}")
 _USER_NAME = re.compile(r"[A-Za-z0-9._]{1,30}")
 _HOSTS = frozenset({"instagram.com", "www.instagram.com"})
 _CACHED_URLS = 1024
-_OPTIONAL_SCHEME = re.compile(r"^(http://)?(?=(www\.)?instagram\.com)", re.IGNORECASE)
+_OPTIONAL_SCHEME = re.compile(r"^(http://)?(?=(www\.)?instagram\.com/)", re.IGNORECASE)
 _MEDIA_ID = re.compile(r"[0-9]{1,20}")
 _ITEM = re.compile(r"0{0,5}[1-9][0-9]{0,3}")
 _KINDS = frozenset({"p", "reel", "reels", "tv"})

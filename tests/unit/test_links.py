@@ -275,6 +275,7 @@ def test_path_without_a_post_or_profile_is_invalid(path: str) -> None:
         ("http://WWW.instagram.com/someone/p/SHORTCODE", "SHORTCODE"),
         ("HTTPS://instagram.com/p/SHORTCODE", "SHORTCODE"),
         ("instagram.com.example/p/SHORTCODE", None),
+        ("instagram.com:443/p/SHORTCODE", None),
         ("www.instagram.com/share/reel/SHORTCODE", ShareLink("share/reel/SHORTCODE/")),
         ("instagram.com/someone", None),
         ("instagram.com/stories/someone", None),
