@@ -305,8 +305,7 @@ class _Sender:
         try:
             waiting = list(await self._deliveries.waiting())
             for one, cause in self._receivers.to_give_up(waiting):
-                fields = {"webhook": one.id, "job": one.job, "receiver": one.receiver}
-                log.error("webhook given up", cause=cause, **fields)
+                log.error("webhook given up", cause=cause, **_log_fields(one))
                 self._metrics.webhooks.labels("given_up").inc()
                 await self._deliveries.finish(one.id, "given_up")
                 waiting.remove(one)
@@ -346,8 +345,7 @@ class _Sender:
 
     async def _send(self, session: ClientSession, delivery: Delivery) -> "_Result":
         cause, receiver_failed = "", False
-        # Only the host of the URL is logged, because its path may be a secret.
-        fields = {"webhook": delivery.id, "job": delivery.job, "receiver": delivery.receiver}
+        fields = _log_fields(delivery)
         gone = not self._hosts.allow(delivery.url)
         if not gone:
             now = datetime.now(UTC)
@@ -378,6 +376,11 @@ class _Sender:
             return _Result("given_up", receiver_failed=receiver_failed)
         log.warning("webhook not delivered", cause=cause, attempts=delivery.attempts + 1, **fields)
         return _Result("failed", receiver_failed=receiver_failed)
+
+
+def _log_fields(delivery: Delivery | Waiting) -> dict[str, str]:
+    # Only the host of the URL is logged, because its path may be a secret.
+    return {"webhook": delivery.id, "job": delivery.job, "receiver": delivery.receiver}
 
 
 @asynccontextmanager
