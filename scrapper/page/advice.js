@@ -1,4 +1,4 @@
-/** Messages that explain failures and tell the visitor what to do about them. */
+/** Messages that explain failures and how to fix them. */
 
 import { Failure } from "./api.js";
 import { TEXTS } from "./texts.js";
