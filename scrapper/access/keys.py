@@ -83,7 +83,6 @@ class ApiKeys:
         return self._names
 
     def called(self, name: str) -> Iterator[Key]:
-        """Return the keys called *name*."""
         return (known for known in self._known.values() if known.name == name)
 
     def carried_by(self, request: web.Request) -> Key | None:

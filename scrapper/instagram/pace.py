@@ -48,7 +48,6 @@ class PaceMemory:
         return self._learned
 
     def store(self, learned: Learned) -> None:
-        """Store *learned*."""
         self._learned = learned
 
 

@@ -144,7 +144,6 @@ class Catalogue:
         self._file.refuse_newer()
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
     def invalidate(self, shortcode: str) -> None:

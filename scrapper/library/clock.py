@@ -46,7 +46,6 @@ class Reading:
 
 
 def read_clocks() -> Reading:
-    """Read both clocks."""
     try:
         boot = _BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:

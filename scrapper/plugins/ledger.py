@@ -75,7 +75,6 @@ class Ledger:
         self._file.open()
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
     def unknown(self, plugins: Iterable[str]) -> set[str]:

@@ -161,7 +161,6 @@ class JobFile:
         self._file.close()
 
     def write(self, record: Record) -> None:
-        """Store *record*."""
         with self._file.changing() as database:
             removed = [(job_id,) for job_id in record.removed]
             database.executemany("DELETE FROM jobs WHERE id = ?", removed)
