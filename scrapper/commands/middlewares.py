@@ -23,7 +23,7 @@ def middlewares() -> int:
     needs_key = ApiKeys(settings).needed
     check_path(settings, needs_key=needs_key)
     plugins = Plugins.from_settings(settings)
-    # Check the user's and the plugins' factories by building the path, which calls them.
+    # Building the request path calls the user's and the plugins' factories, which checks them.
     own = dict.fromkeys(OWN_MIDDLEWARES, tuple)
     list(request_path(settings, web.Application(), own, plugins.middlewares(settings)))
     off = {} if needs_key else {"api_key": " (off: no key is set)"}

@@ -169,8 +169,8 @@ class Runner:
     async def run(self, job_id: str, index: int) -> bool:
         """Process a queued post; return False if another process should run it.
 
-        Returns only once the outcome is stored, even if the store is unreachable for a long time.
-        Otherwise another process would find the post unfinished and run it again.
+        Does not return until the outcome is stored, even if the store is unreachable for a long
+        time. Otherwise another process would find the post unfinished and run it again.
         """
         with bound_contextvars(job=job_id):
             found = await self._store.find(job_id, index)

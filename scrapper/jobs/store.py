@@ -40,7 +40,7 @@ class JobStore(Protocol):
 
     The first eight methods serve clients. Except for :meth:`refresh`, they raise
     :class:`~scrapper.errors.JobsUnreachable` if the store is unreachable. The others serve the
-    runner, and return only once the store has answered, however long that takes.
+    runner, and do not return until the store has answered, however long that takes.
     """
 
     async def add(self, job: Job) -> None:

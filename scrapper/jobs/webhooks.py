@@ -55,7 +55,8 @@ LEASE_SECONDS = 60
 
 _CONCURRENCY = 8
 _MAX_WAITING = 1000
-# One receiver may have at most a quarter of the deliveries under way, and of those waiting.
+# One receiver may have at most a quarter of the deliveries under way, and a quarter of those
+# waiting.
 _CONCURRENCY_PER_RECEIVER = _CONCURRENCY // 4
 _MAX_WAITING_PER_RECEIVER = _MAX_WAITING // 4
 _MAX_ATTEMPTS = 30  # With the pauses below, 30 attempts take about a day.

@@ -105,8 +105,8 @@ class PostResponse:
     stale: Annotated[
         bool,
         Field(
-            description="Whether the post came from disk although it was due for a new download, "
-            "because a signed URL had expired or items were missing"
+            description="Whether the post came from disk even though it was due for a new "
+            "download, because a signed URL had expired or items were missing"
         ),
     ]
 

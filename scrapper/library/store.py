@@ -106,7 +106,8 @@ class Library:
         """
         abandoned_after = 0.0
         if settings.redis_url.get_secret_value():
-            # No download takes this long, even if the clocks of two machines differ a little.
+            # This is longer than any download takes, with a margin for differences between
+            # machines' clocks.
             abandoned_after = 2 * settings.scrape_timeout_seconds + _MAX_CLOCK_SKEW_SECONDS
         catalogue = root.state / _CATALOGUE
         return cls(

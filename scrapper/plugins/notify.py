@@ -1,4 +1,4 @@
-"""A plugin that sends notifications through Apprise: to ntfy, Gotify, Telegram, mail and more.
+"""A plugin that sends notifications through Apprise: to ntfy, Gotify, Telegram, email and more.
 
 To use it, install ``requirements/notify.txt``, and set ``PLUGINS=notify`` and ``NOTIFY_URLS``. The
 hooks put messages into an outbox. One process of the service sends the messages, in one thread per
@@ -46,7 +46,8 @@ log = structlog.get_logger(__name__)
 
 EVENTS = ("job", "posts", "login", "disk", "instagram")
 """The events, in order: a job is done; posts of a job failed; the login needs attention; the disk
-is nearly full; Instagram has rate-limited every request for an hour."""
+is nearly full; Instagram has rate-limited every request for an hour.
+"""
 
 _NAME = "[A-Za-z0-9_-]{1,32}"
 _URL = "[A-Za-z][A-Za-z0-9+.-]*://"

@@ -106,7 +106,7 @@ class SharedRedis(Redis):
 
     If no reply arrives within a second, calls during the next second fail at once with
     :class:`redis.exceptions.ConnectionError`. The first call after that is a probe. The client logs
-    once that Redis is down, and once that it is back. If Redis refuses a command, for example
+    one line when Redis goes down, and one when it is back. If Redis refuses a command, for example
     because its memory is full, the client logs the error at most once a minute.
     """
 

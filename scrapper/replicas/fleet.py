@@ -48,7 +48,7 @@ class Fleet:
         metrics.before_reading(self._update_gauges)
 
     async def open(self) -> None:
-        """Start listening to the other processes; Redis need not answer yet."""
+        """Start listening to the other processes, even if Redis does not answer yet."""
         await self.peers.open()
         await self.post_changes.open()
 

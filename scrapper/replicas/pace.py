@@ -71,7 +71,8 @@ class RedisPaceMemory(PaceMemory):
             if stored is not None:
                 allowed, at = stored.split()
                 shared = Learned(int(allowed), float(at))
-                # If this process learned its limit while Redis was down, that limit may be newer.
+                # A limit that this process learned while Redis was down may be newer than the
+                # shared one.
                 if self._learned is None or shared.at > self._learned.at:
                     self._learned = shared
         except (RedisError, ValueError) as error:

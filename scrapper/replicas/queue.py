@@ -87,8 +87,8 @@ def is_lost(silent: float, *, connected: bool, reachable: float) -> bool:
 class PostQueue(AsyncBroker):
     """A taskiq broker for posts of jobs, each identified by its job's ID and its index in the job.
 
-    Use it with :attr:`taskiq.AcknowledgeType.MANUAL`, because a message must leave the stream only
-    once its post is finished. ``name`` is the worker name of this process. Once ``stopping`` is
+    Use it with :attr:`taskiq.AcknowledgeType.MANUAL`, because a message must not leave the stream
+    until its post is finished. ``name`` is the worker name of this process. Once ``stopping`` is
     true, the process takes no more posts. *redis* is used for calls that may wait while Redis is
     down; reads and heartbeats use separate connections.
     """
@@ -161,7 +161,7 @@ class PostQueue(AsyncBroker):
 
     async def startup(self) -> None:
         await super().startup()
-        # These run in the background, because Redis need not answer yet.
+        # These run in the background, because Redis may not be answering yet.
         self._tasks = [
             in_background(self._send_heartbeats(), "heartbeat"),
             in_background(self._stay_connected(), "worker connection"),

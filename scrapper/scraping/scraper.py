@@ -74,8 +74,9 @@ class Scraper:
     files. At most *queries* + *queue_limit* posts may be downloading or waiting at a time; further
     posts are refused. A scrape may take up to *timeout* seconds, including the time spent waiting.
     A limit set by Instagram begins a cool-down, which lasts as long as Instagram demands, or
-    *cooldown* seconds if Instagram states no time. Turns and cool-downs are shared over *peers*,
-    but each process has its own threads and queue. Limits and answers are recorded in *refusals*.
+    *cooldown* seconds if Instagram states no time. Turns and cool-downs are shared through *peers*,
+    but each process has its own threads and queue. Limits and answers are recorded in
+    *refusals*.
     """
 
     def __init__(

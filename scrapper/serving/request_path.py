@@ -1,4 +1,6 @@
-"""Assembles the request path: the middlewares that a request passes on the way to its handler."""
+"""Assembles the request path: the middlewares that a request passes through before it reaches its
+handler.
+"""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

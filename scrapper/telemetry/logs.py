@@ -28,7 +28,7 @@ _GATHER_SECONDS = 0.02
 _MAX_DEPTH = 8
 # Shorter secrets may be ordinary words.
 _LONG_SECRET_LENGTH = 8
-# A letter or digit may come right before a token only if it ends an escape, such as %3A or \n.
+# A token may directly follow a letter or digit only if that ends an escape, such as %3A or \n.
 _BEFORE = (
     r"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-Fa-f]{2})|(?<=%25[0-9A-Fa-f]{2})|(?<=\\[abfnrtv])"
     r"|(?<=\\x[0-9a-f]{2})|(?<=\\u[0-9a-f]{4}))"

@@ -157,7 +157,7 @@ def streams() -> Iterator[Row]:
         yield Row(
             f"1,000 streams {what} of 100 posts: share of a core",
             f"{share - alone:.1%} (the job itself {alone:.1%})",
-            "≤ 10 %",
+            "≤ 10%",
             share - alone <= 0.1,
         )
 

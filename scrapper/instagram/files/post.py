@@ -49,12 +49,12 @@ Begin = Callable[[Wanted], Future[Fetched]]
 class _File:
     """The state of an unfinished file.
 
-    The first of the ``candidates`` is the current one. They come from description number
-    ``generation``. ``tries`` counts the attempts for each URL, across all descriptions. If a
-    candidate is too large, a later one in ``all_candidates`` may fit. The ``fallbacks`` are tried
-    when everything else has failed. ``mute`` is a downloaded file without audio, kept in case no
-    other candidate has audio. The next attempt starts no earlier than ``not_before``, which is in
-    monotonic time.
+    The first of the ``candidates`` is the current one. ``generation`` is the number of the
+    description that they come from. ``tries`` counts the attempts for each URL, across all
+    descriptions. If a candidate is too large, a later one in ``all_candidates`` may fit. The
+    ``fallbacks`` are tried when everything else has failed. ``mute`` is a downloaded file without
+    audio, kept in case no other candidate has audio. The next attempt starts no earlier than
+    ``not_before``, which is in monotonic time.
     """
 
     index: int

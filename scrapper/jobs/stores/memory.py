@@ -30,9 +30,9 @@ class Record:
     """A change to jobs that is stored atomically.
 
     ``posts`` are the changed posts of ``job``, by index. If the job ends with this change, ``ends``
-    maps the name of each plugin to the number of the end, and ``delivery`` is the webhook
-    delivery, or None if the job has no webhook. ``reopened`` marks a finished job that runs again.
-    ``forgotten`` hides the job. ``removed`` lists the IDs of the jobs to drop.
+    maps the name of each plugin to the number that identifies this end, and ``delivery`` is the
+    webhook delivery, or None if the job has no webhook. ``reopened`` marks a finished job that runs
+    again. ``forgotten`` hides the job. ``removed`` lists the IDs of the jobs to drop.
     """
 
     job: Job | None = None

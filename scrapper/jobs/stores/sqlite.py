@@ -103,8 +103,9 @@ class Contents:
     """The contents of a job file. ``jobs`` are sorted by age, oldest first.
 
     ``ends`` lists the ends that have not been reported yet, each as a tuple of the plugin's name,
-    the job's ID and the number of the end. ``deliveries`` maps each delivery to the Unix time at
-    which it is due. ``unannounced`` lists the IDs of the jobs whose webhook has no delivery yet.
+    the job's ID and the number that identifies the end. ``deliveries`` maps each delivery to the
+    Unix time at which it is due. ``unannounced`` lists the IDs of the jobs whose webhook has no
+    delivery yet.
     """
 
     jobs: list[Job] = field(default_factory=list)
