@@ -11,8 +11,7 @@ from tests.conftest import Client, StartService, until
 from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS
 from tests.redis_server import RedisServer
-
-REEL = "https://www.instagram.com/reel/{}/"
+from tests.service.handlers.test_jobs import finish, get, submit
 
 
 @pytest.fixture
@@ -20,25 +19,11 @@ def mode(redis_server: RedisServer) -> dict[str, str]:
     return {"REDIS_URL": redis_server.url}
 
 
-async def submit(client: Client, *shortcodes: str) -> str:
-    body = {"urls": [REEL.format(shortcode) for shortcode in shortcodes]}
-    async with client.post("/jobs", json=body) as response:
-        assert response.status == 202
-        return response.headers["Location"]
-
-
-async def get_job(client: Client, job: str) -> dict[str, Any]:
-    async with client.get(job) as response:
-        assert response.status == 200
-        found: dict[str, Any] = await response.json()
-        return found
-
-
-async def events(client: Client, job: str, last: str = "") -> list[tuple[str, str, Any]]:
+async def events(client: Client, job: dict[str, Any], last: str = "") -> list[tuple[str, str, Any]]:
     """Return all events of the stream, each as its kind, ID and data."""
     headers = {"Last-Event-ID": last} if last else {}
     found = []
-    async with client.get(f"{job}/events", headers=headers) as response:
+    async with client.get(f"/jobs/{job['id']}/events", headers=headers) as response:
         if response.status == 204:
             return []
         for block in (await response.text()).replace("\r\n", "\n").strip().split("\n\n"):
@@ -56,7 +41,7 @@ async def test_progress_reaches_clients_of_every_replica(
     received = ""
     async with (
         asyncio.timeout(PATIENCE_SECONDS),
-        other.get(f"{job}/events") as response,
+        other.get(f"/jobs/{job['id']}/events") as response,
     ):
         async for piece in response.content.iter_any():
             received += piece.decode()
@@ -69,7 +54,7 @@ async def test_progress_reaches_clients_of_every_replica(
     posts = [json.loads(event["data"]) for event in seen if event["event"] == "post"]
     assert any(post["bytes_total"] and post["bytes_done"] < post["bytes_total"] for post in posts)
     assert seen[-1]["event"] == "end"
-    assert json.loads(seen[-1]["data"]) == await get_job(one, job)
+    assert json.loads(seen[-1]["data"]) == await get(one, job)
 
 
 async def test_clients_can_resume_events_at_another_replica(
@@ -93,12 +78,10 @@ async def test_a_job_can_be_cancelled_at_another_replica(
     instagram.hold()
     job = await submit(one, *(f"reel-{number}" for number in range(6)))
     await until(lambda: instagram.requests("graphql") == 2)
-    async with other.delete(job) as response:
+    async with other.delete(f"/jobs/{job['id']}") as response:
         assert response.status == 200
     instagram.release()
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while (found := await get_job(one, job))["state"] == "running":  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+    found = await finish(one, job)
     states = [post["state"] for post in found["posts"]]
     assert found["state"] == "cancelled"
     assert (states.count("done"), states.count("cancelled")) == (2, 4)
@@ -110,9 +93,7 @@ async def test_a_finished_post_leaves_the_queue(
 ) -> None:
     client = await start_service()
     job = await submit(client, *(f"reel-{number}" for number in range(5)))
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while (await get_job(client, job))["state"] == "running":  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+    await finish(client, job)
     redis: Any = redis_server.client
     async with asyncio.timeout(PATIENCE_SECONDS):
         while await asyncio.to_thread(redis.xlen, "scrapper:queue"):  # noqa: ASYNC110
@@ -132,4 +113,4 @@ async def test_events_end_if_redis_loses_the_job(
     seen = await listening
     instagram.release()
     assert "end" not in [kind for kind, _, _ in seen]
-    assert (await client.delete(job)).status == 404
+    assert (await client.delete(f"/jobs/{job['id']}")).status == 404
