@@ -54,9 +54,10 @@ def browser_guard(
 
     A request that can change something must come from the service's own page, from the user (for
     example, through a bookmark), or from a client that is not a browser. *changes* returns true for
-    GET requests that can change something. Visitors may follow a link from another site to the URL
-    of such a request. But pages of other origins, including those on other ports of the same host,
-    may not prefetch that URL (``Sec-Purpose``), or load it as a picture or in a frame.
+    GET requests that can change something. Such a GET request is also allowed if the visitor makes
+    it by following a link on another site. But pages of other origins, including those on other
+    ports of the same host, may not prefetch its URL (``Sec-Purpose``), or load it as a picture or
+    in a frame.
     """
     allowed = None if hosts is None else frozenset(host.lower().rstrip(".") for host in hosts)
 

@@ -1,3 +1,3 @@
-"""An aiohttp service over Instaloader that downloads Instagram posts by URL."""
+"""An aiohttp service that downloads Instagram posts by URL, with Instaloader."""
 
 __version__ = "1.0.0"

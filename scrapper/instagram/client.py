@@ -151,8 +151,8 @@ class Instagram:
         file is a video, its cover is ``{shortcode}.jpg``, which is missing if it cannot be
         downloaded. A story is fetched only with the session. ``fetch.progress`` is updated as data
         arrives. All queries to Instagram are sent from the calling thread, inside a *query_gate*
-        context. Even if a server hangs, the call returns or raises no later than shortly after the
-        deadline.
+        context. Even if a server hangs, the call returns or raises by the deadline or shortly after
+        it.
 
         Raises:
             ScrapeError: one of its subclasses, for any failure that is not a bug in the service.
@@ -200,8 +200,8 @@ class Instagram:
     def open_share_link(self, path: str, deadline: float) -> str:
         """Return the shortcode of the post that the share link at *path* leads to.
 
-        This sends one or two requests. Like :meth:`fetch`, it returns or raises no later than
-        shortly after *deadline*.
+        This sends one or two requests. Like :meth:`fetch`, it returns or raises by *deadline* or
+        shortly after it.
 
         Raises:
             UnsupportedLink: the link does not lead to a post.

@@ -382,7 +382,8 @@ def _small(versions: Any) -> Candidate | None:
 def _size(candidate: Candidate) -> tuple[int, int] | None:
     """Return the width and height of *candidate*, or None if they are unknown.
 
-    If the candidate has no size, use the size in its URL to which the CDN scaled the picture.
+    If the candidate has no size, use the one in its URL, which is the size of the picture after the
+    CDN scaled it.
     """
     if candidate.width and candidate.height:
         return candidate.width, candidate.height

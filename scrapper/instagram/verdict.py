@@ -111,7 +111,7 @@ LIMITS = frozenset({Reason.RATE_LIMITED, Reason.SOFT_BLOCK, Reason.THROTTLED})
 """Signs of a rate limit. They slow the pace and, if no source has the post, begin a cool-down."""
 
 SAME_QUERY: Mapping[str, str] = {"root_query": "api"}
-"""Maps a source to another one whose query returns the same data, with the same missing files."""
+"""Maps a source to another one whose query returns the same data, and so lacks the same files."""
 
 
 class Refused(Exception):

@@ -3,9 +3,9 @@
 A file may be damaged, removed or replaced at any time, even while it is open. SQLite would not
 notice, and would keep writing to the deleted file. Each use therefore first checks that the open
 file is still the one at the path. If it is not, whatever is at the path is set aside under another
-name, and a complete new file takes its place. The exception is an intact replacement of a file that
-processes share, which is used. The journal is truncated after each transaction and there is no
-write-ahead log, so between transactions all data is in one file.
+name, and a complete new file takes its place. There is one exception: if processes share the file
+and its replacement is intact, they use the replacement. The journal is truncated after each
+transaction and there is no write-ahead log, so between transactions all data is in one file.
 """
 
 import fcntl
@@ -128,7 +128,7 @@ class SQLiteFile:
         self._stamp: tuple[int, int] | None = None
         self._created = 0
         self.openings = 0
-        """How many times a file was opened at the path; each time, it may be another one."""
+        """How many times a file was opened at the path; it may be a different file each time."""
 
     def open(self) -> None:
         """Open the file at startup; while it is locked, retry for up to ten seconds.

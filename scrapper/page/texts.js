@@ -145,7 +145,7 @@ export const TEXTS = {
   search: "Search, or paste a link",
   sort: "Order",
   sortStored: "Recently stored",
-  sortTaken: "Recently taken",
+  sortTaken: "Recently published",
   type: "Type",
   anyType: "All types",
   videos: "Videos",
@@ -201,7 +201,7 @@ export const TEXTS = {
     [NAMES[type], duration ? length(duration) : "", width && height ? `${width} × ${height}` : "", size(bytes)]
       .filter(Boolean).join(" · "),
   facts: {
-    taken: "Taken",
+    taken: "Published",
     stored: "Stored",
     reactions: "Reactions",
     place: "Place",

@@ -10,7 +10,7 @@ class TurnQueue:
     """The queue of processes that need the same post.
 
     One of them, the holder, has the turn and downloads the post, while the others wait. The holder
-    sets ``stored`` once it has stored the post. The turn ends with the holder's ``with`` block of
+    sets ``stored`` once it has stored the post. The turn ends when the holder leaves the block of
     :meth:`Peers.queue_for`. The waiting processes then learn whether the post was stored, or which
     :class:`~scrapper.errors.ScrapeError` the block raised.
     """
