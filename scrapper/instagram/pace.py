@@ -79,8 +79,8 @@ class Pace:
     Instaloader 4.16 (``RateController``) allows each context 200 queries of one kind and 75 page
     views in 660 seconds. Here, all threads share one count, because Instagram sees a single
     address. Page views have their own limit: 75/200 of the limit for queries, as in Instaloader, or
-    75 if that is higher, but never more than the limit for queries. If *max_queries* is 0, nothing
-    is limited.
+    75 if that is higher. If the limit for queries is below 75, it applies to page views, too. If
+    *max_queries* is 0, nothing is limited.
 
     Instagram's real limit is unknown. A soft block after 17 queries in ten minutes was reported in
     August 2026. Therefore, each sign of a rate limit halves the number of queries allowed, down to

@@ -301,7 +301,7 @@ class _Sender:
                 await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _take_next(self) -> Sequence[Delivery]:
-        """Give up deliveries where necessary, then lease and return those to send now."""
+        """Give up on deliveries where necessary, then lease and return those to send now."""
         taken = []
         try:
             waiting = list(await self._deliveries.waiting())

@@ -60,9 +60,9 @@ class ClockWatch:
 
     If the clocks do not agree on how much time has passed since that reading, the wall clock is not
     trusted. It is trusted again as soon as they agree. It is also trusted again after the two
-    clocks have run in step for a day, even if they still disagree about that reading: the machine
-    may have been off for a long time, or its clock may have been corrected. *check* is called
-    before each change to the file, and raises if its folder is gone. All methods block.
+    clocks have run in step for a day, even if they still disagree on the time since that reading:
+    the machine may have been off for a long time, or its clock may have been corrected. *check* is
+    called before each change to the file, and raises if its folder is gone. All methods block.
     """
 
     def __init__(

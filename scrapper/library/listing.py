@@ -114,12 +114,12 @@ def newest(root: Path, number: int, after: Cursor | None) -> list[Cursor]:
 
 
 def stored_before(root: Path, moment: float) -> tuple[list[str], Set[str]]:
-    """Return two values: the posts stored before *moment*, and former posts of release 0.2.0.
+    """Return the posts stored before *moment*, and the posts of release 0.2.0 that are gone.
 
     Both values contain shortcodes. *moment* is a Unix time. The age of a post of release 0.2.0
     counts from the time at which it was first seen. If it has not been seen before, it is recorded
-    as seen now. The second value contains the posts that were recorded earlier, and have since been
-    removed or stored again by this release.
+    as seen now. It is gone if it was recorded earlier, and has since been removed or stored again
+    by this release.
     """
     posts = list(_posts(root))
     legacy = {name for name, _, version in posts if version is None}

@@ -151,7 +151,8 @@ class Library:
     def changed(self, shortcode: str, change: Change | None = "stored") -> None:
         """Record that a post was published or removed.
 
-        *change* is None if another process may have made the change and recorded it.
+        If *change* is None, nothing is added to the changes of posts, because another process may
+        have made the change, and then has also recorded it.
         """
         self._record(shortcode, change)
         for listener in self._listeners:
