@@ -82,11 +82,10 @@ class Ledger:
         with self._file.using() as database:
             return set(plugins) - {name for (name,) in database.execute("SELECT name FROM plugins")}
 
-    def begin(self, plugins: Iterable[str], posts: Mapping[str, int]) -> bool:
+    def begin(self, plugins: Iterable[str], posts: Mapping[str, int]) -> None:
         """Record new *plugins* and the stored *posts*, a mapping of shortcodes to versions.
 
-        Return True if the plugins skip these posts, or False if they are notified of these posts
-        because an earlier ledger was lost.
+        New plugins skip these posts, unless an earlier ledger was lost.
         """
         with self._file.changing() as database:
             [(lost,)] = database.execute("SELECT count(*) FROM lost")
@@ -100,7 +99,6 @@ class Ledger:
                 else:
                     _insert(database, plugin, posts, "skipped")
             database.execute("DELETE FROM lost")
-        return not lost
 
     def begin_again(self, plugin: str, posts: Iterable[str]) -> None:
         """Ensure that *plugin* is notified of the *posts* that have no entry, even if it was
