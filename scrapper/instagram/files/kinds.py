@@ -58,6 +58,7 @@ _MAX_TRACKS = 20
 # read at that level.
 _BOXES_WITH_TRACKS = ((b"moov", 1), (b"trak", _MAX_TRACKS), (b"mdia", 1), (b"hdlr", 1))
 _MAX_INDEXES = 20
+_MAX_BIT_RATE = 2**53
 ENCRYPTED = "encrypted"
 """The codec of encrypted video or audio, which cannot be played."""
 
@@ -145,8 +146,12 @@ def read_kind(file: BinaryIO) -> FileKind | None:
 
 
 def bit_rate(size: int, seconds: float | None) -> int | None:
-    """Return the bits per second of a file of *size* bytes that plays for *seconds*."""
-    return round(8 * size / seconds) if seconds else None
+    """Return the bits per second of a file of *size* bytes that plays for *seconds*.
+
+    The result is None if *seconds* is unknown, or too short to be true.
+    """
+    rate = 8 * size / seconds if seconds else None
+    return round(rate) if rate is not None and rate <= _MAX_BIT_RATE else None
 
 
 def is_whole(file: BinaryIO, kind: FileKind) -> bool:

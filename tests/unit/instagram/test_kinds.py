@@ -86,7 +86,16 @@ def test_each_extension_has_its_media_type() -> None:
 
 @pytest.mark.parametrize(
     ("size", "seconds", "rate"),
-    [(1000, 4.0, 2000), (1, 3.0, 3), (1000, None, None), (1, 0.0, None)],
+    [
+        (1000, 4.0, 2000),
+        (1, 3.0, 3),
+        (1000, None, None),
+        (1, 0.0, None),
+        (2**50, 1.0, 2**53),
+        (2**50 + 1, 1.0, None),
+        (1, 1e-300, None),
+        (1, 1e-320, None),
+    ],
 )
 def test_bit_rate_is_size_over_duration(size: int, seconds: float, rate: int | None) -> None:
     assert repr(bit_rate(size, seconds)) == repr(rate)
