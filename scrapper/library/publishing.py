@@ -13,6 +13,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -92,6 +93,10 @@ class Publisher:
         manifest = json.dumps({**post.to_manifest(), "fence": fence}, ensure_ascii=False, indent=1)
         (folder / MANIFEST).write_text(manifest + "\n", encoding="utf-8")
         status = (folder / MANIFEST).stat()
+        # Render the post first, so that an error leaves the stored version in place.
+        stored = StoredPost.seen_now(
+            post, self.root, status.st_mtime, kept=False, version=status.st_mtime_ns
+        )
         for path in folder.iterdir():
             flush(path)
         flush(folder)
@@ -103,10 +108,7 @@ class Publisher:
             log.warning("a later turn stored the post", shortcode=post.shortcode)
             raise
         flush(self.root)
-        kept = is_kept(self.root / post.shortcode)
-        return StoredPost.seen_now(
-            post, self.root, status.st_mtime, kept=kept, version=status.st_mtime_ns
-        )
+        return replace(stored, kept=is_kept(self.root / post.shortcode))
 
     def _with_old_files(self, folder: Path, post: Post) -> Post:
         """Complete *post* by linking its missing files from an earlier download, and return it."""
