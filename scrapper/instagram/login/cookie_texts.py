@@ -80,7 +80,7 @@ def parse_cookies(content: bytes) -> dict[str, str]:
     else:
         lines = text.splitlines()
         cookies = [*_in_lines(lines)] or [*_in_header(lines)]
-    ours = [cookie for cookie in cookies if cookie.is_for_instagram]
+    ours = [it for it in cookies if isinstance(it.name, str) and it.is_for_instagram]
     current = {cookie.name: cookie.value for cookie in ours if not cookie.is_expired}
     if "sessionid" not in current and any(cookie.name == "sessionid" for cookie in ours):
         raise ValueError(f"The sessionid cookie has expired. {_EXPECTED}")

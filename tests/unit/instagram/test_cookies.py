@@ -58,6 +58,11 @@ def exported(**more: Any) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.parametrize("name", [[], {}, ["mid"], {"a": 1}, None, 7, True])
+def test_cookie_whose_name_is_not_text_is_ignored(name: object) -> None:
+    assert parsed_export(name=name) == {}
+
+
 HEADER = "sessionid=1%3Aabcdef%3A2; mid=m"
 WITH_TABS = COOKIES.replace("the-session", "1%3Aabcdef%3A2").replace(
     "csrftoken\tthe-token", "mid\tm"
