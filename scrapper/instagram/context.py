@@ -5,6 +5,7 @@ nothing, and never sleep. To do so, they override methods of Instaloader 4.16, s
 Comments explain why.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -69,7 +70,7 @@ _FRAME: Mapping[str, str | None] = {
 _STALE_SIGNS = frozenset({Reason.NEEDS_LOGIN, Reason.CHANGED, Reason.RETIRED})
 _DOMAIN = ".instagram.com"
 _MAX_REDIRECTS = 5
-_MAX_CLAIM = 200
+_CLAIM = re.compile(r"[!-~]{1,200}")
 _CHUNK_BYTES = 64 * 1024
 # Shorter values are not redacted, because they may occur anywhere by chance.
 _MIN_SECRET_CHARACTERS = 6
@@ -237,7 +238,9 @@ class Context(InstaloaderContext):
         self.count("query")
         all_headers: Any = {"X-CSRFToken": token or None, "X-IG-WWW-Claim": self.claim, **headers}
         response = self._session.get(WWW + path, headers=all_headers, allow_redirects=False)
-        self.claim = response.headers.get("x-ig-set-www-claim", self.claim)[:_MAX_CLAIM]
+        claim = response.headers.get("x-ig-set-www-claim", "")
+        if _CLAIM.fullmatch(claim):
+            self.claim = claim
         if not response.ok or response.is_redirect:
             refused = reason_of_response(response, with_session=self.is_logged_in)
             raise refused or Refused(Reason.CHANGED)

@@ -17,7 +17,7 @@ from urllib3 import HTTPResponse
 from scrapper.errors import ScrapeError
 from scrapper.instagram.context import Contexts
 from scrapper.instagram.documents import Documents
-from scrapper.instagram.login.session import Login
+from scrapper.instagram.login.session import Login, Session
 from scrapper.instagram.media import Description
 from scrapper.instagram.pace import Pace
 from scrapper.instagram.search import Search
@@ -85,10 +85,12 @@ class CannedTransport(PooledTransport):
     def __init__(self, answers: list[tuple[int, dict[str, str], bytes]]) -> None:
         super().__init__(TLS, ("instagram.com", "cdninstagram.com"))
         self._answers = answers
+        self.sent: list[requests.PreparedRequest] = []
 
     def _send(
         self, request: requests.PreparedRequest, _stream: bool, _host: str
     ) -> requests.Response:
+        self.sent.append(request)
         status, headers, body = self._answers[0]
         if len(self._answers) > 1:
             self._answers.pop(0)
@@ -148,3 +150,30 @@ def test_any_answer_leads_to_a_post_or_a_scrape_error(
             continue
         assert found is not None
         assert not isinstance(found, Description) or any(found.items)
+
+
+@pytest.mark.parametrize(
+    ("claim", "is_sent"),
+    [
+        ("hmac.claim", True),
+        ("c" * 200, True),
+        ("c" * 201, False),
+        ("", False),
+        ("a\r\n b", False),
+        ("a b", False),
+        ("\xe9", False),
+        ("\u0101", False),
+    ],
+)
+def test_only_a_claim_that_fits_a_header_is_sent_back(claim: str, is_sent: bool) -> None:
+    transport = CannedTransport([(200, {"x-ig-set-www-claim": claim}, b"{}")])
+    transport.deadline = time.monotonic() + 60
+    contexts = Contexts(
+        {"session": Pace(0, 600)}, documents=Documents(), on_request=lambda *_: None
+    )
+    session = Session("1", {"sessionid": "1:alive:1", "csrftoken": "t0ken"}, "someone")
+    context = contexts.with_session(session, transport)
+    for _ in range(2):
+        context.get_api("api/v1/media/1/info/", {})
+    claims = [request.headers["X-IG-WWW-Claim"] for request in transport.sent]
+    assert claims == ["0", claim if is_sent else "0"]
