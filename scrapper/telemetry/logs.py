@@ -22,10 +22,11 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 __all__ = ["Scrubber", "logs_to", "merged"]
 
-_QUERY = re.compile(r"\?[\w.%~+-]+=[^\s\"'<>)\\]*")
+_QUERY = re.compile(r"\?[^\s\"'<>)\\=]{0,200}=[^\s\"'<>)\\]*")
 _BACKLOG_LINES = 10_000
 _GATHER_SECONDS = 0.02
 _MAX_DEPTH = 8
+_MAX_CHARACTERS = 20_000
 # Shorter secrets may be ordinary words.
 _LONG_SECRET_LENGTH = 8
 # A token may directly follow a letter or digit only if that ends an escape, such as %3A or \n.
@@ -107,6 +108,18 @@ class Scrubber:
         if isinstance(value, (list, tuple, set, frozenset)) and depth < _MAX_DEPTH:
             return [deeper(inner) for inner in value]
         return self.text(repr(value), short=short)
+
+
+def _shortened(value: Any) -> Any:
+    """Cut the middle out of long texts in *value*, such as errors that quote an answer."""
+    if isinstance(value, str) and len(value) > _MAX_CHARACTERS:
+        half = _MAX_CHARACTERS // 2
+        return f"{value[:half]} [{len(value) - 2 * half} characters] {value[-half:]}"
+    if isinstance(value, dict):
+        return {name: _shortened(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_shortened(inner) for inner in value]
+    return value
 
 
 def _plain(text: str) -> str:
@@ -244,7 +257,8 @@ def logs_to(
     line is an object with ``timestamp`` (ISO 8601, UTC), ``level``, ``event``, the bound context
     such as ``request_id``, and ``exception`` with a traceback. *processors* may add keys to each
     line. Messages from :mod:`warnings` and :mod:`logging` have the same format. The *scrubber*
-    removes secrets.
+    removes secrets. The middle of texts
+    longer than 20,000 characters is left out.
     """
     # At levels below ERROR, urllib3 logs signed URLs, and headers with new cookies.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
@@ -263,7 +277,8 @@ def logs_to(
         render = structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
 
     def rendered(logger: WrappedLogger, method: str, event: EventDict, constant: bool) -> str:
-        text: str = render(logger, method, scrub.event(event, constant=constant))
+        # Scrub the text first, because half a secret would not be found.
+        text: str = render(logger, method, _shortened(scrub.event(event, constant=constant)))
         return text
 
     numeric_level = logging.getLevelNamesMapping()[level.upper()]

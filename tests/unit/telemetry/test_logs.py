@@ -89,6 +89,24 @@ def test_a_traceback_is_a_field_without_secrets(lines_of: Lines, name: str) -> N
     assert "signature" not in json.dumps(line)
 
 
+def test_long_texts_are_logged_without_their_middle(lines_of: Lines) -> None:
+    def emit() -> None:
+        log = structlog.get_logger()
+        secret = "a long secret, which lies where the text is cut"
+        text = "a" * 9_980 + f" {secret} " + "b" * 5_000_000 + "end"
+        try:
+            raise ValueError(text)
+        except ValueError as error:
+            log.exception("failed", cause=str(error), seen=[{"start": text}])
+
+    [line] = lines_of(emit, secrets=("a long secret, which lies where the text is cut",))
+    for value in (line["cause"], line["exception"], line["seen"][0]["start"]):
+        assert "a" * 9_000 in value
+        assert value.endswith("b" * 9_000 + "end")
+        assert len(value) < 21_000
+        assert "lies" not in value
+
+
 def test_text_that_is_not_unicode_is_logged(lines_of: Lines) -> None:
     [line] = lines_of(lambda: structlog.get_logger("x").info("path", path="/\udcff"))
     assert line["path"] == "/\udcff"
@@ -187,6 +205,8 @@ def test_a_short_secret_does_not_break_the_line(lines_of: Lines, secret: str) ->
         "https://cdn.example/v.mp4?stp=a&oh=SIGNATURE&oe=1",
         "url: /v/t50/x.mp4?oh=SIGNATURE (Caused by SSLError())",
         "'https://cdn.example/v.mp4?_nc_sid=x&oh=SIGNATURE'",
+        "https://cdn.example/v.jpg?&oh=SIGNATURE",
+        "https://cdn.example/v.jpg?_nc[0]=1&oh=SIGNATURE",
     ],
 )
 def test_the_query_of_a_url_is_removed(text: str) -> None:
