@@ -57,10 +57,10 @@ _MAX_LARGER = 2
 # The path of the web app's own pictures. One of them takes the place of a file that Instagram
 # withholds.
 _PLACEHOLDER = "/rsrc.php/"
-_CROP = re.compile(r"[?&]stp=(?:[^&]*_)?c\d")
+_CROP = re.compile(r"[?&]stp=(?:[^?&]*_)?c\d")
 _SONG_URLS = ("progressive_download_url", "fast_start_progressive_download_url")
 # The box that the CDN scaled a picture to; used if a candidate has no size.
-_SCALED = re.compile(r"[?&]stp=(?:[^&]*_)?[ps](\d{2,5})x(\d{2,5})(?![^_&])")
+_SCALED = re.compile(r"[?&]stp=(?:[^?&]*_)?[ps](\d{2,5})x(\d{2,5})(?![^_&])")
 _VIEWS = ("play_count", "view_count", "ig_play_count")
 # Keys that only videos have. They identify a video without a type.
 _VIDEO_KEYS = ("has_audio", "is_dash_eligible", "number_of_qualities", "video_duration")
@@ -271,7 +271,8 @@ def _includes(media: dict[str, Any], shortcode: Shortcode) -> bool:
 def _has_code(media: dict[str, Any], shortcode: Shortcode) -> bool:
     if media.get("code") in (shortcode.code, shortcode.text):
         return True
-    return str(media.get("pk")) == str(shortcode.media_id)
+    pk = media.get("pk")
+    return isinstance(pk, int | str) and str(pk) == str(shortcode.media_id)
 
 
 def _slide(slides: Sequence[Any], shortcode: Shortcode) -> int | None:

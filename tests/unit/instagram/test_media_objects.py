@@ -224,6 +224,7 @@ def test_first_candidate_without_a_size_gets_the_original_size() -> None:
         ("?stpx=c0.1.2.3", False),
         ("?nostp=c0.1.2.3", False),
         ("/stp=c0.1.2.3", False),
+        ("?stp=dst?c0.1.2.3_c0.1.2.3", False),
     ],
 )
 def test_crop_is_not_a_candidate(query: str, is_crop: bool) -> None:
@@ -701,6 +702,15 @@ GATED = {"if_not_gated_logged_out": None}
 def test_post_of_a_page_is_found_among_others(media: Any, others: list[Any]) -> None:
     for data in ([*others, media], [media, *others], {"a": {"b": [others, {"c": [media]}]}}):
         assert find_in_page(data, CODE) == media
+
+
+class Unprintable(dict[str, Any]):
+    def __repr__(self) -> str:
+        raise AssertionError
+
+
+def test_search_in_a_page_renders_no_object_as_text() -> None:
+    assert find_in_page([{"pk": Unprintable(pk=Unprintable())}], CODE) is None
 
 
 def test_wrapped_post_of_a_page_is_found() -> None:
