@@ -276,6 +276,11 @@ NODE = {
     "dimensions": {"width": 640, "height": 640},
 }
 VIDEO = {**NODE, "is_video": True}
+SIDECAR = {
+    **NODE,
+    "__typename": "GraphSidecar",
+    "edge_sidecar_to_children": {"edges": [{"node": {**NODE, "shortcode": "a-slide"}}]},
+}
 
 
 def embedded(node: Any, status: int = 200) -> RawAnswer:
@@ -292,6 +297,8 @@ def embedded(node: Any, status: int = 200) -> RawAnswer:
             embedded({**VIDEO, "dash_info": {"video_dash_manifest": "<MPD/>"}}), 2, id="in parts"
         ),
         pytest.param(embedded(VIDEO), R.CLOSED, id="only a cover"),
+        pytest.param(embedded(SIDECAR), 8, id="a carousel"),
+        pytest.param(embedded({**SIDECAR, "is_video": True}), 8, id="a carousel as a video"),
         pytest.param(embedded({**NODE, "shortcode": "another-one"}), R.CLOSED, id="another post"),
         pytest.param(embedded(None), R.CLOSED, id="no post"),
         pytest.param(html(), R.CLOSED, id="no embedded JSON"),
