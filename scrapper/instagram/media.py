@@ -163,9 +163,13 @@ class Description:
         )
 
     def filled_from(self, other: "Description") -> "Description":
-        """Return a copy with missing items taken from *other*, which describes the same post."""
+        """Return a copy with missing items taken from *other*, which describes the same post.
+
+        If only one of the two is a carousel, return its items: the other lacks its slides.
+        """
         if self.is_carousel != other.is_carousel:
-            return other if other.complete and not self.complete else self
+            carousel, single = (self, other) if self.is_carousel else (other, self)
+            return carousel._with_items(single, carousel.items)
         pairs = zip_longest(self.items, other.items)
         return self._with_items(other, (ours or theirs for ours, theirs in pairs))
 

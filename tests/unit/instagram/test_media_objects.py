@@ -753,10 +753,9 @@ def test_two_carousels_fill_each_other() -> None:
     assert ours.filled_from(theirs).complete
 
 
-def test_only_a_complete_single_post_fills_gaps() -> None:
+def test_single_post_fills_no_gaps_of_a_carousel() -> None:
     lacking, single = read(carousel(None, PICTURE)), read(PICTURE)
-    assert lacking.filled_from(single) is single
-    assert single.filled_from(lacking) is single
+    assert lacking.filled_from(single) == single.filled_from(lacking) == lacking
     assert read(VIDEO).filled_from(single).items[0] == item(VIDEO)
 
 
