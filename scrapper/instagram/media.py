@@ -211,24 +211,32 @@ def ungated(wrapper: Any, shortcode: Shortcode) -> dict[str, Any]:
 
 
 def find_in_page(data: Any, shortcode: Shortcode) -> dict[str, Any] | None:
-    """Return the post's media object from *data*, the JSON of its page, or None if there is none.
+    """Return the post's media object from *data*, the JSON of a script in the post's page.
 
-    A page also contains other posts by the owner, and a stub of the post without media.
+    A page also contains other posts by the owner, and stubs of the post without media. Return None
+    if *data* contains only stubs of the post.
 
     Raises:
-        Refused: the post is gated.
+        Refused: the post is gated, or *data* does not contain it in a known form.
     """
-    gated = False
+    gated, without_media = False, []
     for value in _objects_in(data):
+        media = value
         if _GATE in value and belongs_to(value, shortcode):
             try:
-                return ungated(value, shortcode)
+                media = ungated(value, shortcode)
             except Refused as refused:
                 gated = gated or refused.reason is Reason.GATED
-        elif _includes(value, shortcode) and _has_media(value):
-            return value
+                continue
+        elif not _includes(value, shortcode):
+            continue
+        if _has_media(media):
+            return media
+        without_media.append(media)
     if gated:
         raise Refused(Reason.GATED)
+    if not (without_media and all(map(_is_stub, without_media))):
+        raise Refused(Reason.CHANGED)
     return None
 
 
@@ -294,6 +302,14 @@ def _is_withheld(media: Any) -> bool:
 def _has_media(media: dict[str, Any]) -> bool:
     versions = (media.get("video_versions"), media.get("carousel_media"), _pictures(media))
     return any(_list(version) for version in versions) or bool(media.get("video_dash_manifest"))
+
+
+def _is_stub(media: dict[str, Any]) -> bool:
+    """Return whether *media* has no media at all, rather than media in an unknown form."""
+    pictures = media.get("image_versions2")
+    pictures = _dict(pictures).get("candidates", pictures)
+    keys = ("video_versions", "carousel_media", "video_dash_manifest")
+    return not (pictures or any(media.get(key) for key in keys))
 
 
 def _objects_in(data: Any) -> Iterator[dict[str, Any]]:

@@ -684,6 +684,7 @@ def test_post_is_read_from_its_wrapper() -> None:
 
 
 STUB = {"code": CODE.text, "media_type": 2}
+WRAPPED_STUB = {"if_not_gated_logged_out": {**STUB, "image_versions2": None}}
 WHOLE = {**VIDEO, "code": CODE.text}
 GATED = {"if_not_gated_logged_out": None}
 
@@ -697,14 +698,17 @@ GATED = {"if_not_gated_logged_out": None}
         {**VIDEO, "code": "another-one", "pk": str(CODE.media_id)},
     ],
 )
-@pytest.mark.parametrize("others", [[], [STUB], [{**VIDEO, "code": "another-one"}], [GATED]])
+@pytest.mark.parametrize(
+    "others", [[], [STUB], [WRAPPED_STUB], [{**VIDEO, "code": "another-one"}], [GATED]]
+)
 def test_post_of_a_page_is_found_among_others(media: Any, others: list[Any]) -> None:
     for data in ([*others, media], [media, *others], {"a": {"b": [others, {"c": [media]}]}}):
         assert find_in_page(data, CODE) == media
 
 
 def test_wrapped_post_of_a_page_is_found() -> None:
-    assert find_in_page([STUB, {"if_not_gated_logged_out": WHOLE}], CODE) == WHOLE
+    for stub in (STUB, WRAPPED_STUB):
+        assert find_in_page([stub, {"if_not_gated_logged_out": WHOLE}], CODE) == WHOLE
     in_parts = {"code": CODE.text, "video_dash_manifest": "<MPD/>"}
     assert find_in_page([STUB, in_parts], CODE) == in_parts
 
@@ -717,19 +721,44 @@ def test_gate_in_a_page_counts_only_without_the_post() -> None:
         assert refused.value.reason is Reason.GATED
 
 
+EMPTY_PICTURES: list[Any] = [None, {}, {"candidates": None}, {"candidates": [], "more": None}]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"video_versions": None, "carousel_media": None, "video_dash_manifest": None},
+        {"video_versions": [], "carousel_media": [], "video_dash_manifest": ""},
+        *({"image_versions2": pictures} for pictures in EMPTY_PICTURES),
+    ],
+)
+def test_page_with_only_a_stub_returns_none(fields: dict[str, Any]) -> None:
+    stub = {**STUB, **fields}
+    for data in (stub, {"if_not_gated_logged_out": stub}, [WRAPPED_STUB, stub]):
+        assert find_in_page(data, CODE) is None
+
+
+UNKNOWN = {**STUB, "image_versions2": {"new_key": []}}
+
+
 @pytest.mark.parametrize(
     "data",
     [
-        [STUB],
-        [{**STUB, "video_versions": []}, {**STUB, "image_versions2": {"candidates": []}}],
+        UNKNOWN,
+        {"if_not_gated_logged_out": UNKNOWN},
+        [STUB, UNKNOWN],
+        {**STUB, "video_versions": {"new_key": []}},
         [{**VIDEO, "code": "another-one"}],
         [{"if_not_gated_logged_out": {**VIDEO, "code": "another-one"}}],
         [{"if_not_gated_logged_out": None, "code": "another-one"}],
         *([], {}, None, "text"),
     ],
 )
-def test_page_without_the_post_returns_none(data: Any) -> None:
-    assert find_in_page(data, CODE) is None
+def test_page_without_the_post_is_refused(data: Any) -> None:
+    with pytest.raises(Refused) as refused:
+        find_in_page(data, CODE)
+    assert refused.value.reason is Reason.CHANGED
 
 
 def test_outermost_object_is_found_first() -> None:

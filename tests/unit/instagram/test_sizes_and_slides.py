@@ -81,7 +81,8 @@ def test_shortcode_of_a_slide_selects_its_item() -> None:
     assert describe(parent, CODE).named_item == 2
     for own in (CODE, Shortcode("DParent0001")):
         assert describe({**parent, "code": own.code}, own).named_item is None
-    assert find_in_page({"data": {"media": parent}}, Shortcode("DAbsent0001")) is None
+    with pytest.raises(Refused):
+        find_in_page({"data": {"media": parent}}, Shortcode("DAbsent0001"))
 
 
 def item(kind: Kind, *widths: int | None, full_width: int | None = None) -> Item:
