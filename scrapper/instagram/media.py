@@ -283,7 +283,7 @@ def _includes(media: dict[str, Any], shortcode: Shortcode) -> bool:
 def _has_code(media: dict[str, Any], shortcode: Shortcode) -> bool:
     if media.get("code") in (shortcode.code, shortcode.text):
         return True
-    return str(media.get("pk")) == str(shortcode.media_id)
+    return media.get("pk") in (shortcode.media_id, str(shortcode.media_id))
 
 
 def _slide(slides: Sequence[Any], shortcode: Shortcode) -> int | None:
@@ -296,7 +296,7 @@ def _is_withheld(media: Any) -> bool:
     """Return whether a URL of the file was replaced by a placeholder."""
     media = _dict(media)
     versions = (*_list(media.get("video_versions")), *_list(_pictures(media)))
-    return any(_PLACEHOLDER in str(_dict(version).get("url")) for version in versions)
+    return any(_PLACEHOLDER in (_text(_dict(version).get("url")) or "") for version in versions)
 
 
 def _has_media(media: dict[str, Any]) -> bool:
@@ -376,7 +376,8 @@ def _is_video(media: dict[str, Any]) -> bool:
     kind = media.get("media_type")
     if kind in (_PICTURE, _VIDEO) and not isinstance(kind, bool):
         return bool(kind == _VIDEO)
-    return "Video" in str(media.get("__typename")) or any(key in media for key in _VIDEO_KEYS)
+    type_name = _text(media.get("__typename")) or ""
+    return "Video" in type_name or any(key in media for key in _VIDEO_KEYS)
 
 
 def _pictures(media: dict[str, Any]) -> Any:

@@ -772,6 +772,18 @@ def test_outermost_object_is_found_first() -> None:
     assert find_in_page(nested, CODE) == WHOLE
 
 
+def test_nested_values_are_never_converted_to_text() -> None:
+    nested: Any = []
+    for _ in range(100_000):
+        nested = [nested]
+    other = {**WHOLE, "code": "another-one", "pk": nested}
+    assert find_in_page([other, WHOLE], CODE) == WHOLE
+    assert not belongs_to(other, CODE)
+    assert item({**picture(sized("p"), {"url": nested}), "media_type": None}).type == "image"
+    assert item({**PICTURE, "media_type": None, "__typename": nested}).type == "image"
+    assert reason(picture({"url": nested})) is Reason.CHANGED
+
+
 # ---- two descriptions
 
 
