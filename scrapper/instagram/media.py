@@ -219,23 +219,23 @@ def find_in_page(data: Any, shortcode: Shortcode) -> dict[str, Any] | None:
     Raises:
         Refused: the post is gated, or *data* does not contain it in a known form.
     """
-    gated, without_media = False, []
+    reasons, without_media = set(), []
     for value in _objects_in(data):
         media = value
         if _GATE in value and belongs_to(value, shortcode):
             try:
                 media = ungated(value, shortcode)
             except Refused as refused:
-                gated = gated or refused.reason is Reason.GATED
+                reasons.add(refused.reason)
                 continue
         elif not _includes(value, shortcode):
             continue
         if _has_media(media):
             return media
         without_media.append(media)
-    if gated:
+    if Reason.GATED in reasons:
         raise Refused(Reason.GATED)
-    if not (without_media and all(map(_is_stub, without_media))):
+    if reasons or not without_media or not all(map(_is_stub, without_media)):
         raise Refused(Reason.CHANGED)
     return None
 

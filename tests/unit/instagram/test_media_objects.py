@@ -748,6 +748,8 @@ UNKNOWN = {**STUB, "image_versions2": {"new_key": []}}
         UNKNOWN,
         {"if_not_gated_logged_out": UNKNOWN},
         [STUB, UNKNOWN],
+        [STUB, {"if_not_gated_logged_out": {**VIDEO, "code": "another-one"}}],
+        [STUB, {"if_not_gated_logged_out": "text", "code": CODE.text}],
         {**STUB, "video_versions": {"new_key": []}},
         [{**VIDEO, "code": "another-one"}],
         [{"if_not_gated_logged_out": {**VIDEO, "code": "another-one"}}],
