@@ -163,9 +163,13 @@ class Description:
         )
 
     def filled_from(self, other: "Description") -> "Description":
-        """Return a copy with missing items taken from *other*, which describes the same post."""
+        """Return a copy with missing items taken from *other*, which describes the same post.
+
+        If only one of the two is a carousel, return its items: the other lacks its slides.
+        """
         if self.is_carousel != other.is_carousel:
-            return other if other.complete and not self.complete else self
+            carousel, single = (self, other) if self.is_carousel else (other, self)
+            return carousel._with_items(single, carousel.items)
         pairs = zip_longest(self.items, other.items)
         return self._with_items(other, (ours or theirs for ours, theirs in pairs))
 
@@ -207,24 +211,32 @@ def ungated(wrapper: Any, shortcode: Shortcode) -> dict[str, Any]:
 
 
 def find_in_page(data: Any, shortcode: Shortcode) -> dict[str, Any] | None:
-    """Return the post's media object from *data*, the JSON of its page, or None if there is none.
+    """Return the post's media object from *data*, the JSON of a script in the post's page.
 
-    A page also contains other posts by the owner, and a stub of the post without media.
+    A page also contains other posts by the owner, and stubs of the post without media. Return None
+    if *data* contains only stubs of the post.
 
     Raises:
-        Refused: the post is gated.
+        Refused: the post is gated, or *data* does not contain it in a known form.
     """
-    gated = False
+    reasons, without_media = set(), []
     for value in _objects_in(data):
+        media = value
         if _GATE in value and belongs_to(value, shortcode):
             try:
-                return ungated(value, shortcode)
+                media = ungated(value, shortcode)
             except Refused as refused:
-                gated = gated or refused.reason is Reason.GATED
-        elif _includes(value, shortcode) and _has_media(value):
-            return value
-    if gated:
+                reasons.add(refused.reason)
+                continue
+        elif not _includes(value, shortcode):
+            continue
+        if _has_media(media):
+            return media
+        without_media.append(media)
+    if Reason.GATED in reasons:
         raise Refused(Reason.GATED)
+    if reasons or not without_media or not all(map(_is_stub, without_media)):
+        raise Refused(Reason.CHANGED)
     return None
 
 
@@ -271,8 +283,7 @@ def _includes(media: dict[str, Any], shortcode: Shortcode) -> bool:
 def _has_code(media: dict[str, Any], shortcode: Shortcode) -> bool:
     if media.get("code") in (shortcode.code, shortcode.text):
         return True
-    pk = media.get("pk")
-    return isinstance(pk, int | str) and str(pk) == str(shortcode.media_id)
+    return media.get("pk") in (shortcode.media_id, str(shortcode.media_id))
 
 
 def _slide(slides: Sequence[Any], shortcode: Shortcode) -> int | None:
@@ -285,12 +296,20 @@ def _is_withheld(media: Any) -> bool:
     """Return whether a URL of the file was replaced by a placeholder."""
     media = _dict(media)
     versions = (*_list(media.get("video_versions")), *_list(_pictures(media)))
-    return any(_PLACEHOLDER in str(_dict(version).get("url")) for version in versions)
+    return any(_PLACEHOLDER in (_text(_dict(version).get("url")) or "") for version in versions)
 
 
 def _has_media(media: dict[str, Any]) -> bool:
     versions = (media.get("video_versions"), media.get("carousel_media"), _pictures(media))
     return any(_list(version) for version in versions) or bool(media.get("video_dash_manifest"))
+
+
+def _is_stub(media: dict[str, Any]) -> bool:
+    """Return whether *media* has no media at all, rather than media in an unknown form."""
+    pictures = media.get("image_versions2")
+    pictures = _dict(pictures).get("candidates", pictures)
+    keys = ("video_versions", "carousel_media", "video_dash_manifest")
+    return not (pictures or any(media.get(key) for key in keys))
 
 
 def _objects_in(data: Any) -> Iterator[dict[str, Any]]:
@@ -357,7 +376,8 @@ def _is_video(media: dict[str, Any]) -> bool:
     kind = media.get("media_type")
     if kind in (_PICTURE, _VIDEO) and not isinstance(kind, bool):
         return bool(kind == _VIDEO)
-    return "Video" in str(media.get("__typename")) or any(key in media for key in _VIDEO_KEYS)
+    type_name = _text(media.get("__typename")) or ""
+    return "Video" in type_name or any(key in media for key in _VIDEO_KEYS)
 
 
 def _pictures(media: dict[str, Any]) -> Any:

@@ -12,11 +12,14 @@ _MAX_NODES = 100
 def to_current_shape(node: dict[str, Any]) -> dict[str, Any]:
     """Convert *node* to the shape that :mod:`scrapper.instagram.media` reads; never raises.
 
-    Missing or malformed fields become None or empty. A video without ``video_url`` gets a single
-    version, whose URL is None.
+    Missing or malformed fields become None or empty. A carousel without children remains a
+    carousel, so that its cover does not count as the post. A video without ``video_url`` gets a
+    single version, whose URL is None.
     """
     children = [to_current_shape(child) for child in _nodes(node.get("edge_sidecar_to_children"))]
-    is_video = node.get("is_video") is True or "Video" in str(node.get("__typename"))
+    type_name = _text(node.get("__typename"))
+    is_carousel = bool(children) or "Sidecar" in type_name
+    is_video = node.get("is_video") is True or "Video" in type_name
     owner, size = _dict(node.get("owner")), _dict(node.get("dimensions"))
     width, height = size.get("width"), size.get("height")
     likes = _dict(node.get("edge_liked_by")) or _dict(node.get("edge_media_preview_like"))
@@ -24,7 +27,7 @@ def to_current_shape(node: dict[str, Any]) -> dict[str, Any]:
     media = {
         "code": node.get("shortcode"),
         "pk": node.get("id"),
-        "media_type": _CAROUSEL if children else _VIDEO if is_video else _PICTURE,
+        "media_type": _CAROUSEL if is_carousel else _VIDEO if is_video else _PICTURE,
         "taken_at": node.get("taken_at_timestamp"),
         "caption": {"text": next(captions, {}).get("text")},
         "user": {**owner, "pk": owner.get("id")},
@@ -70,3 +73,7 @@ def _dict(value: Any) -> dict[str, Any]:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

@@ -64,7 +64,7 @@ def node_in(html: bytes) -> dict[str, Any] | None:
 
 
 def lacks_video(media: dict[str, Any]) -> bool:
-    """Return whether *media* is a video for which the page has neither a URL nor a manifest."""
+    """Return whether *media* is a single video without a URL and without a manifest."""
     versions = media.get("video_versions")
-    has_parts = bool(media.get("video_dash_manifest"))
-    return versions is not None and not (versions[0]["url"] or has_parts)
+    has_files = bool(media.get("video_dash_manifest") or media["carousel_media"])
+    return versions is not None and not (versions[0]["url"] or has_files)

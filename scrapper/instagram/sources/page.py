@@ -7,7 +7,6 @@ a few are parsed.
 
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -59,7 +58,7 @@ def _ask(context: Context, path: str, shortcode: Shortcode) -> dict[str, Any]:
     is_ok = response.status_code == HTTPStatus.OK
     media = _read(response.content, shortcode, route) if is_ok else None
     if media is None:
-        # After too many requests, Instagram sends pages that have a post's route but no post.
+        # After too many requests, Instagram sends pages that have a post's route but no media.
         raise refused or Refused(Reason.THROTTLED)
     return media
 
@@ -76,20 +75,25 @@ def _same_post(response: requests.Response, shortcode: Shortcode) -> str | None:
 
 
 def _read(html: bytes, shortcode: Shortcode, route: bytes | None) -> dict[str, Any] | None:
-    """Return the media object in the page, or None if the page contains no post at all.
+    """Return the media object in the page, or None if the page contains at most stubs of the post.
 
     Raises:
         Refused: the post is gated, or the page cannot be interpreted.
     """
-    unread = route is None
+    reasons = {Reason.CHANGED} if route is None else set()
     for script in json_scripts_of(html, shortcode):
-        with suppress(ValueError):
+        try:
             media = find_in_page(parse_json(script), shortcode)
+        except ValueError:
+            reasons.add(Reason.CHANGED)
+        except Refused as refused:
+            # Another script may have the post.
+            reasons.add(refused.reason)
+        else:
             if media is not None:
                 return media
-        unread = True
-    if unread:
-        raise Refused(Reason.CHANGED)
+    if reasons:
+        raise Refused(Reason.GATED if Reason.GATED in reasons else Reason.CHANGED)
     return None
 
 

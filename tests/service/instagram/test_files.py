@@ -483,6 +483,68 @@ async def test_smaller_picture_from_another_source_replaces_failed_ones(
     assert (status, post["media"][0]["width"]) == (200, 640)
 
 
+def as_single(media: dict[str, Any]) -> dict[str, Any]:
+    return {**media, "media_type": 1, "carousel_media": None, "carousel_media_count": None}
+
+
+def with_slides(*numbers: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def change(media: dict[str, Any]) -> dict[str, Any]:
+        slides = media["carousel_media"]
+        slides = [slides[number - 1] for number in numbers]
+        return {**media, "carousel_media": slides, "carousel_media_count": len(slides)}
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("renewed", "stored"),
+    [
+        pytest.param(as_single, [1, 3], id="a single picture"),
+        pytest.param(with_slides(1), [1, 3], id="one slide"),
+        pytest.param(with_slides(1, 2), [1, 3], id="two slides"),
+        pytest.param(with_slides(1, 2, 3, 3), [1, 3, 4], id="four slides"),
+    ],
+)
+async def test_renewed_description_never_drops_downloaded_files(
+    instagram: StandIn,
+    start_service: StartService,
+    media_root: Path,
+    renewed: Callable[[dict[str, Any]], dict[str, Any]],
+    stored: list[int],
+) -> None:
+    descriptions = count()
+
+    def second_is_renewed(media: dict[str, Any]) -> dict[str, Any]:
+        return renewed(media) if next(descriptions) else media
+
+    changes = {"api": second_is_renewed, "web": renewed}
+    answers = {f"{name}/2": [Answer(status=403)] for name in ("best", "small")}
+    scenario = Scenario("", shape="carousel", change_by=changes, answers=answers)
+    instagram.set_scenario("renewed", scenario)
+    status, post = await scrape(await start_service(), "renewed-one")
+    assert (status, post["missing"]) == (200, [2])
+    names = [f"renewed-one_{number}.jpg" for number in stored]
+    assert [Path(item["path"]).name for item in post["media"]] == names
+    assert {Path(name).name for name in stored_files(media_root)} == {*names, "post.json"}
+
+
+async def test_single_item_that_fails_may_turn_out_to_be_a_carousel(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    answers = {"cover/1": [Answer(status=403)]}
+
+    def only_cover(media: dict[str, Any]) -> dict[str, Any]:
+        [best, *_] = media["image_versions2"]["candidates"]
+        cover = {**best, "url": best["url"].replace("/best/", "/cover/")}
+        return as_single({**media, "image_versions2": {"candidates": [cover]}})
+
+    scenario = Scenario("", shape="carousel", change_by={"api": only_cover}, answers=answers)
+    instagram.set_scenario("single", scenario)
+    status, post = await scrape(await start_service(), "single-one")
+    assert (status, post["missing"]) == (200, [])
+    assert contents_of(post) == [content_of(name) for name in CAROUSEL]
+
+
 # ---- larger pictures
 
 

@@ -11,7 +11,7 @@ from scrapper.instagram.media import Candidate, describe
 from scrapper.instagram.older_shape import to_current_shape
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.sources.embed import lacks_video, node_in
-from scrapper.instagram.verdict import Refused
+from scrapper.instagram.verdict import Reason, Refused
 
 CODE = Shortcode("INVENTED123")
 CDN = "https://scontent.cdninstagram.com/v/t50/"
@@ -140,6 +140,33 @@ def test_carousel_keeps_its_order_despite_missing_items() -> None:
     slide = Shortcode("ITEM3")
     named = describe(to_current_shape(node(edge_sidecar_to_children=edges)), slide).named_item
     assert named == 3
+
+
+@pytest.mark.parametrize("name", ["GraphSidecar", "XDTGraphSidecar"])
+@pytest.mark.parametrize("children", [None, [], {}, "text", {"edges": None}, {"edges": []}])
+def test_carousel_without_children_is_refused_despite_its_cover(name: str, children: Any) -> None:
+    carousel = node(__typename=name, edge_sidecar_to_children=children)
+    without_key = {key: carousel[key] for key in carousel if key != "edge_sidecar_to_children"}
+    for media in (carousel, without_key, {**carousel, "is_video": True, "video_url": f"{CDN}v"}):
+        with pytest.raises(Refused) as refused:
+            describe(to_current_shape(media), CODE)
+        assert refused.value.reason is Reason.CHANGED
+
+
+@pytest.mark.parametrize("name", [None, 7, "", "GraphImage", ["GraphSidecar"], {"Video": 1}])
+def test_only_a_string_is_read_as_a_type(name: object) -> None:
+    (item,) = describe(to_current_shape(node(__typename=name)), CODE).items
+    assert item is not None
+    assert item.type == "image"
+
+
+@pytest.mark.parametrize("sign", [{"is_video": True}, {"__typename": "GraphVideo"}])
+def test_carousel_with_children_needs_no_video_of_its_own(sign: dict[str, Any]) -> None:
+    edges = {"edges": [{"node": node(shortcode="ITEM1")}]}
+    carousel = {**node(__typename="GraphSidecar", edge_sidecar_to_children=edges), **sign}
+    media = to_current_shape(carousel)
+    assert not lacks_video(media)
+    assert describe(media, CODE).summary == "1 image"
 
 
 @pytest.mark.parametrize("key", ["shortcode_media", "xdt_shortcode_media"])

@@ -685,6 +685,7 @@ def test_post_is_read_from_its_wrapper() -> None:
 
 
 STUB = {"code": CODE.text, "media_type": 2}
+WRAPPED_STUB = {"if_not_gated_logged_out": {**STUB, "image_versions2": None}}
 WHOLE = {**VIDEO, "code": CODE.text}
 GATED = {"if_not_gated_logged_out": None}
 
@@ -698,7 +699,9 @@ GATED = {"if_not_gated_logged_out": None}
         {**VIDEO, "code": "another-one", "pk": str(CODE.media_id)},
     ],
 )
-@pytest.mark.parametrize("others", [[], [STUB], [{**VIDEO, "code": "another-one"}], [GATED]])
+@pytest.mark.parametrize(
+    "others", [[], [STUB], [WRAPPED_STUB], [{**VIDEO, "code": "another-one"}], [GATED]]
+)
 def test_post_of_a_page_is_found_among_others(media: Any, others: list[Any]) -> None:
     for data in ([*others, media], [media, *others], {"a": {"b": [others, {"c": [media]}]}}):
         assert find_in_page(data, CODE) == media
@@ -714,7 +717,8 @@ def test_search_in_a_page_renders_no_object_as_text() -> None:
 
 
 def test_wrapped_post_of_a_page_is_found() -> None:
-    assert find_in_page([STUB, {"if_not_gated_logged_out": WHOLE}], CODE) == WHOLE
+    for stub in (STUB, WRAPPED_STUB):
+        assert find_in_page([stub, {"if_not_gated_logged_out": WHOLE}], CODE) == WHOLE
     in_parts = {"code": CODE.text, "video_dash_manifest": "<MPD/>"}
     assert find_in_page([STUB, in_parts], CODE) == in_parts
 
@@ -727,19 +731,46 @@ def test_gate_in_a_page_counts_only_without_the_post() -> None:
         assert refused.value.reason is Reason.GATED
 
 
+EMPTY_PICTURES: list[Any] = [None, {}, {"candidates": None}, {"candidates": [], "more": None}]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"video_versions": None, "carousel_media": None, "video_dash_manifest": None},
+        {"video_versions": [], "carousel_media": [], "video_dash_manifest": ""},
+        *({"image_versions2": pictures} for pictures in EMPTY_PICTURES),
+    ],
+)
+def test_page_with_only_a_stub_returns_none(fields: dict[str, Any]) -> None:
+    stub = {**STUB, **fields}
+    for data in (stub, {"if_not_gated_logged_out": stub}, [WRAPPED_STUB, stub]):
+        assert find_in_page(data, CODE) is None
+
+
+UNKNOWN = {**STUB, "image_versions2": {"new_key": []}}
+
+
 @pytest.mark.parametrize(
     "data",
     [
-        [STUB],
-        [{**STUB, "video_versions": []}, {**STUB, "image_versions2": {"candidates": []}}],
+        UNKNOWN,
+        {"if_not_gated_logged_out": UNKNOWN},
+        [STUB, UNKNOWN],
+        [STUB, {"if_not_gated_logged_out": {**VIDEO, "code": "another-one"}}],
+        [STUB, {"if_not_gated_logged_out": "text", "code": CODE.text}],
+        {**STUB, "video_versions": {"new_key": []}},
         [{**VIDEO, "code": "another-one"}],
         [{"if_not_gated_logged_out": {**VIDEO, "code": "another-one"}}],
         [{"if_not_gated_logged_out": None, "code": "another-one"}],
         *([], {}, None, "text"),
     ],
 )
-def test_page_without_the_post_returns_none(data: Any) -> None:
-    assert find_in_page(data, CODE) is None
+def test_page_without_the_post_is_refused(data: Any) -> None:
+    with pytest.raises(Refused) as refused:
+        find_in_page(data, CODE)
+    assert refused.value.reason is Reason.CHANGED
 
 
 def test_outermost_object_is_found_first() -> None:
@@ -753,6 +784,18 @@ def test_outermost_object_is_found_first() -> None:
     assert find_in_page(nested, CODE) == WHOLE
 
 
+def test_nested_values_are_never_converted_to_text() -> None:
+    nested: Any = []
+    for _ in range(100_000):
+        nested = [nested]
+    other = {**WHOLE, "code": "another-one", "pk": nested}
+    assert find_in_page([other, WHOLE], CODE) == WHOLE
+    assert not belongs_to(other, CODE)
+    assert item({**picture(sized("p"), {"url": nested}), "media_type": None}).type == "image"
+    assert item({**PICTURE, "media_type": None, "__typename": nested}).type == "image"
+    assert reason(picture({"url": nested})) is Reason.CHANGED
+
+
 # ---- two descriptions
 
 
@@ -763,10 +806,9 @@ def test_two_carousels_fill_each_other() -> None:
     assert ours.filled_from(theirs).complete
 
 
-def test_only_a_complete_single_post_fills_gaps() -> None:
+def test_single_post_fills_no_gaps_of_a_carousel() -> None:
     lacking, single = read(carousel(None, PICTURE)), read(PICTURE)
-    assert lacking.filled_from(single) is single
-    assert single.filled_from(lacking) is single
+    assert lacking.filled_from(single) == single.filled_from(lacking) == lacking
     assert read(VIDEO).filled_from(single).items[0] == item(VIDEO)
 
 

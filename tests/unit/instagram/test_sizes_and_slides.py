@@ -81,7 +81,8 @@ def test_shortcode_of_a_slide_selects_its_item() -> None:
     assert describe(parent, CODE).named_item == 2
     for own in (CODE, Shortcode("DParent0001")):
         assert describe({**parent, "code": own.code}, own).named_item is None
-    assert find_in_page({"data": {"media": parent}}, Shortcode("DAbsent0001")) is None
+    with pytest.raises(Refused):
+        find_in_page({"data": {"media": parent}}, Shortcode("DAbsent0001"))
 
 
 def item(kind: Kind, *widths: int | None, full_width: int | None = None) -> Item:
@@ -155,13 +156,12 @@ def test_gaps_are_filled_from_another_description() -> None:
     assert filled.sources == {"api", "page"}
 
 
-def test_carousel_and_single_post_are_not_mixed() -> None:
-    gaps, single = description(None, PICTURE), replace(description(VIDEO), is_carousel=False)
-    assert gaps.filled_from(single) is single
-    assert single.filled_from(gaps) is single
-    whole = description(PICTURE, VIDEO)
-    assert whole.filled_from(single) is whole
-    assert gaps.filled_from(replace(single, items=(None,))) is gaps
+def test_slides_are_never_replaced_by_a_single_item() -> None:
+    single = replace(description(VIDEO, source="page"), is_carousel=False)
+    for carousel in (description(None, PICTURE), description(PICTURE, VIDEO)):
+        kept = replace(carousel, sources=frozenset({"api", "page"}))
+        assert carousel.filled_from(single) == kept
+        assert single.filled_from(carousel) == kept
 
 
 def test_larger_pictures_never_add_items() -> None:

@@ -170,6 +170,9 @@ def html(*data: Any, route: str = "PolarisPostRoute") -> RawAnswer:
 
 WITHOUT_ROUTE = RawAnswer(200, "hello")
 GATED = {"code": CODE.code, "if_not_gated_logged_out": None}
+STUB = {"code": CODE.code, "media_type": 2, "image_versions2": None}
+UNKNOWN = {**STUB, "image_versions2": {"new_key": []}}
+WRAPPED_STUB, WRAPPED = ({"if_not_gated_logged_out": media} for media in (STUB, MEDIA))
 LOGIN_FORM = html(route="LoginHomepageRoute")
 
 
@@ -195,6 +198,16 @@ def redirect(to: str) -> RawAnswer:
         pytest.param([html(CAROUSEL)], "p", CAROUSEL, id="a carousel"),
         pytest.param([html(MEDIA, route="PolarisErrorRoute")], "p", MEDIA, id="another route"),
         pytest.param([html(GATED)], "p", R.GATED, id="a gate"),
+        pytest.param([html(GATED, MEDIA)], "p", MEDIA, id="a gate, then the post"),
+        pytest.param([html(WRAPPED_STUB, WRAPPED)], "p", MEDIA, id="a stub, then the post"),
+        pytest.param([html([WRAPPED_STUB, WRAPPED])], "p", MEDIA, id="both in one script"),
+        pytest.param([html(STUB)], "p", R.THROTTLED, id="only a stub"),
+        pytest.param([html(WRAPPED_STUB)], "p", R.THROTTLED, id="only a stub in a wrapper"),
+        pytest.param([html(STUB, GATED, UNKNOWN)], "p", R.GATED, id="a stub, a gate, another form"),
+        pytest.param(
+            [html(STUB, UNKNOWN)] * 2, "p reel", R.CHANGED, id="a stub, then another form"
+        ),
+        pytest.param([html(STUB, route="PolarisErrorRoute")], "p", R.GONE, id="a stub, but gone"),
         pytest.param([html()], "p", R.THROTTLED, id="a route without a post"),
         pytest.param([html(route="PolarisErrorRoute")], "p", R.GONE, id="no such post"),
         pytest.param([RawAnswer(404, MEDIA)], "p", R.GONE, id="404"),
@@ -276,6 +289,11 @@ NODE = {
     "dimensions": {"width": 640, "height": 640},
 }
 VIDEO = {**NODE, "is_video": True}
+SIDECAR = {
+    **NODE,
+    "__typename": "GraphSidecar",
+    "edge_sidecar_to_children": {"edges": [{"node": {**NODE, "shortcode": "a-slide"}}]},
+}
 
 
 def embedded(node: Any, status: int = 200) -> RawAnswer:
@@ -292,6 +310,8 @@ def embedded(node: Any, status: int = 200) -> RawAnswer:
             embedded({**VIDEO, "dash_info": {"video_dash_manifest": "<MPD/>"}}), 2, id="in parts"
         ),
         pytest.param(embedded(VIDEO), R.CLOSED, id="only a cover"),
+        pytest.param(embedded(SIDECAR), 8, id="a carousel"),
+        pytest.param(embedded({**SIDECAR, "is_video": True}), 8, id="a carousel as a video"),
         pytest.param(embedded({**NODE, "shortcode": "another-one"}), R.CLOSED, id="another post"),
         pytest.param(embedded(None), R.CLOSED, id="no post"),
         pytest.param(html(), R.CLOSED, id="no embedded JSON"),
