@@ -713,7 +713,8 @@ class Unprintable(dict[str, Any]):
 
 
 def test_search_in_a_page_renders_no_object_as_text() -> None:
-    assert find_in_page([{"pk": Unprintable(pk=Unprintable())}], CODE) is None
+    with pytest.raises(Refused):
+        find_in_page([{"pk": Unprintable(pk=Unprintable())}], CODE)
 
 
 def test_wrapped_post_of_a_page_is_found() -> None:
