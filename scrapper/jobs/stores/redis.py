@@ -259,7 +259,7 @@ class RedisStore:
             if job is None or job.forgotten:
                 return None
             if job.state == "running":
-                await self._queue_lost_posts(job)
+                await self._queue_lost_posts(job, stuck=self._is_stuck(job))
                 job.delay(await self._backlog.held_until())
             return job
 
@@ -309,13 +309,12 @@ class RedisStore:
             if int(version) != job.version:
                 return await self._load(job)
             if job.state == "running" and self._is_stuck(job):
-                await self._queue_lost_posts(job)
+                await self._queue_lost_posts(job, stuck=True)
         return True
 
-    async def _queue_lost_posts(self, job: Job) -> None:
+    async def _queue_lost_posts(self, job: Job, *, stuck: bool) -> None:
         """Requeue the posts that Redis may have lost in a crash."""
-        stuck = b"stuck" if self._is_stuck(job) else b""
-        arguments = [stuck, *self._messages(job)]
+        arguments = [b"stuck" if stuck else b"", *self._messages(job)]
         if await self._requeue(keys=[STREAM, BACKLOG], args=arguments):
             log.warning("posts missing from the queue: queued again", job=job.id)
 

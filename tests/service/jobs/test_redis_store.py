@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from scrapper.jobs.stores.redis import RedisStore
 from scrapper.replicas.client import SharedRedis
 from scrapper.replicas.queue import PostQueue
 from scrapper.telemetry.metrics import Metrics
+from tests.clock import Clock
 from tests.redis_server import RedisServer
 from tests.unit.jobs.contract import StoreContract, batch
 
@@ -32,6 +34,14 @@ async def store(redis: SharedRedis, redis_server: RedisServer) -> AsyncIterator[
     queue = PostQueue(redis_server.url, redis)
     yield RedisStore(redis, queue, max_jobs=4, max_age=60, plugins=["one"])
     await queue.shutdown()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Return the clock by which the store decides whether a job is stuck."""
+    clock = Clock()
+    monkeypatch.setattr("scrapper.jobs.stores.redis.time", SimpleNamespace(monotonic=clock))
+    return clock
 
 
 async def stream(redis: SharedRedis) -> list[tuple[str, int]]:
@@ -102,10 +112,12 @@ async def test_posts_are_queued_again_if_redis_loses_the_queue(
     assert [line["event"] for line in logs] == ["posts missing from the queue: queued again"]
 
 
+@pytest.mark.parametrize(
+    "read", [RedisStore.refresh, lambda store, job: store.get(job.id)], ids=["refresh", "get"]
+)
 async def test_lost_posts_are_queued_again_behind_others(
-    store: RedisStore, redis: SharedRedis, monkeypatch: pytest.MonkeyPatch
+    store: RedisStore, redis: SharedRedis, clock: Clock, read: Any
 ) -> None:
-    monkeypatch.setattr("scrapper.jobs.stores.redis._STUCK_SECONDS", 0.0)
     lost, other = batch(2), batch(1, "192.0.2.2")
     await store.add(lost)
     await redis.delete(STREAM)
@@ -113,9 +125,9 @@ async def test_lost_posts_are_queued_again_behind_others(
     await store.wait(other, 0, other.posts[0], 100.0)
     found = await store.get(lost.id)
     assert found is not None
-    # Refreshing the job finds the lost posts as well.
     for _ in range(2):
-        assert await store.refresh(found)
+        clock.now += 3
+        assert await read(store, found)
     assert await stream(redis) == [(other.id, 0), (lost.id, 0), (lost.id, 1)]
 
 
