@@ -122,11 +122,12 @@ script also records the end for plugins and the webhook.
 """
 
 _REQUEUE = """
-if ARGV[1] == "" and redis.call("XLEN", KEYS[1]) > 0 then
+local length = redis.call("XLEN", KEYS[1])
+if length > 20000 or (ARGV[1] == "" and length > 0) then
     return 0
 end
 local queued, requeued = {}, 0
-for _, entry in ipairs(redis.call("XRANGE", KEYS[1], "-", "+", "COUNT", 20000)) do
+for _, entry in ipairs(redis.call("XRANGE", KEYS[1], "-", "+")) do
     queued[entry[2][2]] = true
 end
 for index = 2, #ARGV do
@@ -139,7 +140,9 @@ return requeued
 """
 """Requeues the posts that Redis lost: those that are in neither the queue nor the backlog.
 
-Unless the job is ``stuck``, posts are requeued only if the queue is empty.
+Unless the job is ``stuck``, posts are requeued only if the queue is empty. Nothing is
+requeued while the queue has over 20,000 posts, because a search through all of them would block
+Redis for too long.
 """
 
 _FORGET_END = """

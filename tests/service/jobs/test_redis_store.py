@@ -131,6 +131,21 @@ async def test_lost_posts_are_queued_again_behind_others(
     assert await stream(redis) == [(other.id, 0), (lost.id, 0), (lost.id, 1)]
 
 
+async def test_no_post_is_queued_twice_in_a_long_queue(
+    store: RedisStore, redis: SharedRedis, clock: Clock
+) -> None:
+    others = "for i = 1, 20000 do redis.call('XADD', KEYS[1], '*', 'data', i) end"
+    await redis.eval(others, 1, STREAM)
+    job = batch(1)
+    await store.add(job)
+    with capture_logs() as logs:
+        for _ in range(2):
+            await store.get(job.id)
+            clock.now += 6
+    assert await redis.xlen(STREAM) == 20_001
+    assert logs == []
+
+
 async def test_posts_in_the_backlog_are_not_queued_again(
     store: RedisStore, redis: SharedRedis
 ) -> None:
