@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from scrapper.jobs.model import JobPost
+from scrapper.jobs.model import Job, JobPost
 from scrapper.jobs.stores.redis import RedisStore
+from scrapper.jobs.stores.redis_deliveries import RedisDeliveries
 from scrapper.replicas.client import SharedRedis
 from scrapper.replicas.queue import PostQueue
 from scrapper.telemetry.metrics import Metrics
@@ -156,6 +157,25 @@ async def test_posts_in_the_backlog_are_not_queued_again(
     await store.get(job.id)
     assert await stream(redis) == []
     assert await redis.zcard(BACKLOG) == 1
+
+
+async def test_a_job_that_ends_during_a_poll_sends_its_webhook(
+    store: RedisStore, redis: SharedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = batch(1, webhook="https://example.com/")
+    await store.add(job)
+    await store.change(job, JobPost.cancelled)
+    await store.change(job, JobPost.retried, queue=True)
+    read = store.read
+
+    async def read_then_end(job_id: str) -> Job | None:
+        found = await read(job_id)
+        # A worker ends the job just after it was read, but only once.
+        await store.save_post(job.id, 0, job.posts[0].done(1))
+        return found
+
+    monkeypatch.setattr(store, "read", read_then_end)
+    assert [it.job for it in await RedisDeliveries(redis, store).waiting()] == [job.id]
 
 
 async def test_a_job_that_redis_lost_is_gone(store: RedisStore, redis: SharedRedis) -> None:
