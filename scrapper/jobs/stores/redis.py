@@ -9,7 +9,7 @@ from typing import Any, get_args
 import orjson
 import structlog
 from redis.asyncio.client import Pipeline
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, WatchError
 
 from scrapper.jobs.model import Job, JobFilter, JobPost
 from scrapper.jobs.store import (
@@ -225,6 +225,11 @@ class RedisStore:
                 # This machine's clock is wrong, so the job would expire at the wrong time.
                 job.created_at = float(now)
             gone = await self._jobs_to_drop(transaction, job.client or "")
+            if gone:
+                # They may have been retried before they were watched, so they are read again.
+                await transaction.watch(*map(job_key, gone))
+                if await self._jobs_to_drop(transaction, job.client or "") != gone:
+                    raise WatchError("the jobs to drop have changed")
             transaction.multi()
             if gone:
                 transaction.zrem(_ALL, *gone)

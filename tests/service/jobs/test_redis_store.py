@@ -74,6 +74,36 @@ async def test_concurrent_changes_are_all_stored(store: RedisStore) -> None:
     assert found.version == 100
 
 
+@pytest.mark.parametrize("reads", [1, 2])
+async def test_a_job_retried_during_a_submission_is_kept(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch, reads: int
+) -> None:
+    *jobs, new = [batch(1, f"192.0.2.{number}") for number in range(5)]
+    for age, job in enumerate(reversed(jobs)):
+        job.created_at -= age
+    for job in jobs:
+        await store.add(job)
+    for job in jobs[:2]:
+        await store.change(job, JobPost.cancelled)
+    for finished in await store.unreported("one"):
+        await store.record_reported("one", finished)
+    jobs_to_drop, read = store._jobs_to_drop, 0
+
+    async def read_then_retry(reading: Any, client: str) -> Any:
+        nonlocal read
+        found = await jobs_to_drop(reading, client)
+        read += 1
+        if read == reads:
+            # Another client retries the oldest job just after it was chosen for removal.
+            assert await store.change(jobs[0], JobPost.retried, queue=True)
+        return found
+
+    monkeypatch.setattr(store, "_jobs_to_drop", read_then_retry)
+    await store.add(new)
+    kept = [await store.get(job.id) is not None for job in (*jobs, new)]
+    assert kept == [True, False, True, True, True]
+
+
 @pytest.mark.blocks
 async def test_a_job_forgotten_during_a_retry_is_not_queued(
     store: RedisStore, redis: SharedRedis, redis_server: RedisServer
