@@ -151,6 +151,21 @@ if tonumber(redis.call("ZSCORE", KEYS[1], ARGV[1])) == tonumber(ARGV[2]) then
 end
 """
 
+_RESTORE_EXPIRY = """
+for plugin = 2, #KEYS do
+    if redis.call("ZSCORE", KEYS[plugin], ARGV[1]) then
+        return
+    end
+end
+if redis.call("HGET", KEYS[1], "left") == "0" then
+    redis.call("PEXPIREAT", KEYS[1], ARGV[2])
+end
+"""
+"""Restores the usual expiry of a finished job, unless a plugin has yet to be notified of it.
+
+The job's webhook has been recorded by then.
+"""
+
 
 class RedisStore:
     """A :class:`~scrapper.jobs.store.JobStore` in Redis, for all replicas and workers.
@@ -189,6 +204,7 @@ class RedisStore:
         self._swap: Any = redis.register_script(_SWAP)
         self._requeue: Any = redis.register_script(_REQUEUE)
         self._forget_end: Any = redis.register_script(_FORGET_END)
+        self._restore_expiry: Any = redis.register_script(_RESTORE_EXPIRY)
         self._forget_job: Any = redis.register_script(_FORGET_JOB)
         self._record_change: Any = redis.register_script(_RECORD_CHANGE)
         self.record_success = self._backlog.record_success
@@ -414,16 +430,10 @@ class RedisStore:
         """
         job_id = job.response.id
         await self._remove_end(plugin, job_id, job.end)
-        for key in map(_ended_for, self._plugins):
-            if await self._redis.zscore(key, job_id) is not None:
-                return
-        created, left = await self._redis.hmget(
-            job_key(job_id), [_CREATED.decode(), _LEFT.decode()]
-        )
-        if created is not None and left == b"0":
-            # Restore the usual expiry. All plugins have been notified of the job, and its webhook
-            # has been recorded by now.
-            await self._redis.pexpireat(job_key(job_id), self._expiry(float(created)))
+        created = await self._redis.hget(job_key(job_id), _CREATED.decode())
+        if created is not None:
+            keys = [job_key(job_id), *map(_ended_for, self._plugins)]
+            await self._restore_expiry(keys=keys, args=[job_id, self._expiry(float(created))])
 
     async def read(self, job_id: str) -> Job | None:
         """Return the job as stored, even if it is forgotten, or None if it is gone.

@@ -104,6 +104,29 @@ async def test_a_job_retried_during_a_submission_is_kept(
     assert kept == [True, False, True, True, True]
 
 
+async def test_a_job_retried_during_a_report_does_not_expire(
+    store: RedisStore, redis: SharedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = batch(1)
+    await store.add(job)
+    await store.change(job, JobPost.cancelled)
+    [finished] = await store.unreported("one")
+    execute, retried = redis.execute_command, False
+
+    async def read_then_retry(*args: Any, **options: Any) -> Any:
+        nonlocal retried
+        reply = await execute(*args, **options)
+        if args[0] in ("HGET", "HMGET") and not retried:
+            retried = True
+            assert await store.change(job, JobPost.retried, queue=True)
+        return reply
+
+    monkeypatch.setattr(redis, "execute_command", read_then_retry)
+    await store.record_reported("one", finished)
+    assert retried
+    assert await redis.ttl(f"scrapper:job:{job.id}") == -1
+
+
 @pytest.mark.blocks
 async def test_a_job_forgotten_during_a_retry_is_not_queued(
     store: RedisStore, redis: SharedRedis, redis_server: RedisServer
