@@ -50,8 +50,8 @@ _EPOCH = "0"
 """The epoch of all jobs. It never changes, because Redis numbers the changes of all processes."""
 
 RECORD_CHANGE = """
-local function record_change(count, changes, job, id, owner)
-    owner = redis.call("HGET", job, "owner") or owner or ""
+local function record_change(count, changes, job, id)
+    local owner = redis.call("HGET", job, "owner") or ""
     redis.call("ZADD", changes, redis.call("INCR", count), id .. " " .. owner)
 end
 """
@@ -60,7 +60,7 @@ end
 _RECORD_CHANGE = (
     RECORD_CHANGE
     + """
-record_change(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])
+record_change(KEYS[1], KEYS[2], KEYS[3], ARGV[1])
 """
 )
 _FORGET_JOB = (
@@ -232,10 +232,7 @@ class RedisStore:
         job.epoch = _EPOCH
         left = sum(post.unfinished for post in job.posts)
 
-        gone: dict[str, bytes] = {}
-
         async def add(transaction: Pipeline) -> None:
-            nonlocal gone
             now, _ = await transaction.time()
             if abs(job.created_at - now) > _DAY:
                 # This machine's clock is wrong, so the job would expire at the wrong time.
@@ -247,6 +244,10 @@ class RedisStore:
                 if await self._jobs_to_drop(transaction, job.client or "") != gone:
                     raise WatchError("the jobs to drop have changed")
             transaction.multi()
+            for id_ in gone:
+                await self._record_change(
+                    keys=[*CHANGES, job_key(id_)], args=[id_], client=transaction
+                )
             if gone:
                 transaction.zrem(_ALL, *gone)
                 transaction.delete(*map(job_key, gone))
@@ -256,14 +257,14 @@ class RedisStore:
                 self._record_end(transaction, job, now)
             for message in self._messages(job):
                 transaction.xadd(STREAM, {b"data": message})
+            await self._record_change(
+                keys=[*CHANGES, job_key(job.id)], args=[job.id], client=transaction
+            )
             # Only the latest changes are needed, because followers poll every second.
             transaction.zremrangebyrank(CHANGES[1], 0, -2 * self._max_jobs)
 
-        with translated_errors():
-            with self._redis.fail_fast():
-                await self._redis.transaction(add, _ALL)
-            for id_, owner in (*gone.items(), (job.id, b"")):
-                await self._record_change(keys=[*CHANGES, job_key(id_)], args=[id_, owner])
+        with translated_errors(), self._redis.fail_fast():
+            await self._redis.transaction(add, _ALL)
 
     def _record_end(self, transaction: Pipeline, job: Job, now: int) -> None:
         """Record the end of a new job that has no valid links."""
@@ -485,10 +486,8 @@ class RedisStore:
     def _expiry(self, created_at: float) -> int:
         return int((created_at + self._max_age) * 1000)
 
-    async def _jobs_to_drop(self, reading: SharedRedis | Pipeline, client: str) -> dict[str, bytes]:
-        """Return the jobs to drop so that a new job fits, as a mapping of job IDs to owners.
-
-        Expired jobs are included.
+    async def _jobs_to_drop(self, reading: SharedRedis | Pipeline, client: str) -> list[str]:
+        """Return the IDs of the jobs to drop so that a new job fits, and of the expired jobs.
 
         Raises:
             JobsFull, TooManyJobs: there is no room for a job of *client*.
@@ -497,7 +496,7 @@ class RedisStore:
         ids = [name.decode() for name in names]
         async with self._redis.pipeline(transaction=False) as reads:
             for id_ in ids:
-                reads.hmget(job_key(id_), [it.decode() for it in (_LEFT, _CLIENT, _OWNER)])
+                reads.hmget(job_key(id_), [it.decode() for it in (_LEFT, _CLIENT)])
             left = dict(zip(ids, await reads.execute(), strict=True))
         gone = [id_ for id_ in ids if left[id_][0] is None]
         finished = [id_ for id_ in ids if left[id_][0] == b"0"]
@@ -508,7 +507,7 @@ class RedisStore:
             ended: Any = await reading.zrange(key, 0, -1)
             unreported |= {name.decode() for name in ended}
         full = jobs_to_drop(len(ids) - len(gone), finished, unreported, self._max_jobs)
-        return {id_: left[id_][2] or b"" for id_ in (*gone, *full)}
+        return [*gone, *full]
 
 
 def _ended_for(plugin: str) -> str:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 from structlog.testing import capture_logs
 
 from scrapper.jobs.model import Job, JobPost
@@ -149,6 +150,25 @@ async def test_a_job_forgotten_during_a_retry_is_not_queued(
 
     assert not await store.change(retried, retry, queue=True)
     assert await stream(redis) == []
+
+
+async def test_a_stored_job_is_accepted_even_if_redis_fails(
+    store: RedisStore, redis: SharedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, transaction = batch(1, owner="anna"), redis.transaction
+
+    async def commit_then_fail(*args: Any) -> Any:
+        replies = await transaction(*args)
+        monkeypatch.setattr(redis, "execute_command", fail)
+        return replies
+
+    async def fail(*_args: Any, **_options: Any) -> Any:
+        raise RedisConnectionError
+
+    monkeypatch.setattr(redis, "transaction", commit_then_fail)
+    await store.add(job)
+    monkeypatch.undo()
+    assert (await store.changed(0)).jobs == [(job.id, "anna")]
 
 
 async def test_posts_are_queued_again_if_redis_loses_the_queue(
