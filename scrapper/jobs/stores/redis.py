@@ -233,6 +233,9 @@ class RedisStore:
         left = sum(post.unfinished for post in job.posts)
 
         async def add(transaction: Pipeline) -> None:
+            if await transaction.exists(job_key(job.id)):
+                # An earlier attempt stored the job, but its reply was lost.
+                return
             now, _ = await transaction.time()
             if abs(job.created_at - now) > _DAY:
                 # This machine's clock is wrong, so the job would expire at the wrong time.

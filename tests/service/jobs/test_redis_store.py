@@ -8,7 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from redis.asyncio.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import WatchError
 from structlog.testing import capture_logs
 
 from scrapper.jobs.model import Job, JobPost
@@ -169,6 +171,25 @@ async def test_a_stored_job_is_accepted_even_if_redis_fails(
     await store.add(job)
     monkeypatch.undo()
     assert (await store.changed(0)).jobs == [(job.id, "anna")]
+
+
+async def test_a_job_is_queued_once_if_the_reply_is_lost(
+    store: RedisStore, redis: SharedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, execute = batch(1), Pipeline.execute
+
+    async def execute_then_fail(pipeline: Pipeline, *args: Any) -> Any:
+        replies = await execute(pipeline, *args)
+        if await redis.exists(f"scrapper:job:{job.id}"):
+            monkeypatch.undo()
+            # redis-py raises this error if the connection breaks while it waits for the reply.
+            raise WatchError
+        return replies
+
+    monkeypatch.setattr(Pipeline, "execute", execute_then_fail)
+    await store.add(job)
+    assert Pipeline.execute is execute
+    assert await stream(redis) == [(job.id, 0)]
 
 
 async def test_posts_are_queued_again_if_redis_loses_the_queue(
