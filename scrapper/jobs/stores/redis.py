@@ -9,7 +9,7 @@ from typing import Any, get_args
 import orjson
 import structlog
 from redis.asyncio.client import Pipeline
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, WatchError
 
 from scrapper.jobs.model import Job, JobFilter, JobPost
 from scrapper.jobs.store import (
@@ -50,8 +50,8 @@ _EPOCH = "0"
 """The epoch of all jobs. It never changes, because Redis numbers the changes of all processes."""
 
 RECORD_CHANGE = """
-local function record_change(count, changes, job, id, owner)
-    owner = redis.call("HGET", job, "owner") or owner or ""
+local function record_change(count, changes, job, id)
+    local owner = redis.call("HGET", job, "owner") or ""
     redis.call("ZADD", changes, redis.call("INCR", count), id .. " " .. owner)
 end
 """
@@ -60,7 +60,7 @@ end
 _RECORD_CHANGE = (
     RECORD_CHANGE
     + """
-record_change(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])
+record_change(KEYS[1], KEYS[2], KEYS[3], ARGV[1])
 """
 )
 _FORGET_JOB = (
@@ -122,11 +122,12 @@ script also records the end for plugins and the webhook.
 """
 
 _REQUEUE = """
-if ARGV[1] == "" and redis.call("XLEN", KEYS[1]) > 0 then
+local length = redis.call("XLEN", KEYS[1])
+if length > 20000 or (ARGV[1] == "" and length > 0) then
     return 0
 end
 local queued, requeued = {}, 0
-for _, entry in ipairs(redis.call("XRANGE", KEYS[1], "-", "+", "COUNT", 20000)) do
+for _, entry in ipairs(redis.call("XRANGE", KEYS[1], "-", "+")) do
     queued[entry[2][2]] = true
 end
 for index = 2, #ARGV do
@@ -139,13 +140,30 @@ return requeued
 """
 """Requeues the posts that Redis lost: those that are in neither the queue nor the backlog.
 
-Unless the job is ``stuck``, posts are requeued only if the queue is empty.
+Unless the job is ``stuck``, posts are requeued only if the queue is empty. Nothing is
+requeued while the queue has over 20,000 posts, because a search through all of them would block
+Redis for too long.
 """
 
 _FORGET_END = """
 if tonumber(redis.call("ZSCORE", KEYS[1], ARGV[1])) == tonumber(ARGV[2]) then
     redis.call("ZREM", KEYS[1], ARGV[1])
 end
+"""
+
+_RESTORE_EXPIRY = """
+for plugin = 2, #KEYS do
+    if redis.call("ZSCORE", KEYS[plugin], ARGV[1]) then
+        return
+    end
+end
+if redis.call("HGET", KEYS[1], "left") == "0" then
+    redis.call("PEXPIREAT", KEYS[1], ARGV[2])
+end
+"""
+"""Restores the usual expiry of a finished job, unless a plugin has yet to be notified of it.
+
+The job's webhook has been recorded by then.
 """
 
 
@@ -186,6 +204,7 @@ class RedisStore:
         self._swap: Any = redis.register_script(_SWAP)
         self._requeue: Any = redis.register_script(_REQUEUE)
         self._forget_end: Any = redis.register_script(_FORGET_END)
+        self._restore_expiry: Any = redis.register_script(_RESTORE_EXPIRY)
         self._forget_job: Any = redis.register_script(_FORGET_JOB)
         self._record_change: Any = redis.register_script(_RECORD_CHANGE)
         self.record_success = self._backlog.record_success
@@ -213,16 +232,25 @@ class RedisStore:
         job.epoch = _EPOCH
         left = sum(post.unfinished for post in job.posts)
 
-        gone: dict[str, bytes] = {}
-
         async def add(transaction: Pipeline) -> None:
-            nonlocal gone
+            if await transaction.exists(job_key(job.id)):
+                # An earlier attempt stored the job, but its reply was lost.
+                return
             now, _ = await transaction.time()
             if abs(job.created_at - now) > _DAY:
                 # This machine's clock is wrong, so the job would expire at the wrong time.
                 job.created_at = float(now)
             gone = await self._jobs_to_drop(transaction, job.client or "")
+            if gone:
+                # They may have been retried before they were watched, so they are read again.
+                await transaction.watch(*map(job_key, gone))
+                if await self._jobs_to_drop(transaction, job.client or "") != gone:
+                    raise WatchError("the jobs to drop have changed")
             transaction.multi()
+            for id_ in gone:
+                await self._record_change(
+                    keys=[*CHANGES, job_key(id_)], args=[id_], client=transaction
+                )
             if gone:
                 transaction.zrem(_ALL, *gone)
                 transaction.delete(*map(job_key, gone))
@@ -232,14 +260,14 @@ class RedisStore:
                 self._record_end(transaction, job, now)
             for message in self._messages(job):
                 transaction.xadd(STREAM, {b"data": message})
+            await self._record_change(
+                keys=[*CHANGES, job_key(job.id)], args=[job.id], client=transaction
+            )
             # Only the latest changes are needed, because followers poll every second.
             transaction.zremrangebyrank(CHANGES[1], 0, -2 * self._max_jobs)
 
-        with translated_errors():
-            with self._redis.fail_fast():
-                await self._redis.transaction(add, _ALL)
-            for id_, owner in (*gone.items(), (job.id, b"")):
-                await self._record_change(keys=[*CHANGES, job_key(id_)], args=[id_, owner])
+        with translated_errors(), self._redis.fail_fast():
+            await self._redis.transaction(add, _ALL)
 
     def _record_end(self, transaction: Pipeline, job: Job, now: int) -> None:
         """Record the end of a new job that has no valid links."""
@@ -259,7 +287,7 @@ class RedisStore:
             if job is None or job.forgotten:
                 return None
             if job.state == "running":
-                await self._queue_lost_posts(job)
+                await self._queue_lost_posts(job, stuck=self._is_stuck(job))
                 job.delay(await self._backlog.held_until())
             return job
 
@@ -309,13 +337,12 @@ class RedisStore:
             if int(version) != job.version:
                 return await self._load(job)
             if job.state == "running" and self._is_stuck(job):
-                await self._queue_lost_posts(job)
+                await self._queue_lost_posts(job, stuck=True)
         return True
 
-    async def _queue_lost_posts(self, job: Job) -> None:
+    async def _queue_lost_posts(self, job: Job, *, stuck: bool) -> None:
         """Requeue the posts that Redis may have lost in a crash."""
-        stuck = b"stuck" if self._is_stuck(job) else b""
-        arguments = [stuck, *self._messages(job)]
+        arguments = [b"stuck" if stuck else b"", *self._messages(job)]
         if await self._requeue(keys=[STREAM, BACKLOG], args=arguments):
             log.warning("posts missing from the queue: queued again", job=job.id)
 
@@ -407,16 +434,10 @@ class RedisStore:
         """
         job_id = job.response.id
         await self._remove_end(plugin, job_id, job.end)
-        for key in map(_ended_for, self._plugins):
-            if await self._redis.zscore(key, job_id) is not None:
-                return
-        created, left = await self._redis.hmget(
-            job_key(job_id), [_CREATED.decode(), _LEFT.decode()]
-        )
-        if created is not None and left == b"0":
-            # Restore the usual expiry. All plugins have been notified of the job, and its webhook
-            # has been recorded by now.
-            await self._redis.pexpireat(job_key(job_id), self._expiry(float(created)))
+        created = await self._redis.hget(job_key(job_id), _CREATED.decode())
+        if created is not None:
+            keys = [job_key(job_id), *map(_ended_for, self._plugins)]
+            await self._restore_expiry(keys=keys, args=[job_id, self._expiry(float(created))])
 
     async def read(self, job_id: str) -> Job | None:
         """Return the job as stored, even if it is forgotten, or None if it is gone.
@@ -468,10 +489,8 @@ class RedisStore:
     def _expiry(self, created_at: float) -> int:
         return int((created_at + self._max_age) * 1000)
 
-    async def _jobs_to_drop(self, reading: SharedRedis | Pipeline, client: str) -> dict[str, bytes]:
-        """Return the jobs to drop so that a new job fits, as a mapping of job IDs to owners.
-
-        Expired jobs are included.
+    async def _jobs_to_drop(self, reading: SharedRedis | Pipeline, client: str) -> list[str]:
+        """Return the IDs of the jobs to drop so that a new job fits, and of the expired jobs.
 
         Raises:
             JobsFull, TooManyJobs: there is no room for a job of *client*.
@@ -480,7 +499,7 @@ class RedisStore:
         ids = [name.decode() for name in names]
         async with self._redis.pipeline(transaction=False) as reads:
             for id_ in ids:
-                reads.hmget(job_key(id_), [it.decode() for it in (_LEFT, _CLIENT, _OWNER)])
+                reads.hmget(job_key(id_), [it.decode() for it in (_LEFT, _CLIENT)])
             left = dict(zip(ids, await reads.execute(), strict=True))
         gone = [id_ for id_ in ids if left[id_][0] is None]
         finished = [id_ for id_ in ids if left[id_][0] == b"0"]
@@ -491,7 +510,7 @@ class RedisStore:
             ended: Any = await reading.zrange(key, 0, -1)
             unreported |= {name.decode() for name in ended}
         full = jobs_to_drop(len(ids) - len(gone), finished, unreported, self._max_jobs)
-        return {id_: left[id_][2] or b"" for id_ in (*gone, *full)}
+        return [*gone, *full]
 
 
 def _ended_for(plugin: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import uuid4
 
 import orjson
+from redis.asyncio.client import Pipeline
 
 from scrapper.jobs.stores.redis import CHANGES, ENDED_JOBS, RECORD_CHANGE, RedisStore, job_key
 from scrapper.jobs.webhooks import LEASE_SECONDS, Delivery, Outcome, Waiting
@@ -106,19 +107,24 @@ class RedisDeliveries:
 
     async def _record_webhook(self, job_id: str) -> None:
         """Add a delivery for a job that has ended, unless it is running again or is gone."""
-        job = await self._store.read(job_id)
-        async with self._redis.pipeline() as transaction:
+        id_ = f"msg_{uuid4().hex}"
+
+        async def record(transaction: Pipeline) -> None:
+            job = await self._store.read(job_id)
+            transaction.multi()
             transaction.zrem(ENDED_JOBS, job_id)
             if job is not None and job.webhook is not None and job.state != "running":
-                id_, body = f"msg_{uuid4().hex}", orjson.dumps(job.to_response())
+                body = orjson.dumps(job.to_response())
                 new = Delivery(id_, job.webhook, body, job=job_id, noted_at=time.time())
                 fields: dict[Any, Any] = {"url": new.url, "body": body, "attempts": 0}
                 transaction.hset(_key(id_), mapping={**fields, "job": job_id})
                 transaction.expire(_key(id_), _KEPT_SECONDS)
                 transaction.hset(_ABOUT, id_, f"{new.noted_at:.0f} {job_id} {new.receiver}")
                 transaction.zadd(_DUE, {id_: 0})
-            with self._redis.fail_fast():
-                await transaction.execute()
+
+        with self._redis.fail_fast():
+            # If the job changes after it was read, it may have ended again, so it is read again.
+            await self._redis.transaction(record, job_key(job_id))
 
 
 def _key(delivery_id: str) -> str:
