@@ -122,6 +122,9 @@ script also records the end for plugins and the webhook.
 """
 
 _REQUEUE = """
+if redis.call("HGET", KEYS[3], "version") ~= ARGV[2] then
+    return 0
+end
 local length = redis.call("XLEN", KEYS[1])
 if length > 20000 or (ARGV[1] == "" and length > 0) then
     return 0
@@ -130,7 +133,7 @@ local queued, requeued = {}, 0
 for _, entry in ipairs(redis.call("XRANGE", KEYS[1], "-", "+")) do
     queued[entry[2][2]] = true
 end
-for index = 2, #ARGV do
+for index = 3, #ARGV do
     if not queued[ARGV[index]] and not redis.call("ZSCORE", KEYS[2], ARGV[index]) then
         redis.call("XADD", KEYS[1], "*", "data", ARGV[index])
         requeued = requeued + 1
@@ -140,9 +143,9 @@ return requeued
 """
 """Requeues the posts that Redis lost: those that are in neither the queue nor the backlog.
 
-Unless the job is ``stuck``, posts are requeued only if the queue is empty. Nothing is
-requeued while the queue has over 20,000 posts, because a search through all of them would block
-Redis for too long.
+If the job has changed since it was read, the script does nothing. Unless the job is ``stuck``,
+posts are requeued only if the queue is empty. Nothing is requeued while the queue has over 20,000
+posts, because a search through all of them would block Redis for too long.
 """
 
 _FORGET_END = """
@@ -342,8 +345,8 @@ class RedisStore:
 
     async def _queue_lost_posts(self, job: Job, *, stuck: bool) -> None:
         """Requeue the posts that Redis may have lost in a crash."""
-        arguments = [b"stuck" if stuck else b"", *self._messages(job)]
-        if await self._requeue(keys=[STREAM, BACKLOG], args=arguments):
+        arguments = [b"stuck" if stuck else b"", job.version, *self._messages(job)]
+        if await self._requeue(keys=[STREAM, BACKLOG, job_key(job.id)], args=arguments):
             log.warning("posts missing from the queue: queued again", job=job.id)
 
     def _is_stuck(self, job: Job) -> bool:

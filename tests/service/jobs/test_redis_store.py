@@ -241,6 +241,27 @@ async def test_no_post_is_queued_twice_in_a_long_queue(
     assert logs == []
 
 
+async def test_a_post_that_ends_during_a_request_is_not_requeued(
+    store: RedisStore, redis: SharedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = batch(1)
+    await store.add(job)
+    read = store.read
+
+    async def read_then_end(job_id: str) -> Job | None:
+        found = await read(job_id)
+        # A worker ends the post and removes its message just after the job was read.
+        await store.save_post(job.id, 0, job.posts[0].done(1))
+        await redis.xtrim(STREAM, 0)
+        return found
+
+    monkeypatch.setattr(store, "read", read_then_end)
+    with capture_logs() as logs:
+        await store.get(job.id)
+    assert await stream(redis) == []
+    assert logs == []
+
+
 async def test_posts_in_the_backlog_are_not_queued_again(
     store: RedisStore, redis: SharedRedis
 ) -> None:
