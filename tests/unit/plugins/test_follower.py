@@ -567,6 +567,28 @@ async def test_a_slow_call_is_recorded_before_the_next_one(
     assert outcomes == done
 
 
+async def test_additions_are_stored_before_the_next_call(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scrapper.plugins.stored_run._BATCH_SECONDS", 3600.0)
+    plain, added = [f"plain{number}" for number in range(3)], [f"added{it}" for it in range(4)]
+    done: list[list[str]] = []
+
+    def post_stored(post: Post) -> Additions | None:
+        done.append([name for name in added if harness.outcome("one", name) == "done"])
+        name = post.main.filename
+        return Additions(object_urls={name: "https://s3.example/"}) if name[0] == "a" else None
+
+    plugin = module(post_stored=post_stored)
+    async with harness.running(monkeypatch, one=plugin):
+        pass
+    for name in [*plain, *added]:
+        store(harness.library, name)
+    async with harness.running(monkeypatch, one=plugin):
+        await until(lambda: harness.outcome("one", added[-1]) == "done")
+    assert done == [[], [], [], [], added[:1], added[:2], added[:3]]
+
+
 async def test_a_post_removed_before_its_hook_causes_no_event(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
