@@ -8,6 +8,8 @@ from contextlib import suppress
 from itertools import takewhile
 from typing import NamedTuple
 
+from scrapper.errors import MediaFolderGone
+
 __all__ = ["Backlog", "BacklogPace", "Patience", "Place"]
 
 _SHORTEST_PAUSE = 0.05
@@ -109,7 +111,7 @@ class Patience:
 
     Time spent waiting in this process is measured by the monotonic clock. Time spent waiting in
     another process, including an earlier one, counts only if *clock_is_trusted* returns True. That
-    function may block.
+    function may block, and may raise :class:`~scrapper.errors.MediaFolderGone`.
     """
 
     def __init__(
@@ -129,7 +131,7 @@ class Patience:
             self.forget(place)
         if place not in self._since:
             waited = 0.0
-            if waiting_since is not None and await asyncio.to_thread(self._clock_is_trusted):
+            if waiting_since is not None and await self._can_trust_clock():
                 waited = max(0.0, time.time() - waiting_since)
             # Posts that are still here after their patience ran out were cancelled, so drop them.
             latest = time.monotonic() - self._seconds
@@ -137,6 +139,13 @@ class Patience:
                 del self._since[old]
             self._since[place] = time.monotonic() - waited
         return self._seconds - (time.monotonic() - self._since[place])
+
+    async def _can_trust_clock(self) -> bool:
+        try:
+            return await asyncio.to_thread(self._clock_is_trusted)
+        except MediaFolderGone:
+            # The clock cannot be checked, but the post must still get an outcome.
+            return False
 
     def forget(self, place: Place) -> None:
         """Forget a post that is no longer waiting."""

@@ -194,12 +194,12 @@ class Publisher:
         """Delete the leftovers of crashed processes.
 
         A post that a crashed process had moved away is restored, unless it has been stored again.
-        *now* is the current Unix time, used to calculate the age of leftovers.
+        A leftover that cannot be deleted or restored is logged and left where it is. *now* is the
+        current Unix time, used to calculate the age of leftovers.
         """
         cutoff = now - self._abandoned_after
         for leftover in self.incoming.iterdir():
-            # Another process may be deleting the same leftovers.
-            with suppress(FileNotFoundError):
+            try:
                 # A rename changes st_ctime, but not st_mtime.
                 if self._abandoned_after and leftover.lstat().st_ctime > cutoff:
                     continue
@@ -208,6 +208,11 @@ class Publisher:
                     leftover.rename(self.root / shortcode)
                 else:
                     delete(leftover)
+            except FileNotFoundError:
+                # Another process is deleting the same leftovers.
+                pass
+            except OSError as error:
+                log.warning("leftover not cleared", leftover=leftover.name, cause=str(error))
 
     def _unused_path(self, shortcode: str, suffix: str = "") -> Path:
         return self.incoming / f"{shortcode}.{uuid.uuid4().hex}{suffix}"

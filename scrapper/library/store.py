@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from scrapper.errors import Busy, DiskFull, DiskReadOnly
+from scrapper.errors import Busy, DiskFull, DiskReadOnly, SettingsError
 from scrapper.library.additions import Additions, add
 from scrapper.library.catalogue import Catalogue, Search
 from scrapper.library.disk import converting_disk_errors
@@ -127,7 +127,7 @@ class Library:
         """Create the folders, and remove the leftovers of crashed processes.
 
         Raises:
-            SettingsError: a later release wrote the catalogue.
+            SettingsError: a later release wrote the catalogue, or :attr:`incoming` is not a folder.
             OSError: the root is not writable.
         """
         await asyncio.to_thread(self._open)
@@ -461,7 +461,10 @@ class Library:
         self._publisher.abandon()
 
     def _open(self) -> None:
-        self.incoming.mkdir(parents=True, exist_ok=True)
+        try:
+            self.incoming.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise SettingsError(f"MEDIA_ROOT: {self.incoming} is not a folder: remove it") from None
         self._publisher.clear_leftovers(time.time())
         if self._catalogue is not None:
             # Opening a large catalogue would delay startup, because SQLite checks all of it.

@@ -181,8 +181,16 @@ class _SmallPictures:
             made = await finished(asyncio.to_thread(work))
             if made is not None:
                 await self._library.add(post.shortcode, _SMALL, Additions(small=made), version)
-        # The picture is unreadable, or the post was removed in the meantime.
-        except (FFmpegFailed, FileNotFoundError, TimeoutError) as error:
+        # The picture is unreadable, its folder is not writable, something else has its name, or the
+        # post was removed in the meantime. Other posts are not affected.
+        except (
+            FFmpegFailed,
+            FileNotFoundError,
+            IsADirectoryError,
+            NotADirectoryError,
+            PermissionError,
+            TimeoutError,
+        ) as error:
             log.warning("small picture not made", shortcode=post.shortcode, cause=repr(error))
 
 

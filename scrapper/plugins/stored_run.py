@@ -54,7 +54,8 @@ class StoredRun:
     """The work of a :class:`~scrapper.plugins.calls.Call` that covers several *posts*.
 
     *posts* are pairs of a shortcode and a version. The run ends when *ours* becomes false, which
-    means that another process has the turn.
+    means that another process has the turn. It also ends after a call that returned additions, so
+    that they are stored before the plugin is called again.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class StoredRun:
         self.called: list[StoredCall] = []
         """The calls so far."""
         self.batch_size = batch_size
-        """How many calls are recorded together. The number grows while calls are short."""
+        """How many calls are recorded together. Grows while calls are short and add nothing."""
         self._begun = 0
 
     @property
@@ -87,6 +88,10 @@ class StoredRun:
     def last(self) -> str:
         """The shortcode of the post in the latest call."""
         return self._posts[self._begun - 1][0]
+
+    @property
+    def _has_additions(self) -> bool:
+        return bool(self.called) and self.called[-1].result is not None
 
     def fail(self, error: Exception) -> None:
         """Mark the latest call as failed with *error*."""
@@ -100,7 +105,7 @@ class StoredRun:
             MediaFolderGone: the media folder is gone.
             sqlite3.Error, ScrapeError, OSError: the ledger cannot be used.
         """
-        while self.remaining and not call.stopped and self._ours:
+        while self.remaining and not self._must_end(call):
             batch = self.remaining[: self.batch_size]
             # Whatever the outcome of the calls, the plugin must be notified of a later removal.
             self._record([(shortcode, NO_VERSION, _BEGUN) for shortcode, _ in batch])
@@ -109,13 +114,16 @@ class StoredRun:
                 self._begun += 1
                 self.called.append(self._call_with(call, shortcode, version))
                 took = time.monotonic() - began_at
-                if took > _BATCH_SECONDS or call.stopped or not self._ours:
+                if took > _BATCH_SECONDS or self._must_end(call):
                     break
-            if took > _BATCH_SECONDS:
+            if took > _BATCH_SECONDS or self._has_additions:
                 self.batch_size = max(1, self.batch_size // 2)
             elif len(batch) == self.batch_size:
                 self.batch_size *= 2
         self._record([])
+
+    def _must_end(self, call: Call) -> bool:
+        return call.stopped or not self._ours or self._has_additions
 
     def _call_with(self, call: Call, shortcode: str, version: int) -> StoredCall:
         stored = self._library.load(shortcode, version)

@@ -27,8 +27,8 @@ class _Refused(NamedTuple):
 class Refusals:
     """The current unbroken series of limits, stored in the file at *path*.
 
-    If the file cannot be written, the series is kept in memory. *check* raises an error if the
-    folder is gone.
+    If the file cannot be written, the series is kept in memory until another process writes the
+    file. *check* raises an error if the folder is gone.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Refusals:
         self._watched = WatchedFile(path, lambda _: self._file.read(_parse))
         self._now = now
         self._lock = threading.Lock()
+        self._loaded: _Refused | None = None
         self._refused: _Refused | None = None
 
     async def record_limit(self, seconds: float) -> None:
@@ -74,10 +75,14 @@ class Refusals:
                 return
             with suppress(MediaFolderGone, OSError):
                 self._file.write(self._refused)
+                self._loaded = self._refused
 
     def _current(self) -> _Refused | None:
         with suppress(OSError):
-            self._refused = self._watched.content()
+            loaded = self._watched.content()
+            # A series that could not be written is kept until another process writes the file.
+            if loaded != self._loaded:
+                self._loaded = self._refused = loaded
         return self._refused
 
 

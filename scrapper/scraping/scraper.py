@@ -225,7 +225,8 @@ class Scraper:
                     self._metrics.flights_joined.inc()
                 scraped = await flight.join()
             except Exception as error:
-                if not same_preference:
+                # If the flight is still listed, its thread is stuck, and no other flight can start.
+                if not same_preference and self._flights.get(shortcode) is not flight:
                     continue
                 stale = None if refresh else await self._library.get(shortcode)
                 too_large = isinstance(error, MediaTooLarge)

@@ -59,9 +59,9 @@ class MemoryStore:
     It also implements :class:`~scrapper.jobs.store.FinishedJobs` and
     :class:`~scrapper.jobs.webhooks.Deliveries`.
 
-    At most *max_jobs* are kept. Jobs expire after *max_age* seconds, but only while
-    *clock_is_trusted* returns True. That function may block. *spacing* is passed to the
-    :class:`~scrapper.jobs.waiting.Backlog`. *plugins* are notified when a job ends. A subclass that
+    At most *max_jobs* are kept. Jobs expire after *max_age* seconds, but not before their end is
+    reported to all *plugins*, and only while *clock_is_trusted* returns True. That function may
+    block. *spacing* is passed to the :class:`~scrapper.jobs.waiting.Backlog`. A subclass that
     persists the jobs overrides :meth:`keep` and the methods that change deliveries.
     """
 
@@ -365,10 +365,14 @@ class MemoryStore:
 
     async def _expired(self) -> Sequence[str]:
         oldest = time.time() - self._max_age
-        finished = [job for job in self._jobs.values() if not self._unfinished[job.id]]
         unreported = {job_id for ends in self._ends.values() for job_id in ends}
-        forgotten = [job.id for job in finished if job.forgotten and job.id not in unreported]
-        expired = [job.id for job in finished if job.created_at < oldest]
+        reported = [
+            job
+            for job in self._jobs.values()
+            if not self._unfinished[job.id] and job.id not in unreported
+        ]
+        forgotten = [job.id for job in reported if job.forgotten]
+        expired = [job.id for job in reported if job.created_at < oldest]
         if expired and not await asyncio.to_thread(self._clock_is_trusted):
             return forgotten
         return list({*forgotten, *expired})

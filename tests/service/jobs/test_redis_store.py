@@ -21,7 +21,7 @@ from scrapper.replicas.queue import PostQueue
 from scrapper.telemetry.metrics import Metrics
 from tests.clock import Clock
 from tests.redis_server import RedisServer
-from tests.unit.jobs.contract import StoreContract, batch
+from tests.unit.jobs.contract import MAX_AGE, StoreContract, batch
 
 STREAM, BACKLOG = "scrapper:queue", "scrapper:backlog"
 
@@ -36,7 +36,7 @@ async def redis(redis_server: RedisServer) -> AsyncIterator[SharedRedis]:
 @pytest.fixture
 async def store(redis: SharedRedis, redis_server: RedisServer) -> AsyncIterator[RedisStore]:
     queue = PostQueue(redis_server.url, redis)
-    yield RedisStore(redis, queue, max_jobs=4, max_age=60, plugins=["one"])
+    yield RedisStore(redis, queue, max_jobs=4, max_age=MAX_AGE, plugins=["one"])
     await queue.shutdown()
 
 

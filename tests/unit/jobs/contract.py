@@ -9,10 +9,11 @@ from scrapper.errors import JobsFull, TooManyJobs
 from scrapper.jobs.model import Job, JobFilter, JobPost, new_job, unix_time
 from scrapper.library.post import Preference
 
-__all__ = ["StoreContract", "batch", "cancelled"]
+__all__ = ["MAX_AGE", "StoreContract", "batch", "cancelled"]
 
 REEL = "https://www.instagram.com/reel/reel-{}/"
 MAX_JOBS = 4
+MAX_AGE = 60.0
 
 
 def batch(posts: int, client: str = "192.0.2.1", **options: Any) -> Job:
@@ -25,7 +26,10 @@ def cancelled(post: JobPost) -> JobPost | None:
 
 
 class StoreContract:
-    """Tests of the fixture ``store``, which has room for four jobs, and the plugin ``one``."""
+    """Tests of the fixture ``store``, which has the plugin ``one``.
+
+    The store has room for four jobs, which expire after ``MAX_AGE`` seconds.
+    """
 
     async def queued(self, store: Any) -> set[tuple[str, int]]:
         """Return the queued posts, each as the job's ID and the post's index."""
@@ -158,6 +162,16 @@ class StoreContract:
         await store.add(jobs[-1])
         kept = [await store.get(job.id) is not None for job in jobs]
         assert kept == [True, False, True, True, True]
+
+    async def test_a_job_expires_only_after_it_is_reported(self, store: Any) -> None:
+        job = batch(1)
+        job.created_at -= 2 * MAX_AGE
+        await store.add(job)
+        await self.finish(store, job)
+        assert await store.get(job.id) is not None
+        [finished] = await store.unreported("one")
+        await store.record_reported("one", finished)
+        assert await store.get(job.id) is None
 
     async def test_each_end_of_a_job_is_reported_once(self, store: Any) -> None:
         job = batch(1)

@@ -1,9 +1,11 @@
 """How long a post may wait, even if the clock is wrong."""
 
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
+from scrapper.errors import MediaFolderGone
 from scrapper.jobs.waiting import Patience, Place
 
 PLACE = Place(1.0, "job", 0)
@@ -36,6 +38,11 @@ async def test_a_clock_jump_costs_no_patience(jump: float, wall: SimpleNamespace
 async def test_an_earlier_wait_counts_if_the_clock_is_right(is_trusted: bool, left: float) -> None:
     patience = Patience(60.0, clock_is_trusted=lambda: is_trusted)
     assert await patience.left(PLACE, WALL - 10) == left
+
+
+async def test_an_earlier_wait_does_not_count_without_the_folder() -> None:
+    patience = Patience(60.0, clock_is_trusted=Mock(side_effect=MediaFolderGone))
+    assert await patience.left(PLACE, WALL - 10) == 60.0
 
 
 async def test_a_wait_that_begins_in_the_future_counts_as_zero() -> None:

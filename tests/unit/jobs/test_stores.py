@@ -15,7 +15,7 @@ from scrapper.errors import Busy, DiskFull
 from scrapper.jobs.model import Job, JobPost
 from scrapper.jobs.stores.memory import MemoryStore, Record
 from scrapper.jobs.stores.sqlite import JobFile, SqliteStore
-from tests.unit.jobs.contract import StoreContract, batch, cancelled
+from tests.unit.jobs.contract import MAX_AGE, StoreContract, batch, cancelled
 
 WEBHOOK = "https://example.com/"
 
@@ -98,7 +98,7 @@ class _LocalStore(StoreContract):
 class TestMemoryStore(_LocalStore):
     @pytest.fixture
     async def store(self) -> AsyncIterator[MemoryStore]:
-        store = MemoryStore(max_jobs=4, plugins=["one"])
+        store = MemoryStore(max_jobs=4, max_age=MAX_AGE, plugins=["one"])
         await store.open()
         yield store
         await store.close()
@@ -107,7 +107,7 @@ class TestMemoryStore(_LocalStore):
 class TestSqliteStore(_LocalStore):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[SqliteStore]:
-        store = new_store(tmp_path)
+        store = new_store(tmp_path, max_age=MAX_AGE)
         await store.open()
         yield store
         await store.close()
@@ -258,7 +258,7 @@ async def test_an_outcome_counts_even_if_the_disk_is_full(
 
 @pytest.mark.parametrize("is_trusted", [True, False])
 async def test_jobs_expire_only_if_the_clock_is_right(tmp_path: Path, is_trusted: bool) -> None:
-    store = new_store(tmp_path, max_age=60.0, clock_is_trusted=lambda: is_trusted)
+    store = new_store(tmp_path, max_age=60.0, plugins=[], clock_is_trusted=lambda: is_trusted)
     await store.open()
     old, running = batch(1, "192.0.2.1"), batch(1, "192.0.2.2")
     old.created_at = running.created_at = time.time() - 10 * 365 * 24 * 3600

@@ -1,13 +1,19 @@
-"""Which posts are published, and what is left of downloads that are abandoned."""
+"""Which posts are published, and what is left of abandoned or interrupted downloads."""
 
+import os
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from scrapper.errors import SettingsError
 from scrapper.library.post import MediaItem, Post
 from scrapper.library.publishing import Publisher
+from scrapper.library.store import Library
 from scrapper.library.stored import load
 
 
@@ -55,3 +61,34 @@ def test_abandoned_downloads_leave_nothing_behind(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
         assert list(publisher.incoming.iterdir()) == []
+
+
+@pytest.mark.parametrize("abandoned_after", [0.0, 60.0])
+def test_one_stuck_leftover_does_not_protect_the_others(
+    tmp_path: Path, abandoned_after: float
+) -> None:
+    publisher = Publisher(tmp_path, abandoned_after=abandoned_after)
+    publisher.incoming.mkdir()
+    for name in ("aaaaa.1", "abcde.2.replaced", "zzzzz.3"):
+        (publisher.incoming / name).mkdir()
+    # The post cannot be restored over a link.
+    (tmp_path / "abcde").symlink_to("nowhere")
+    with capture_logs() as logs:
+        publisher.clear_leftovers(time.time() + 3600)
+    assert [path.name for path in publisher.incoming.iterdir()] == ["abcde.2.replaced"]
+    assert [(line["event"], line["leftover"]) for line in logs] == [
+        ("leftover not cleared", "abcde.2.replaced")
+    ]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [Path.touch, os.mkfifo, lambda path: path.symlink_to("nowhere")],
+    ids=["file", "FIFO", "link"],
+)
+async def test_an_incoming_that_is_no_folder_is_refused(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / ".incoming")
+    with pytest.raises(SettingsError, match="not a folder"):
+        await Library(tmp_path).open()

@@ -567,6 +567,28 @@ async def test_a_slow_call_is_recorded_before_the_next_one(
     assert outcomes == done
 
 
+async def test_additions_are_stored_before_the_next_call(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scrapper.plugins.stored_run._BATCH_SECONDS", 3600.0)
+    plain, added = [f"plain{number}" for number in range(3)], [f"added{it}" for it in range(4)]
+    done: list[list[str]] = []
+
+    def post_stored(post: Post) -> Additions | None:
+        done.append([name for name in added if harness.outcome("one", name) == "done"])
+        name = post.main.filename
+        return Additions(object_urls={name: "https://s3.example/"}) if name[0] == "a" else None
+
+    plugin = module(post_stored=post_stored)
+    async with harness.running(monkeypatch, one=plugin):
+        pass
+    for name in [*plain, *added]:
+        store(harness.library, name)
+    async with harness.running(monkeypatch, one=plugin):
+        await until(lambda: harness.outcome("one", added[-1]) == "done")
+    assert done == [[], [], [], [], added[:1], added[:2], added[:3]]
+
+
 async def test_a_post_removed_before_its_hook_causes_no_event(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -766,3 +788,35 @@ async def test_a_job_retried_during_its_hook_is_reported_again(
         await harness.jobs.save_post(job.id, 0, job.posts[0].done(1))
         proceed.set()
         await until(lambda: seen == ["post_not_found", None])
+
+
+async def test_jobs_waiting_for_a_retry_are_not_read_again(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The plugin checks the conditions once per poll, just before the jobs.
+    log: list[str] = []
+    unreported = SqliteStore.unreported
+
+    async def reading(self: SqliteStore, plugin: str) -> Any:
+        log.append("read")
+        return await unreported(self, plugin)
+
+    def job_finished(job: JobResponse) -> None:
+        log.append("failed")
+        raise OSError("the server is unavailable")
+
+    def now() -> dict[str, Any]:
+        log.append("poll")
+        return {}
+
+    harness.conditions = SimpleNamespace(now=now)
+    harness.pauses = Pauses(polls=0.01, tries=(3600.0,))
+    monkeypatch.setattr(SqliteStore, "unreported", reading)
+    plugin = module(job_finished=job_finished, condition_changed=lambda: None)
+    async with harness.running(monkeypatch, one=plugin):
+        for _ in range(2):
+            await finish(harness, await submit(harness))
+        await until(lambda: log.count("failed") == 2)
+        del log[:]
+        await until(lambda: log.count("poll") == 4)
+    assert log[log.index("poll") :][:6] == ["poll", "read"] * 3

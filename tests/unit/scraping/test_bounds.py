@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from scrapper.errors import CoolingDown, DeadlineExceeded, PostForbidden, PostNotFound, RateLimited
-from scrapper.library.post import Fetch, Post
+from scrapper.library.post import Fetch, Post, Preference
 from scrapper.library.store import Library
 from scrapper.scraping.peers import Peers
 from scrapper.scraping.scraper import QueryGate, Scraper
@@ -79,9 +79,13 @@ class Scrapes:
 
     async def start(self, *shortcodes: str) -> None:
         for shortcode in shortcodes:
-            self._tasks.append(asyncio.create_task(self.scraper.scrape(shortcode, "")))
+            self.request(shortcode, Preference())
             # A post joins the queue just before its fetch begins.
             await until(partial(contains, self.source.begun, shortcode))
+
+    def request(self, shortcode: str, preference: Preference) -> None:
+        scrape = self.scraper.scrape(shortcode, "", preference=preference)
+        self._tasks.append(asyncio.create_task(scrape))
 
     async def outcomes(self) -> list[type[BaseException]]:
         return [type(it) for it in await asyncio.gather(*self._tasks, return_exceptions=True)]
@@ -169,3 +173,17 @@ async def test_a_second_query_waits_at_most_until_the_deadline(
         assert await scrapes.outcomes() == [DeadlineExceeded] * 2
         assert source.queried == ["again", "two"]
         source.answer()
+
+
+async def test_a_stuck_thread_fails_requests_with_any_preference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scrapper.scraping.flight._GRACE", 0.1)
+    async with scraping(tmp_path, 1) as scrapes:
+        await scrapes.start("one")
+        scrapes.source.answer()
+        scrapes.request("one", Preference("best"))
+        assert await scrapes.outcomes() == [DeadlineExceeded] * 2
+        scrapes.request("one", Preference("best"))
+        assert await scrapes.outcomes() == [DeadlineExceeded] * 3
+        assert scrapes.source.begun == ["one"]

@@ -83,6 +83,24 @@ async def test_limits_that_cannot_be_written_are_kept_in_memory(
     assert not path.exists()
 
 
+@pytest.mark.parametrize("error", [MediaFolderGone(), PermissionError()])
+async def test_an_older_file_does_not_replace_the_series(
+    tmp_path: Path, clock: Clock, error: Exception
+) -> None:
+    path, check = tmp_path / "refusals.json", Mock()
+    refusals = Refusals(path, check=check, now=clock)
+    await refusals.record_limit(60)
+    await refusals.record_answer()
+    check.side_effect = error
+    await refusals.record_limit(2 * HOUR)
+    clock.now += HOUR
+    assert refusals.have_lasted
+    # A newer file of another process replaces it.
+    other = Refusals(path, now=clock)
+    await other.record_limit(60)
+    assert not refusals.have_lasted
+
+
 async def test_answers_without_a_limit_write_nothing(tmp_path: Path, clock: Clock) -> None:
     check = Mock()
     refusals = Refusals(tmp_path / "refusals.json", check=check, now=clock)
