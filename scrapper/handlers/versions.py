@@ -4,13 +4,14 @@ import asyncio
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
 
 from aiohttp import ETag, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
+from multidict import CIMultiDict
 
 __all__ = ["RangedFile", "Version"]
 
@@ -61,11 +62,7 @@ class Version:
 
     def without_conditions(self, request: web.BaseRequest) -> web.BaseRequest:
         """Return *request* without its conditions, and without a range that must be ignored."""
-        request = self.without_other_range(request)
-        headers = request.headers.copy()
-        for name in _CONDITIONS:
-            headers.popall(name, None)
-        return request.clone(headers=headers)
+        return _without(self.without_other_range(request), _CONDITIONS)
 
     def without_other_range(self, request: web.BaseRequest) -> web.BaseRequest:
         """Return *request* without a range that must be ignored (RFC 9110, 13.1.5 and 14.2).
@@ -74,9 +71,7 @@ class Version:
         """
         if hdrs.RANGE not in request.headers or self._allows_range(request):
             return request
-        headers = request.headers.copy()
-        headers.popall(hdrs.RANGE)
-        return request.clone(headers=headers)
+        return _without(request, (hdrs.RANGE,))
 
     def _allows_range(self, request: web.BaseRequest) -> bool:
         is_one = _ONE_RANGE.fullmatch(request.headers.get(hdrs.RANGE, "")) is not None
@@ -90,6 +85,21 @@ class Version:
 
     def _is_in(self, tags: tuple[ETag, ...], *, weak: bool) -> bool:
         return any(tag.value in ("*", self.tag) and (weak or not tag.is_weak) for tag in tags)
+
+
+def _without(request: web.BaseRequest, names: Iterable[str]) -> web.BaseRequest:
+    """Return *request* without the headers *names*.
+
+    Bytes that are not UTF-8 are replaced in the other headers, because with them, aiohttp 3.14
+    could not clone the request.
+    """
+    headers = CIMultiDict(
+        (name, value.encode(errors="surrogateescape").decode(errors="replace"))
+        for name, value in request.headers.items()
+    )
+    for name in names:
+        headers.popall(name, None)
+    return request.clone(headers=headers)
 
 
 class RangedFile(web.FileResponse):

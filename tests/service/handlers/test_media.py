@@ -409,6 +409,37 @@ async def test_a_range_of_another_version_returns_the_whole_file(
     assert (await get(Range="bytes=2-5", If_Match='"another"'))[0] == 412
 
 
+@pytest.mark.parametrize(
+    ("request_line", "header", "status"),
+    [
+        ("GET /media/reel-bytes/reel-bytes.mp4", b"Referer: http://h/caf\xe9", 200),
+        ("HEAD /media/reel-bytes/reel-bytes.mp4", b"Referer: http://h/caf\xe9", 200),
+        ("GET /media/reel-bytes/reel-bytes.mp4", b"Range: bytes=\xb2-", 416),
+        ("GET /download/reel-bytes", b"Cookie: \xff", 200),
+        ("GET /download?link=https://www.instagram.com/reel/reel-bytes/", b"X-A: \xe9", 200),
+        ("GET /posts/reel-bytes/thumbnail", b"X-A: \xe9", 200),
+        ("GET /", b"Range: items=0-1\r\nX-A: \xe9", 200),
+        ("GET /docs", b"Range: items=0-1\r\nX-A: \xe9", 200),
+    ],
+)
+async def test_a_header_need_not_be_utf8(
+    instagram: StandIn,
+    start_service: StartService,
+    request_line: str,
+    header: bytes,
+    status: int,
+) -> None:
+    client = await start_service()
+    url = "https://www.instagram.com/reel/reel-bytes/"
+    assert (await client.post("/scrape", json={"url": url})).status == 200
+    head = f"{request_line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n".encode()
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(head + header + b"\r\n\r\n")
+    received = await reader.read()
+    writer.close()
+    assert received.startswith(b"HTTP/1.1 %d " % status)
+
+
 async def test_a_resumed_download_never_mixes_two_versions(
     instagram: StandIn, start_service: StartService
 ) -> None:
