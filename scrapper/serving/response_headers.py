@@ -36,8 +36,8 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     headers = response.headers
     headers[hdrs.SERVER] = HEADERS[hdrs.SERVER]
     if response.status >= HTTPStatus.BAD_REQUEST:
-        # Browsers must not cache an error in place of the file: for example, aiohttp's error for an
-        # invalid range.
+        # Browsers must not cache an error in place of the file: for example, aiohttp's error for a
+        # file that was just removed.
         headers[hdrs.CACHE_CONTROL] = HEADERS[hdrs.CACHE_CONTROL]
     headers.merge(_HEADERS)
     if REQUEST_ID in request:
