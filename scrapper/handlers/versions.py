@@ -19,6 +19,8 @@ __all__ = ["Version", "versioned_file"]
 # Excludes the range of the last 0 bytes, for which aiohttp 3.14 returns 206 and the whole file.
 _ONE_RANGE = re.compile(r"bytes=(?!\s*-0*$)[^,]*", re.IGNORECASE)
 
+# Whether an entity tag is weak, and the tag with its quotes.
+_TAG = re.compile(r'(W/)?("[^"]*")')
 _CONDITIONS = (
     hdrs.IF_MATCH,
     hdrs.IF_NONE_MATCH,
@@ -52,20 +54,20 @@ class Version:
         Raises:
             web.HTTPPreconditionFailed: it does.
         """
-        if request.if_match is not None:
-            failed = not self._is_in(request.if_match, weak=False)
-        else:
+        listed = self._is_listed(request, hdrs.IF_MATCH, weak=False)
+        if listed is None:
             since = request.if_unmodified_since
-            failed = since is not None and self.stored_at > since.timestamp()
-        if failed:
+            listed = since is None or self.stored_at <= since.timestamp()
+        if not listed:
             raise web.HTTPPreconditionFailed(text="The file is not the version that you require")
 
     def is_known(self, request: web.BaseRequest) -> bool:
         """Return whether the client already has this version (RFC 9110, 13.1.2 and 13.1.3)."""
-        if request.if_none_match is not None:
-            return self._is_in(request.if_none_match, weak=True)
-        since = request.if_modified_since
-        return since is not None and self.stored_at <= since.timestamp()
+        listed = self._is_listed(request, hdrs.IF_NONE_MATCH, weak=True)
+        if listed is None:
+            since = request.if_modified_since
+            return since is not None and self.stored_at <= since.timestamp()
+        return listed
 
     def check_range(self, request: web.BaseRequest) -> None:
         """Check that the requested range, if any, is within the file (RFC 9110, 14.2).
@@ -100,8 +102,18 @@ class Version:
         date = request.if_range
         return date is not None and date.timestamp() == self.stored_at
 
-    def _is_in(self, tags: tuple[ETag, ...], *, weak: bool) -> bool:
-        return any(tag.value in ("*", self.tag) and (weak or not tag.is_weak) for tag in tags)
+    def _is_listed(self, request: web.BaseRequest, name: str, *, weak: bool) -> bool | None:
+        """Return whether the header *name* lists this version, or None if it is missing or empty.
+
+        aiohttp 3.14 reads only the first line of the header, and stops at an empty element.
+        """
+        text = ",".join(request.headers.getall(name, ()))
+        if not text:
+            return None
+        own = self.headers[hdrs.ETAG]
+        return text.strip() == "*" or any(
+            tag == own and (weak or not weakness) for weakness, tag in _TAG.findall(text)
+        )
 
 
 def versioned_file(
