@@ -20,6 +20,7 @@ from scrapper.library.root import MediaRoot
 __all__ = ["health", "metrics", "ready"]
 
 _INVALID_VERSION = re.compile(r"\bversion=(?!\s*\d{1,9}(\.\d{1,9})*\s*(;|$))", re.ASCII)
+_NEVER = re.compile(r"q\s*=\s*0(\.0*)?")
 
 
 @Operation(
@@ -80,7 +81,8 @@ async def metrics(request: web.Request) -> web.StreamResponse:
     # In a thread, because the registry reads files under /proc.
     body = await asyncio.to_thread(encode, all_metrics.registry)
     response = web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
-    response.enable_compression()
+    if _accepts_gzip(request):
+        response.enable_compression(web.ContentCoding.gzip)
     return response
 
 
@@ -91,6 +93,19 @@ def _valid_types(request: web.Request) -> str:
     """
     types = ",".join(request.headers.getall(hdrs.ACCEPT, ())).replace('"', "").split(",")
     return ",".join(type_ for type_ in types if not _INVALID_VERSION.search(type_))
+
+
+def _accepts_gzip(request: web.Request) -> bool:
+    """Return whether ``Accept-Encoding`` lists gzip, and not with a weight of 0.
+
+    aiohttp 3.14 ignores weights.
+    """
+    accepted = ",".join(request.headers.getall(hdrs.ACCEPT_ENCODING, ())).lower()
+    codings = (coding.partition(";") for coding in accepted.split(","))
+    return any(
+        name.strip() == "gzip" and not _NEVER.fullmatch(weight.strip())
+        for name, _, weight in codings
+    )
 
 
 async def _is_usable(root: MediaRoot) -> bool:

@@ -86,3 +86,22 @@ async def test_metrics_ignore_types_with_an_invalid_version(start_service: Start
             assert response.status == 200, accept
             version = response.headers["Content-Type"].split("; version=")[1].partition(";")[0]
             assert (response.content_type, version) == expected, accept
+
+
+async def test_metrics_are_compressed_only_if_gzip_is_accepted(
+    start_service: StartService,
+) -> None:
+    client = await start_service()
+    for accepted, coding in (
+        ("gzip", "gzip"),
+        ("br, GZIP;q=0.5", "gzip"),
+        ("deflate, gzip;q=1.0", "gzip"),
+        ("identity", None),
+        ("gzip;q=0", None),
+        ("deflate;q=0, gzip; q=0.000", None),
+        ("", None),
+    ):
+        async with client.get("/metrics", headers={"Accept-Encoding": accepted}) as response:
+            assert response.status == 200
+            assert response.headers.get("Content-Encoding") == coding, accepted
+            assert "http_internal_errors_total" in await response.text()
