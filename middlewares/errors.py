@@ -109,8 +109,11 @@ def _code(error: web.HTTPException) -> str:
     if named is not None:
         return named
     # Python 3.13 renamed some statuses, but their codes must stay the same.
-    renamed = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "body_too_large"}
-    renamed[HTTPStatus.REQUEST_TIMEOUT] = "timeout"
+    renamed = {
+        HTTPStatus.REQUEST_TIMEOUT: "timeout",
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "body_too_large",
+        HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "range_not_satisfiable",
+    }
     status = HTTPStatus(error.status)
     return renamed.get(status) or status.phrase.lower().replace(" ", "_").replace("-", "_")
 

@@ -12,7 +12,8 @@ from aiohttp.typedefs import Handler, Middleware
 __all__ = ["HEADERS", "rate_limit"]
 
 HEADERS = web.RequestKey[dict[str, str]]("rate_limit_headers")
-"""The request key under which an outer middleware stores the headers for error responses."""
+"""The request key under which the middleware stores its headers for responses that it cannot
+change: those that a handler sends itself, and those to exceptions."""
 
 _IPV6_PREFIX = 64
 # The same arithmetic as in _Memory.take, but with the clock of the Redis server.
@@ -55,8 +56,9 @@ def rate_limit(
     Each request takes one token, or as many as *cost* returns, but at most a full bucket. If the
     bucket holds too few, the request gets 429 with ``Retry-After``. Both this refusal and the
     responses of inner handlers have ``RateLimit-Limit``, ``RateLimit-Remaining`` and
-    ``RateLimit-Reset`` (seconds until the bucket is full). Requests for which *exempt* returns
-    true cost nothing. *penalties* maps the status of an error to the extra tokens that it costs. If
+    ``RateLimit-Reset`` (seconds until the bucket is full). For responses that handlers send
+    themselves, these headers are in ``request[HEADERS]``. Requests for which *exempt* returns true
+    cost nothing. *penalties* maps the status of an error to the extra tokens that it costs. If
     fewer remain, the penalty takes all of them. *on_refusal* is called for each refusal.
 
     A client is identified by ``request.remote``. If this is an IPv6 address, its /64 network is
@@ -92,6 +94,7 @@ def rate_limit(
             raise web.HTTPTooManyRequests(
                 text="Too many requests: wait before the next one", headers=headers
             )
+        request.setdefault(HEADERS, {}).update(headers)
         try:
             response = await handler(request)
         except web.HTTPException as error:
@@ -99,9 +102,6 @@ def rate_limit(
             if penalty:
                 headers = (await take(client, size, penalty)).headers()
             error.headers.update(headers)
-            raise
-        except Exception:
-            request.get(HEADERS, {}).update(headers)
             raise
         if not response.prepared:
             response.headers.update(headers)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from typing import Any
 
 import aiofiles.os
@@ -17,6 +18,9 @@ from scrapper.library.disk import free_bytes
 from scrapper.library.root import MediaRoot
 
 __all__ = ["health", "metrics", "ready"]
+
+_INVALID_VERSION = re.compile(r"\bversion=(?!\s*\d{1,9}(\.\d{1,9})*\s*(;|$))", re.ASCII)
+_NEVER = re.compile(r"q\s*=\s*0(\.0*)?")
 
 
 @Operation(
@@ -73,12 +77,35 @@ async def metrics(request: web.Request) -> web.StreamResponse:
     free = await asyncio.to_thread(free_bytes, request.app[resources.LIBRARY].root)
     all_metrics.free_bytes.set(free or 0)
     await all_metrics.count()
-    encode, content_type = choose_encoder(",".join(request.headers.getall(hdrs.ACCEPT, ())))
+    encode, content_type = choose_encoder(_valid_types(request))
     # In a thread, because the registry reads files under /proc.
     body = await asyncio.to_thread(encode, all_metrics.registry)
     response = web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
-    response.enable_compression()
+    if _accepts_gzip(request):
+        response.enable_compression(web.ContentCoding.gzip)
     return response
+
+
+def _valid_types(request: web.Request) -> str:
+    """Return the media types in ``Accept``, without those whose version is not a number.
+
+    prometheus_client 0.26 fails on such a version, and on a version in quotes.
+    """
+    types = ",".join(request.headers.getall(hdrs.ACCEPT, ())).replace('"', "").split(",")
+    return ",".join(type_ for type_ in types if not _INVALID_VERSION.search(type_))
+
+
+def _accepts_gzip(request: web.Request) -> bool:
+    """Return whether ``Accept-Encoding`` lists gzip, and not with a weight of 0.
+
+    aiohttp 3.14 ignores weights.
+    """
+    accepted = ",".join(request.headers.getall(hdrs.ACCEPT_ENCODING, ())).lower()
+    codings = (coding.partition(";") for coding in accepted.split(","))
+    return any(
+        name.strip() == "gzip" and not _NEVER.fullmatch(weight.strip())
+        for name, _, weight in codings
+    )
 
 
 async def _is_usable(root: MediaRoot) -> bool:

@@ -1,18 +1,15 @@
 """Files of posts: ``/media/{shortcode}/{filename}``, ``/download/{shortcode}``, ``/download``."""
 
 import asyncio
-import os
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, get_args
+from typing import Any, get_args
 
 import structlog
-from aiohttp import ETag, hdrs, web
-from aiohttp.abc import AbstractStreamWriter
+from aiohttp import hdrs, web
 from pydantic import ValidationError
 from zipstream import ZipStream
 
@@ -24,7 +21,7 @@ from scrapper.handlers.refusals import InvalidParameter, NotStored
 from scrapper.handlers.request_bodies import PreferenceRequest, ScrapeRequest
 from scrapper.handlers.resources import CONVERSIONS, DOWNLOAD_NAMES, LIBRARY, SETTINGS
 from scrapper.handlers.scrape import scraped_post
-from scrapper.handlers.versions import Version
+from scrapper.handlers.versions import Version, versioned_file
 from scrapper.instagram.files.kinds import MEDIA_TYPES
 from scrapper.library.disk import is_there
 from scrapper.library.post import MAX_MEGABYTES, MediaItem, Post, Preference, Quality
@@ -70,10 +67,8 @@ _NOT_STORED = "X-Not-Stored"
 RANGES = {
     206: ("The requested part of the file", FILE),
     304: ("The client already has this version", None),
-    412: ("The file is not the version that the client expects", None),
-    416: ("The requested range is beyond the end of the file", None),
 }
-"""Further responses to a request for a file."""
+"""Further responses to a request for a file, other than errors."""
 
 
 @Operation(
@@ -81,7 +76,7 @@ RANGES = {
     summary="Get a file of a stored post, for inline display",
     tag="posts",
     response=FILE,
-    errors=(400, 404),
+    errors=(400, 404, 412, 416),
     parameters=(
         SHORTCODE,
         Parameter("filename", "path", {"type": "string", "minLength": 1}),
@@ -104,7 +99,7 @@ async def media(request: web.Request) -> web.StreamResponse:
     summary="Download a stored post: its main file, a file of your choice, or all files",
     tag="posts",
     response=FILE,
-    errors=(400, 404, 422, 502, 507),
+    errors=(400, 404, 412, 416, 422, 502, 507),
     parameters=(SHORTCODE, *_CHOICE),
     more=RANGES,
 )
@@ -126,7 +121,7 @@ async def download(request: web.Request) -> web.StreamResponse:
     summary="Download the post at a link: its main file, a file of your choice, or all files",
     tag="posts",
     response=FILE,
-    errors=(400, 403, 404, 422, 502, 507),
+    errors=(400, 403, 404, 412, 416, 422, 502, 507),
     parameters=(
         # Generated clients would rename a parameter called `url`.
         Parameter(
@@ -279,6 +274,8 @@ async def file_response(
     Raises:
         MediaFolderGone: the media folder is missing.
         web.HTTPNotFound: the file is missing, or was replaced.
+        web.HTTPPreconditionFailed: the request requires another version of the file.
+        web.HTTPRequestRangeNotSatisfiable: the requested range is invalid, or beyond the end.
     """
     path = _folder(request, post) / item.filename
     if not await asyncio.to_thread(is_there, path, item.size):
@@ -290,49 +287,8 @@ async def file_response(
         "Content-Security-Policy": _POLICY,
         hdrs.CACHE_CONTROL: cache,
     }
-    version = Version(f"{stored_at:.6f}-{item.size:x}", int(stored_at))
-    return version.refusal(request, headers) or _MediaResponse(path, version, headers)
-
-
-class _MediaResponse(web.FileResponse):
-    """A response with the file at *path* and the ``ETag`` and ``Last-Modified`` of *version*.
-
-    The file's modification time does not identify a version, because it is the time at which the
-    post was published. ``bytes_sent`` is the number of bytes of the body that were sent.
-    """
-
-    bytes_sent = 0
-
-    def __init__(self, path: Path, version: Version, headers: Mapping[str, str]) -> None:
-        super().__init__(path, headers={**headers, **version.headers})
-        self._version = version
-
-    # aiohttp would set these from the file's modification time, but they are already set.
-    @property
-    def etag(self) -> ETag | None:
-        return super().etag
-
-    @etag.setter
-    def etag(self, value: object) -> None: ...
-
-    @property
-    def last_modified(self) -> datetime | None:
-        return super().last_modified
-
-    @last_modified.setter
-    def last_modified(self, value: object) -> None: ...
-
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        return await super().prepare(self._version.without_conditions(request))
-
-    async def _sendfile(
-        self, request: web.BaseRequest, fobj: IO[Any], offset: int, count: int
-    ) -> AbstractStreamWriter:
-        try:
-            return await super()._sendfile(request, fobj, offset, count)
-        finally:
-            # asyncio's sendfile advances the file position, even if the client disconnects.
-            self.bytes_sent = max(0, os.lseek(fobj.fileno(), 0, os.SEEK_CUR) - offset)
+    version = Version(f"{stored_at:.6f}-{item.size:x}", int(stored_at), item.size)
+    return versioned_file(request, path, version, headers)
 
 
 def _folder(request: web.Request, post: Post) -> Path:

@@ -29,7 +29,9 @@ _ERRORS = {
     404: "There is no such post, job, file or route",
     408: "The body did not arrive in time",
     409: "An unfinished job cannot be removed from the list",
+    412: "The file is not the version that the client requires",
     413: "The body is too large",
+    416: "The requested range is invalid, or begins after the end of the file",
     421: "The service does not accept this host name",
     422: "Every file is larger than `max_mb` or MAX_MEDIA_MB, or ffmpeg cannot read the file",
     429: "A rate limit of the service or of Instagram was reached",
@@ -47,6 +49,7 @@ _RETRY_AFTER = {
 }
 _HEADERS_OF_STATUS: dict[int, dict[str, Any]] = {
     401: {"WWW-Authenticate": {"required": True, "schema": {"type": "string"}}},
+    416: {"Content-Range": {"required": True, "schema": {"type": "string"}}},
     429: {"Retry-After": {**_RETRY_AFTER, "required": True}},
     503: {"Retry-After": _RETRY_AFTER},
 }

@@ -1,5 +1,7 @@
 """``GET /`` and ``GET /docs``: the page, the API reference, and their files."""
 
+import asyncio
+import math
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -7,7 +9,7 @@ from pathlib import Path
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from scrapper.handlers.versions import RangedFile
+from scrapper.handlers.versions import Version, versioned_file
 from scrapper.serving.base_path import BASE_PATH
 
 __all__ = ["DOCS_FILES", "PAGE_FILES", "docs", "page", "to_page"]
@@ -56,14 +58,20 @@ def _serve(files: Mapping[str, Path], policy: str) -> Handler:
     Browsers must revalidate a file each time they use it.
     """
 
-    async def handler(request: web.Request) -> RangedFile:
+    async def handler(request: web.Request) -> web.StreamResponse:
         path = files[request.app[BASE_PATH].own_path(request)]
+        try:
+            status = await asyncio.to_thread(path.stat)
+        except OSError:
+            raise web.HTTPNotFound(text="The file is gone") from None
+        tag = f"{status.st_mtime_ns:x}-{status.st_size:x}"
+        version = Version(tag, math.ceil(status.st_mtime), status.st_size)
         headers = {
             hdrs.CONTENT_TYPE: _TYPES[path.suffix],
             hdrs.CACHE_CONTROL: "no-cache",
             "Content-Security-Policy": policy,
         }
-        return RangedFile(path, headers=headers)
+        return versioned_file(request, path, version, headers)
 
     return handler
 

@@ -182,6 +182,7 @@ def _decompressed(request: web.Request, body: bytes) -> bytes:
     """Decompress *body* according to its ``Content-Encoding``.
 
     aiohttp 3.14 could decompress the body while reading it, but would not report truncated data.
+    Only gzip allows several compressed parts in a row (RFC 1952, 2.2).
 
     Raises:
         zlib.error: the body is truncated, or its encoding does not match its headers.
@@ -196,13 +197,19 @@ def _decompressed(request: web.Request, body: bytes) -> bytes:
     if encoding == "deflate" and body[:1] and body[0] & 0xF != zlib.DEFLATED:
         # Some clients omit the zlib header.
         window = -zlib.MAX_WBITS
-    decompressor, max_size = zlib.decompressobj(window), request.client_max_size
-    decompressed = decompressor.decompress(body, max_size + 1)
-    if len(decompressed) > max_size:
-        raise web.HTTPRequestEntityTooLarge(max_size, len(decompressed))
-    if not decompressor.eof:
-        raise zlib.error("incomplete")
-    return decompressed
+    decompressed, max_size = b"", request.client_max_size
+    while True:
+        decompressor = zlib.decompressobj(window)
+        decompressed += decompressor.decompress(body, max_size + 1 - len(decompressed))
+        if len(decompressed) > max_size:
+            raise web.HTTPRequestEntityTooLarge(max_size, len(decompressed))
+        if not decompressor.eof:
+            raise zlib.error("incomplete")
+        body = decompressor.unused_data
+        if not body:
+            return decompressed
+        if window != _GZIP:
+            raise zlib.error("bytes after the end")
 
 
 def _explain(error: ValidationError) -> str:

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
-from aiohttp import web
-from aiohttp_sse import sse_response
+from aiohttp import hdrs, web
+from aiohttp_sse import EventSourceResponse
 
 from scrapper.handlers.clients import sender_of
 from scrapper.handlers.stream_limit import is_connected
@@ -27,7 +27,11 @@ async def send_events(request: web.Request, pieces: AsyncGenerator[bytes]) -> we
     every 15 seconds keeps the connection open.
     """
     sender = await sender_of(request)
-    async with sse_response(request) as response:
+    response = EventSourceResponse()
+    # aiohttp adds this header, if necessary, according to the request.
+    del response.headers[hdrs.CONNECTION]
+    await response.prepare(request)
+    async with response:
         sending = in_background(_send(response, pieces), "stream of events")
         try:
             # Without events to send, only this check notices that the client disconnected.

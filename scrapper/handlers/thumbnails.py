@@ -18,7 +18,7 @@ _CACHE_FOR_A_YEAR = "private, max-age=31536000, immutable"
     summary="Get a small picture of a stored post",
     tag="posts",
     response=FILE,
-    errors=(400, 404),
+    errors=(400, 404, 412, 416),
     parameters=(
         SHORTCODE,
         Parameter("v", "query", {"type": "string"}, "The picture's version, as in `thumbnail_url`"),

@@ -1,22 +1,26 @@
 """Conditional requests and range requests for files (RFC 9110)."""
 
-import asyncio
-import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from email.utils import formatdate
+from http import HTTPStatus
 from pathlib import Path
+from typing import IO, Any
 
 from aiohttp import ETag, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
+from multidict import CIMultiDict
 
-__all__ = ["RangedFile", "Version"]
+__all__ = ["Version", "versioned_file"]
 
 # Excludes the range of the last 0 bytes, for which aiohttp 3.14 returns 206 and the whole file.
 _ONE_RANGE = re.compile(r"bytes=(?!\s*-0*$)[^,]*", re.IGNORECASE)
 
+# Whether an entity tag is weak, and the tag with its quotes.
+_TAG = re.compile(r'(W/)?("[^"]*")')
 _CONDITIONS = (
     hdrs.IF_MATCH,
     hdrs.IF_NONE_MATCH,
@@ -28,10 +32,15 @@ _CONDITIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version of a file: its ``tag``, and the Unix time in seconds at which it was stored."""
+    """A version of a file.
+
+    ``tag`` identifies it, ``stored_at`` is the Unix time in seconds at which it was stored, and
+    ``size`` is in bytes.
+    """
 
     tag: str
     stored_at: int
+    size: int
 
     @property
     def headers(self) -> dict[str, str]:
@@ -39,46 +48,51 @@ class Version:
         modified = formatdate(self.stored_at, usegmt=True)
         return {hdrs.ETAG: f'"{self.tag}"', hdrs.LAST_MODIFIED: modified}
 
-    def refusal(self, request: web.BaseRequest, headers: Mapping[str, str]) -> web.Response | None:
-        """Evaluate the request's conditions (RFC 9110, section 13).
+    def check_required(self, request: web.BaseRequest) -> None:
+        """Check that the request does not require another version (RFC 9110, 13.1.1 and 13.1.4).
 
-        Return a 412 response if the request requires another version, a 304 response with *headers*
-        if the client already has this version, or None if the file must be sent.
+        Raises:
+            web.HTTPPreconditionFailed: it does.
         """
-        if request.if_match is not None:
-            failed = not self._is_in(request.if_match, weak=False)
-        else:
+        listed = self._is_listed(request, hdrs.IF_MATCH, weak=False)
+        if listed is None:
             since = request.if_unmodified_since
-            failed = since is not None and self.stored_at > since.timestamp()
-        if failed:
-            return web.Response(status=412)
-        if request.if_none_match is not None:
-            known = self._is_in(request.if_none_match, weak=True)
-        else:
+            listed = since is None or self.stored_at <= since.timestamp()
+        if not listed:
+            raise web.HTTPPreconditionFailed(text="The file is not the version that you require")
+
+    def is_known(self, request: web.BaseRequest) -> bool:
+        """Return whether the client already has this version (RFC 9110, 13.1.2 and 13.1.3)."""
+        listed = self._is_listed(request, hdrs.IF_NONE_MATCH, weak=True)
+        if listed is None:
             since = request.if_modified_since
-            known = since is not None and self.stored_at <= since.timestamp()
-        return web.Response(status=304, headers={**headers, **self.headers}) if known else None
+            return since is not None and self.stored_at <= since.timestamp()
+        return listed
 
-    def without_conditions(self, request: web.BaseRequest) -> web.BaseRequest:
-        """Return *request* without its conditions, and without a range that must be ignored."""
-        request = self.without_other_range(request)
-        headers = request.headers.copy()
-        for name in _CONDITIONS:
-            headers.popall(name, None)
-        return request.clone(headers=headers)
+    def check_range(self, request: web.BaseRequest) -> None:
+        """Check that the requested range, if any, is within the file (RFC 9110, 14.2).
 
-    def without_other_range(self, request: web.BaseRequest) -> web.BaseRequest:
-        """Return *request* without a range that must be ignored (RFC 9110, 13.1.5 and 14.2).
+        Raises:
+            web.HTTPRequestRangeNotSatisfiable: it is not, or it is invalid.
+        """
+        if not self.allows_range(request):
+            return
+        try:
+            start = request.http_range.start
+            satisfiable = start is None or start < self.size
+        except ValueError:
+            satisfiable = False
+        if not satisfiable:
+            raise web.HTTPRequestRangeNotSatisfiable(
+                text=f"The range is invalid, or begins after the file's {self.size} bytes",
+                headers={hdrs.CONTENT_RANGE: f"bytes */{self.size}"},
+            )
+
+    def allows_range(self, request: web.BaseRequest) -> bool:
+        """Return whether the request's range must be respected (RFC 9110, 13.1.5 and 14.2).
 
         Ranges in unknown units, multiple ranges, and ranges of other versions are ignored.
         """
-        if hdrs.RANGE not in request.headers or self._allows_range(request):
-            return request
-        headers = request.headers.copy()
-        headers.popall(hdrs.RANGE)
-        return request.clone(headers=headers)
-
-    def _allows_range(self, request: web.BaseRequest) -> bool:
         is_one = _ONE_RANGE.fullmatch(request.headers.get(hdrs.RANGE, "")) is not None
         if request.method != hdrs.METH_GET or not is_one:
             return False
@@ -88,27 +102,93 @@ class Version:
         date = request.if_range
         return date is not None and date.timestamp() == self.stored_at
 
-    def _is_in(self, tags: tuple[ETag, ...], *, weak: bool) -> bool:
-        return any(tag.value in ("*", self.tag) and (weak or not tag.is_weak) for tag in tags)
+    def _is_listed(self, request: web.BaseRequest, name: str, *, weak: bool) -> bool | None:
+        """Return whether the header *name* lists this version, or None if it is missing or empty.
+
+        aiohttp 3.14 reads only the first line of the header, and stops at an empty element.
+        """
+        text = ",".join(request.headers.getall(name, ()))
+        if not text:
+            return None
+        own = self.headers[hdrs.ETAG]
+        return text.strip() == "*" or any(
+            tag == own and (weak or not weakness) for weakness, tag in _TAG.findall(text)
+        )
 
 
-class RangedFile(web.FileResponse):
-    """The file at *path*, or the requested part of it.
+def versioned_file(
+    request: web.BaseRequest, path: Path, version: Version, headers: Mapping[str, str]
+) -> web.StreamResponse:
+    """Return a response with *headers* and the file at *path*, or the requested part of the file.
 
-    aiohttp 3.14 supports ``If-Range`` only with a date, and rejects ranges that it does not
-    understand instead of ignoring them.
+    If the client already has this *version*, the response is a 304.
+
+    Raises:
+        web.HTTPPreconditionFailed: the request requires another version.
+        web.HTTPRequestRangeNotSatisfiable: the requested range is invalid, or beyond the end.
+    """
+    headers = {**headers, **version.headers}
+    version.check_required(request)
+    if version.is_known(request):
+        return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
+    version.check_range(request)
+    return _VersionedFile(path, version, headers)
+
+
+class _VersionedFile(web.FileResponse):
+    """A response with the file at *path* and the ``ETag`` and ``Last-Modified`` in *headers*.
+
+    The file's modification time does not identify a version: a post's file has the time at which
+    the post was published. ``bytes_sent`` is the number of bytes of the body that were sent.
     """
 
-    def __init__(self, path: Path, *, headers: Mapping[str, str]) -> None:
+    bytes_sent = 0
+
+    def __init__(self, path: Path, version: Version, headers: Mapping[str, str]) -> None:
         super().__init__(path, headers=headers)
-        self._file = path
+        self._version = version
+
+    # aiohttp would set these from the file's modification time, but they are already set.
+    @property
+    def etag(self) -> ETag | None:
+        return super().etag
+
+    @etag.setter
+    def etag(self, value: object) -> None: ...
+
+    @property
+    def last_modified(self) -> datetime | None:
+        return super().last_modified
+
+    @last_modified.setter
+    def last_modified(self, value: object) -> None: ...
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        # aiohttp 3.14 supports If-Range only with a date, and rejects ranges that it does not
+        # understand instead of ignoring them.
+        ignored = () if self._version.allows_range(request) else (hdrs.RANGE,)
+        return await super().prepare(_without(request, (*_CONDITIONS, *ignored)))
+
+    async def _sendfile(
+        self, request: web.BaseRequest, fobj: IO[Any], offset: int, count: int
+    ) -> AbstractStreamWriter:
         try:
-            status = await asyncio.to_thread(os.stat, self._file)
-        except OSError:
-            # The file is gone; aiohttp responds with the error.
-            return await super().prepare(request)
-        # aiohttp sends the same values as ETag and Last-Modified.
-        version = Version(f"{status.st_mtime_ns:x}-{status.st_size:x}", math.ceil(status.st_mtime))
-        return await super().prepare(version.without_other_range(request))
+            return await super()._sendfile(request, fobj, offset, count)
+        finally:
+            # asyncio's sendfile advances the file position, even if the client disconnects.
+            self.bytes_sent = max(0, os.lseek(fobj.fileno(), 0, os.SEEK_CUR) - offset)
+
+
+def _without(request: web.BaseRequest, names: Iterable[str]) -> web.BaseRequest:
+    """Return *request* without the headers *names*.
+
+    Bytes that are not UTF-8 are replaced in the other headers, because with them, aiohttp 3.14
+    could not clone the request.
+    """
+    headers = CIMultiDict(
+        (name, value.encode(errors="surrogateescape").decode(errors="replace"))
+        for name, value in request.headers.items()
+    )
+    for name in names:
+        headers.popall(name, None)
+    return request.clone(headers=headers)

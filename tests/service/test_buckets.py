@@ -26,6 +26,7 @@ READS = [
     ("get", "/jobs"),
     ("get", "/jobs/unknown"),
     ("get", "/jobs/unknown/events"),
+    ("get", "/events"),
     ("delete", "/jobs/unknown"),
     ("delete", "/jobs/unknown?forget=1"),
     ("get", "/posts"),
@@ -42,8 +43,8 @@ FILES = [
     ("get", "/media/reel-one/reel-one.mp4"),
     ("head", "/media/reel-one/reel-one.mp4"),
     ("get", "/download/reel-one"),
-    # Not stored, because an archive is sent before the headers of the rate limit are added.
-    ("get", "/download/other-one?archive=zip"),
+    ("get", "/download/reel-one?archive=zip"),
+    ("get", "/download?shortcodes=reel-one&archive=zip"),
     ("get", "/download?shortcodes=other-one&archive=zip"),
 ]
 FREE = [

@@ -40,6 +40,8 @@ def decompressed(body: bytes, encoding: str | None) -> bytes:
         ("gzip", gzipped(TEXT)),
         ("GZIP", gzipped(TEXT)),
         ("x-gzip", gzipped(TEXT)),
+        ("gzip", gzipped(TEXT[:5]) + gzipped(TEXT[5:])),
+        ("gzip", gzipped(TEXT) + gzipped(b"")),
         ("deflate", zlib.compress(TEXT)),
         ("deflate", raw_deflate(TEXT)),
     ],
@@ -55,6 +57,11 @@ def test_a_compressed_body_is_decompressed(encoding: str | None, body: bytes) ->
         ("gzip", b""),
         ("gzip", gzipped(TEXT)[:-4]),
         ("gzip", zlib.compress(TEXT)),
+        ("gzip", gzipped(TEXT) + b"junk"),
+        ("gzip", gzipped(TEXT) + gzipped(TEXT)[:-4]),
+        ("deflate", zlib.compress(TEXT) + b"junk"),
+        ("deflate", zlib.compress(TEXT) + zlib.compress(TEXT)),
+        ("deflate", raw_deflate(TEXT) + b"junk"),
         ("deflate", TEXT),
         ("deflate", b""),
         ("deflate", zlib.compress(TEXT)[:-1]),
@@ -73,6 +80,12 @@ def test_a_decompression_bomb_is_rejected(compress: Any) -> None:
     assert decompressed(compress(bytes(100)), encoding) == bytes(100)
     with pytest.raises(web.HTTPRequestEntityTooLarge):
         decompressed(compress(bytes(10_000_000)), encoding)
+
+
+def test_members_share_the_size_limit() -> None:
+    assert decompressed(gzipped(bytes(60)) + gzipped(bytes(40)), "gzip") == bytes(100)
+    with pytest.raises(web.HTTPRequestEntityTooLarge):
+        decompressed(gzipped(bytes(60)) + gzipped(bytes(41)), "gzip")
 
 
 @given(body=st.binary(max_size=200), encoding=st.sampled_from(["gzip", "deflate"]))

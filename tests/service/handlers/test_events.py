@@ -249,6 +249,27 @@ async def test_a_stream_ends_soon_after_its_client_disconnects(
         await asyncio.sleep(0.01)
 
 
+@pytest.mark.parametrize(
+    ("version", "header", "expected"),
+    [
+        ("HTTP/1.1", "", None),
+        ("HTTP/1.1", "Connection: close\r\n", b"close"),
+        ("HTTP/1.0", "", None),
+        ("HTTP/1.0", "Connection: keep-alive\r\n", None),
+    ],
+)
+async def test_a_stream_announces_whether_its_connection_closes(
+    start_service: StartService, version: str, header: str, expected: bytes | None
+) -> None:
+    client = await start_service()
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(f"GET /events {version}\r\nHost: localhost\r\n{header}\r\n".encode())
+    first, *lines = (await reader.readuntil(b"\r\n\r\n")).strip().split(b"\r\n")
+    writer.close()
+    assert first.endswith(b" 200 OK")
+    assert dict(line.split(b": ", 1) for line in lines).get(b"Connection") == expected
+
+
 async def test_a_stream_ends_with_its_key_or_session(
     start_service: StartService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,3 +66,42 @@ async def test_ready_reports_each_check(
         )
     instagram.release()
     await hanging
+
+
+async def test_metrics_ignore_types_with_an_invalid_version(start_service: StartService) -> None:
+    client = await start_service()
+    plain, openmetrics = "text/plain", "application/openmetrics-text"
+    for accept, expected in (
+        ("*/*", (plain, "0.0.4")),
+        (f"{plain}; version=1.0.0", (plain, "1.0.0")),
+        (f"{plain}; version=x", (plain, "0.0.4")),
+        (f"{openmetrics}; version=1.0.0", (openmetrics, "1.0.0")),
+        (f'{openmetrics};version="1.0.0"', (openmetrics, "1.0.0")),
+        (f"{openmetrics}; version=1.0.0a", (plain, "0.0.4")),
+        (f"{openmetrics}; version=2.é", (plain, "0.0.4")),
+        (f"{openmetrics}; version={'1' * 5000}", (plain, "0.0.4")),
+        (f"{openmetrics}; version=x, {plain}; version=1.0.0; q=0.5", (plain, "1.0.0")),
+    ):
+        async with client.get("/metrics", headers={"Accept": accept}) as response:
+            assert response.status == 200, accept
+            version = response.headers["Content-Type"].split("; version=")[1].partition(";")[0]
+            assert (response.content_type, version) == expected, accept
+
+
+async def test_metrics_are_compressed_only_if_gzip_is_accepted(
+    start_service: StartService,
+) -> None:
+    client = await start_service()
+    for accepted, coding in (
+        ("gzip", "gzip"),
+        ("br, GZIP;q=0.5", "gzip"),
+        ("deflate, gzip;q=1.0", "gzip"),
+        ("identity", None),
+        ("gzip;q=0", None),
+        ("deflate;q=0, gzip; q=0.000", None),
+        ("", None),
+    ):
+        async with client.get("/metrics", headers={"Accept-Encoding": accepted}) as response:
+            assert response.status == 200
+            assert response.headers.get("Content-Encoding") == coding, accepted
+            assert "http_internal_errors_total" in await response.text()

@@ -409,6 +409,62 @@ async def test_a_range_of_another_version_returns_the_whole_file(
     assert (await get(Range="bytes=2-5", If_Match='"another"'))[0] == 412
 
 
+@pytest.mark.parametrize(
+    "path", ["/media/reel-refused/reel-refused.mp4", "/download/reel-refused", "/", "/docs"]
+)
+async def test_a_refused_condition_or_range_is_a_json_error(
+    instagram: StandIn, start_service: StartService, path: str
+) -> None:
+    client = await start_service()
+    await client.post("/scrape", json={"url": "https://www.instagram.com/reel/reel-refused/"})
+    size = (await client.head(path)).content_length
+    for name, value, status, code in (
+        ("If-Match", '"another"', 412, "precondition_failed"),
+        ("If-Unmodified-Since", "Thu, 01 Jan 1970 00:00:00 GMT", 412, "precondition_failed"),
+        ("Range", f"bytes={size}-", 416, "range_not_satisfiable"),
+        ("Range", "bytes=2-1", 416, "range_not_satisfiable"),
+    ):
+        async with client.get(path, headers={name: value}) as response:
+            body = await response.json()
+            assert (response.status, body["code"]) == (status, code), value
+            assert body["request_id"] == response.headers["X-Request-ID"]
+            assert response.headers["Cache-Control"] == "no-store"
+            assert not {"ETag", "Last-Modified", "Content-Disposition"} & response.headers.keys()
+            expected = f"bytes */{size}" if status == 416 else None
+            assert response.headers.get("Content-Range") == expected
+
+
+@pytest.mark.parametrize(
+    ("request_line", "header", "status"),
+    [
+        ("GET /media/reel-bytes/reel-bytes.mp4", b"Referer: http://h/caf\xe9", 200),
+        ("HEAD /media/reel-bytes/reel-bytes.mp4", b"Referer: http://h/caf\xe9", 200),
+        ("GET /media/reel-bytes/reel-bytes.mp4", b"Range: bytes=\xb2-", 416),
+        ("GET /download/reel-bytes", b"Cookie: \xff", 200),
+        ("GET /download?link=https://www.instagram.com/reel/reel-bytes/", b"X-A: \xe9", 200),
+        ("GET /posts/reel-bytes/thumbnail", b"X-A: \xe9", 200),
+        ("GET /", b"Range: items=0-1\r\nX-A: \xe9", 200),
+        ("GET /docs", b"Range: items=0-1\r\nX-A: \xe9", 200),
+    ],
+)
+async def test_a_header_need_not_be_utf8(
+    instagram: StandIn,
+    start_service: StartService,
+    request_line: str,
+    header: bytes,
+    status: int,
+) -> None:
+    client = await start_service()
+    url = "https://www.instagram.com/reel/reel-bytes/"
+    assert (await client.post("/scrape", json={"url": url})).status == 200
+    head = f"{request_line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n".encode()
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(head + header + b"\r\n\r\n")
+    received = await reader.read()
+    writer.close()
+    assert received.startswith(b"HTTP/1.1 %d " % status)
+
+
 async def test_a_resumed_download_never_mixes_two_versions(
     instagram: StandIn, start_service: StartService
 ) -> None:

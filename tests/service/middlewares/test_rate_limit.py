@@ -3,7 +3,6 @@ import gc
 import math
 import tracemalloc
 from fractions import Fraction
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from middlewares.rate_limit import rate_limit
+from middlewares.rate_limit import HEADERS, rate_limit
 
 
 class Clock:
@@ -23,12 +22,20 @@ class Clock:
         return self.now * 1_000_000
 
 
+class FakeRequest(dict[Any, Any]):
+    """A request to ``/``."""
+
+    path = "/"
+    remote = ""
+
+
 async def hello(_request: web.Request) -> web.Response:
     return web.Response(text="hello")
 
 
 async def ask(middleware: Any, remote: str) -> web.StreamResponse:
-    request = SimpleNamespace(path="/", remote=remote)
+    request = FakeRequest()
+    request.remote = remote
     try:
         response: web.StreamResponse = await middleware(request, hello)
     except web.HTTPException as error:
@@ -61,6 +68,18 @@ async def test_unknown_routes_also_cost_a_token(aiohttp_client: Any) -> None:
     client = await aiohttp_client(web.Application(middlewares=[rate_limit(3, 60)]))
     response = await client.get("/nowhere")
     assert (response.status, response.headers["RateLimit-Remaining"]) == (404, "2")
+
+
+async def test_a_handler_that_sends_its_response_has_the_headers(aiohttp_client: Any) -> None:
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers=request[HEADERS])
+        await response.prepare(request)
+        return response
+
+    app = web.Application(middlewares=[rate_limit(3, 60)])
+    app.router.add_get("/", stream)
+    response = await (await aiohttp_client(app)).get("/")
+    assert response.headers["RateLimit-Remaining"] == "2"
 
 
 async def test_a_token_is_available_after_retry_after() -> None:
