@@ -275,7 +275,7 @@ async def file_response(
         MediaFolderGone: the media folder is missing.
         web.HTTPNotFound: the file is missing, or was replaced.
         web.HTTPPreconditionFailed: the request requires another version of the file.
-        web.HTTPRequestRangeNotSatisfiable: the requested range is invalid, or beyond the end.
+        web.HTTPRequestRangeNotSatisfiable: the range is invalid, or begins after the end.
     """
     path = _folder(request, post) / item.filename
     if not await asyncio.to_thread(is_there, path, item.size):

@@ -49,10 +49,10 @@ class Version:
         return {hdrs.ETAG: f'"{self.tag}"', hdrs.LAST_MODIFIED: modified}
 
     def check_required(self, request: web.BaseRequest) -> None:
-        """Check that the request does not require another version (RFC 9110, 13.1.1 and 13.1.4).
+        """Check that the request requires this version or none (RFC 9110, 13.1.1 and 13.1.4).
 
         Raises:
-            web.HTTPPreconditionFailed: it does.
+            web.HTTPPreconditionFailed: the request requires another version.
         """
         listed = self._is_listed(request, hdrs.IF_MATCH, weak=False)
         if listed is None:
@@ -70,10 +70,10 @@ class Version:
         return listed
 
     def check_range(self, request: web.BaseRequest) -> None:
-        """Check that the requested range, if any, is within the file (RFC 9110, 14.2).
+        """Check that the requested range, if any, begins within the file (RFC 9110, 14.2).
 
         Raises:
-            web.HTTPRequestRangeNotSatisfiable: it is not, or it is invalid.
+            web.HTTPRequestRangeNotSatisfiable: the range is invalid, or begins after the end.
         """
         if not self.allows_range(request):
             return
@@ -84,7 +84,7 @@ class Version:
             satisfiable = False
         if not satisfiable:
             raise web.HTTPRequestRangeNotSatisfiable(
-                text=f"The range is invalid, or begins after the file's {self.size} bytes",
+                text=f"The range is invalid, or begins after the {self.size} bytes of the file",
                 headers={hdrs.CONTENT_RANGE: f"bytes */{self.size}"},
             )
 
@@ -125,7 +125,7 @@ def versioned_file(
 
     Raises:
         web.HTTPPreconditionFailed: the request requires another version.
-        web.HTTPRequestRangeNotSatisfiable: the requested range is invalid, or beyond the end.
+        web.HTTPRequestRangeNotSatisfiable: the range is invalid, or begins after the end.
     """
     headers = {**headers, **version.headers}
     version.check_required(request)
@@ -182,8 +182,8 @@ class _VersionedFile(web.FileResponse):
 def _without(request: web.BaseRequest, names: Iterable[str]) -> web.BaseRequest:
     """Return *request* without the headers *names*.
 
-    Bytes that are not UTF-8 are replaced in the other headers, because with them, aiohttp 3.14
-    could not clone the request.
+    In the other headers, bytes that are not UTF-8 are replaced, because aiohttp 3.14 cannot encode
+    them again.
     """
     headers = CIMultiDict(
         (name, value.encode(errors="surrogateescape").decode(errors="replace"))
