@@ -124,6 +124,8 @@ class BulkRequest(BaseModel):
 
 
 _GZIP = 16 + zlib.MAX_WBITS
+# A body of many empty members would block the event loop.
+_MAX_MEMBERS = 100
 _WINDOWS = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": zlib.MAX_WBITS}
 # After an invalid body, the start of the connection's next request is unknown.
 _CLOSE = {hdrs.CONNECTION: "close"}
@@ -182,7 +184,7 @@ def _decompressed(request: web.Request, body: bytes) -> bytes:
     """Decompress *body* according to its ``Content-Encoding``.
 
     aiohttp 3.14 could decompress the body while reading it, but would not report truncated data.
-    Only gzip allows several compressed parts in a row (RFC 1952, 2.2).
+    Only gzip allows several compressed parts in a row (RFC 1952, 2.2), here at most 100.
 
     Raises:
         zlib.error: the body is truncated, or its encoding does not match its headers.
@@ -198,7 +200,7 @@ def _decompressed(request: web.Request, body: bytes) -> bytes:
         # Some clients omit the zlib header.
         window = -zlib.MAX_WBITS
     decompressed, max_size = b"", request.client_max_size
-    while True:
+    for _ in range(_MAX_MEMBERS if window == _GZIP else 1):
         decompressor = zlib.decompressobj(window)
         decompressed += decompressor.decompress(body, max_size + 1 - len(decompressed))
         if len(decompressed) > max_size:
@@ -208,8 +210,7 @@ def _decompressed(request: web.Request, body: bytes) -> bytes:
         body = decompressor.unused_data
         if not body:
             return decompressed
-        if window != _GZIP:
-            raise zlib.error("bytes after the end")
+    raise zlib.error("bytes after the end")
 
 
 def _explain(error: ValidationError) -> str:
