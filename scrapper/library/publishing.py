@@ -149,8 +149,11 @@ class Publisher:
                 folder.rename(doomed)
                 delete(doomed)
 
-    def remove(self, shortcode: str, *, unless_kept: bool = False) -> bool:
-        """Remove the post; if it is kept and *unless_kept* is true, return False instead.
+    def remove(self, shortcode: str, *, before: float | None = None) -> bool:
+        """Remove the post.
+
+        If *before* is given, a Unix time, the post is removed only if it was stored before that
+        time and is not kept. Otherwise, return False.
 
         A single rename hides the post, and then its files are deleted.
 
@@ -160,21 +163,21 @@ class Publisher:
         self._check()
         place, doomed = self.root / shortcode, self._unused_path(shortcode)
         with self.changes.recording(shortcode):
-            if not unless_kept:
+            if before is None:
                 place.rename(doomed)
-            elif not self._move_unless_kept(place, doomed):
+            elif not self._move_if_old(place, doomed, before):
                 return False
         delete(doomed)
         return True
 
-    def _move_unless_kept(self, place: Path, doomed: Path) -> bool:
+    def _move_if_old(self, place: Path, doomed: Path, before: float) -> bool:
         if is_kept(place):
             return False
         # If the process crashes after this rename, clear_leftovers() restores the post.
         moved = self._unused_path(place.name, _REPLACED)
         place.rename(moved)
-        # The post may have been marked since the check.
-        if is_kept(moved):
+        # The post may have been marked since the check, or stored again since its age was read.
+        if is_kept(moved) or not _is_stored_before(moved, before):
             self._restore(moved, place)
             return False
         moved.rename(doomed)
@@ -254,6 +257,14 @@ class Publisher:
         place.rename(replaced)
         folder.rename(place)
         return replaced
+
+
+def _is_stored_before(folder: Path, moment: float) -> bool:
+    try:
+        return (folder / MANIFEST).lstat().st_mtime < moment
+    except FileNotFoundError:
+        # A post of release 0.2.0 has no manifest.
+        return True
 
 
 def _link(old: Path, new: Path) -> None:

@@ -504,4 +504,4 @@ class Library:
             since = os.lstat(folder / MANIFEST).st_mtime
         else:
             since = first_seen(folder) or cutoff
-        return since < cutoff and self._publisher.remove(shortcode, unless_kept=True)
+        return since < cutoff and self._publisher.remove(shortcode, before=cutoff)

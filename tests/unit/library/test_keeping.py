@@ -1,5 +1,6 @@
 """The mark of a kept post while the post changes concurrently."""
 
+import math
 import os
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def test_a_sweep_respects_a_mark_set_after_its_check(
         return is_kept(place)
 
     monkeypatch.setattr(publishing, "is_kept", keep_after_first_check)
-    assert not new_publisher(tmp_path).remove("a-post", unless_kept=True)
+    assert not new_publisher(tmp_path).remove("a-post", before=math.inf)
     assert is_kept(folder)
     assert list((tmp_path / ".incoming").iterdir()) == []
 

@@ -370,6 +370,23 @@ async def test_a_post_refreshed_during_a_sweep_stays(library: Library) -> None:
     assert (library.root / "abcde").exists()
 
 
+async def test_a_post_stored_after_its_age_is_read_stays(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(library)
+    age(library, "abcde", 8 * DAY)
+    remove = Publisher.remove
+
+    def store_first(self: Publisher, shortcode: str, **options: Any) -> bool:
+        store(library, content=b"newer")
+        return remove(self, shortcode, **options)
+
+    monkeypatch.setattr(Publisher, "remove", store_first)
+    assert await library.expire(7 * DAY, reserve=all_but()) == 0
+    assert (library.root / "abcde/abcde.mp4").read_bytes() == b"newer"
+    assert os.listdir(library.root / ".incoming") == []
+
+
 @pytest.mark.parametrize("atomically", [True, False])
 async def test_a_post_removed_while_it_is_replaced_is_stored(
     library: Library, atomically: bool, monkeypatch: pytest.MonkeyPatch
