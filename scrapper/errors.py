@@ -150,7 +150,7 @@ class MediaTooLarge(ScrapeError):
 
     @property
     def detail(self) -> str:
-        """The end of the message: the smallest file's size in MB, rounded up for ``max_mb``."""
+        """The end of the message: the lowest ``max_mb`` with which the smallest file would fit."""
         if self.smallest is None:
             return ""
         return f"the smallest is {math.ceil(self.smallest / 10_000) / 100:g} MB"

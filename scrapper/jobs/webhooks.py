@@ -77,8 +77,8 @@ Outcome = Literal["delivered", "given_up"]
 class Delivery:
     """A body to send to ``url``. All attempts share the same ``id``.
 
-    The body reports the end of the job with the ID ``job``; ``noted_at`` is the Unix time at which
-    the end was recorded.
+    The body reports that a job has ended. ``job`` is the job's ID, and ``noted_at`` is the Unix
+    time at which the end was recorded.
     """
 
     id: str

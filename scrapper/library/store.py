@@ -151,8 +151,8 @@ class Library:
     def changed(self, shortcode: str, change: Change | None = "stored") -> None:
         """Record that a post was published or removed.
 
-        If *change* is None, nothing is added to the changes of posts, because another process may
-        have made the change, and then has also recorded it.
+        If *change* is None, nothing is added to ``post_changes``: another process may have made the
+        change, in which case that process has recorded it.
         """
         self._record(shortcode, change)
         for listener in self._listeners:

@@ -79,8 +79,8 @@ class Slot:
 
         Call this in the post's thread. If an earlier block released the slot, the post queues
         again. A block that raises RateLimited keeps the slot until :meth:`end` is called, so that
-        the cool-down begins before the next query. A block that ends after the call of :meth:`end`
-        always releases the slot.
+        the cool-down begins before the next query. A block that ends after :meth:`end` has been
+        called always releases the slot.
 
         Raises:
             DeadlineExceeded: the deadline passed before the slot was free, or :meth:`end` was
