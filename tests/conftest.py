@@ -195,7 +195,7 @@ class _Server(TestServer):
     """
 
     async def _make_runner(self, **kwargs: Any) -> AppRunner:
-        kwargs |= {"handler_cancellation": False, "auto_decompress": False}
+        kwargs |= {"handler_cancellation": False, "auto_decompress": False, "access_log": None}
         return AppRunner(self.app, **kwargs)
 
 

@@ -300,6 +300,7 @@ def logs_to(
         )
     )
     root = logging.getLogger()
+    old_level = root.level
     root.addHandler(handler)
     root.setLevel(numeric_level)
     logging.captureWarnings(True)
@@ -308,5 +309,6 @@ def logs_to(
     finally:
         logging.captureWarnings(False)
         root.removeHandler(handler)
+        root.setLevel(old_level)
         structlog.reset_defaults()
         writer.close()

@@ -113,6 +113,12 @@ def test_text_that_is_not_unicode_is_logged(lines_of: Lines) -> None:
     assert line["timestamp"].endswith("Z")
 
 
+def test_the_level_of_other_logs_is_restored(lines_of: Lines) -> None:
+    level = logging.getLogger().level
+    lines_of(lambda: None, level="debug")
+    assert logging.getLogger().level == level
+
+
 def test_events_below_the_level_are_not_logged(lines_of: Lines) -> None:
     def emit() -> None:
         structlog.get_logger("x").info("no")
