@@ -22,7 +22,10 @@ from scrapper.library.post import SMALL_PIXELS, Details, Music, moment
 Kind = Literal["video", "image"]
 
 __all__ = [
+    "CAROUSEL",
     "MAX_ITEMS",
+    "PICTURE",
+    "VIDEO",
     "Candidate",
     "Description",
     "Item",
@@ -38,8 +41,10 @@ log = structlog.get_logger(__name__)
 MAX_ITEMS = 20
 """The maximum number of items in a carousel on Instagram (2026)."""
 
+PICTURE, VIDEO, CAROUSEL = 1, 2, 8
+"""The values of ``media_type``."""
+
 _GATE = "if_not_gated_logged_out"
-_PICTURE, _VIDEO, _CAROUSEL = 1, 2, 8
 _MAX_CHILDREN = 50
 _MAX_CANDIDATES = 30
 _MAX_URL = 4096
@@ -247,17 +252,18 @@ def describe(media: dict[str, Any], shortcode: Shortcode) -> Description:
         Refused: the object is of an unknown type, has more than 50 items, or has no URL at all.
     """
     kind = media.get("media_type")
-    if type(kind) is int and kind not in (_PICTURE, _VIDEO, _CAROUSEL):
+    if type(kind) is int and kind not in (PICTURE, VIDEO, CAROUSEL):
         log.warning("unknown media type", media_type=kind)
         raise Refused(Reason.CHANGED)
     children = _list(media.get("carousel_media"))
-    is_carousel = kind == _CAROUSEL or bool(children)
+    announced = _count(media.get("carousel_media_count")) or 0
+    # Without its type and its slides, a carousel would look like the picture of its cover.
+    is_carousel = kind == CAROUSEL or bool(children) or (type(kind) is not int and announced > 1)
     if len(children) > _MAX_CHILDREN:
         log.warning("carousel too large", items=len(children))
         raise Refused(Reason.CHANGED)
     items = [_item(child) for child in children] if is_carousel else [_item(media)]
     if is_carousel:
-        announced = _count(media.get("carousel_media_count")) or 0
         items += [None] * (min(announced, MAX_ITEMS) - len(items))
     if not any(items):
         withheld = any(map(_is_withheld, children or [media]))
@@ -283,7 +289,8 @@ def _includes(media: dict[str, Any], shortcode: Shortcode) -> bool:
 def _has_code(media: dict[str, Any], shortcode: Shortcode) -> bool:
     if media.get("code") in (shortcode.code, shortcode.text):
         return True
-    return media.get("pk") in (shortcode.media_id, str(shortcode.media_id))
+    media_id = shortcode.media_id
+    return media.get("pk") in (media_id, str(media_id))
 
 
 def _slide(slides: Sequence[Any], shortcode: Shortcode) -> int | None:
@@ -305,11 +312,14 @@ def _has_media(media: dict[str, Any]) -> bool:
 
 
 def _is_stub(media: dict[str, Any]) -> bool:
-    """Return whether *media* has no media at all, rather than media in an unknown form."""
+    """Return whether *media* is a stub, rather than a post whose media are in an unknown form.
+
+    In the captures of October 2026, stubs have no time of publication either.
+    """
     pictures = media.get("image_versions2")
     pictures = _dict(pictures).get("candidates", pictures)
     keys = ("video_versions", "carousel_media", "video_dash_manifest")
-    return not (pictures or any(media.get(key) for key in keys))
+    return not (pictures or any(media.get(key) for key in keys) or media.get("taken_at"))
 
 
 def _objects_in(data: Any) -> Iterator[dict[str, Any]]:
@@ -374,8 +384,8 @@ def _streams(media: dict[str, Any]) -> Iterator[Representation]:
 
 def _is_video(media: dict[str, Any]) -> bool:
     kind = media.get("media_type")
-    if kind in (_PICTURE, _VIDEO) and not isinstance(kind, bool):
-        return bool(kind == _VIDEO)
+    if kind in (PICTURE, VIDEO) and not isinstance(kind, bool):
+        return bool(kind == VIDEO)
     type_name = _text(media.get("__typename")) or ""
     return "Video" in type_name or any(key in media for key in _VIDEO_KEYS)
 

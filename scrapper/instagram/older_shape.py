@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
+from scrapper.instagram.media import CAROUSEL, PICTURE, VIDEO
+
 __all__ = ["to_current_shape"]
 
-_PICTURE, _VIDEO, _CAROUSEL = 1, 2, 8
 _MAX_NODES = 100
 
 
@@ -27,7 +28,7 @@ def to_current_shape(node: dict[str, Any]) -> dict[str, Any]:
     media = {
         "code": node.get("shortcode"),
         "pk": node.get("id"),
-        "media_type": _CAROUSEL if is_carousel else _VIDEO if is_video else _PICTURE,
+        "media_type": CAROUSEL if is_carousel else VIDEO if is_video else PICTURE,
         "taken_at": node.get("taken_at_timestamp"),
         "caption": {"text": next(captions, {}).get("text")},
         "user": {**owner, "pk": owner.get("id")},

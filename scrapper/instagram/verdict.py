@@ -88,7 +88,7 @@ class Reason(StrEnum):
     SOFT_BLOCK = "soft_block"
     """401 with ``require_login`` and no message: this address is blocked for a while."""
     THROTTLED = "throttled"
-    """The post's page without any data: equivalent to a 429."""
+    """The post's page without the post's media: equivalent to a 429."""
     WAIT = "wait"
     """"Please wait a few minutes": a rate limit, or a retired query."""
     CLOSED = "closed"

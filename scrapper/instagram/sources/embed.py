@@ -9,14 +9,14 @@ import re
 from typing import Any
 
 from scrapper.instagram.context import Context
-from scrapper.instagram.media import belongs_to
+from scrapper.instagram.media import CAROUSEL, belongs_to
 from scrapper.instagram.older_shape import to_current_shape
 from scrapper.instagram.page_refusal import refusal_of_page, route_of
 from scrapper.instagram.safe_json import parse_json
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.verdict import Reason, Refused
 
-__all__ = ["ask", "lacks_video", "node_in"]
+__all__ = ["ask", "lacks_files", "node_in"]
 
 _KEY = b'"contextJSON"'
 _TEXT = re.compile(_KEY + rb'\s?:\s?("(?:[^"\\]++|\\.)*+")', re.DOTALL)
@@ -37,7 +37,7 @@ def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
         raise Refused(Reason.CLOSED) if refused.reason is Reason.GONE else refused
     node = node_in(response.content)
     media = to_current_shape(node) if node else None
-    if media is None or not belongs_to(media, shortcode) or lacks_video(media):
+    if media is None or not belongs_to(media, shortcode) or lacks_files(media):
         raise Refused(Reason.CLOSED)
     return media
 
@@ -63,8 +63,10 @@ def node_in(html: bytes) -> dict[str, Any] | None:
     return None
 
 
-def lacks_video(media: dict[str, Any]) -> bool:
-    """Return whether *media* is a single video without a URL and without a manifest."""
+def lacks_files(media: dict[str, Any]) -> bool:
+    """Return whether the page leaves out the video of a post, or the slides of a carousel."""
+    if media["media_type"] == CAROUSEL:
+        return not media["carousel_media"]
     versions = media.get("video_versions")
-    has_files = bool(media.get("video_dash_manifest") or media["carousel_media"])
-    return versions is not None and not (versions[0]["url"] or has_files)
+    has_manifest = bool(media.get("video_dash_manifest"))
+    return versions is not None and not (versions[0]["url"] or has_manifest)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scrapper.instagram.media import Candidate, describe
 from scrapper.instagram.older_shape import to_current_shape
 from scrapper.instagram.shortcode import Shortcode
-from scrapper.instagram.sources.embed import lacks_video, node_in
+from scrapper.instagram.sources.embed import lacks_files, node_in
 from scrapper.instagram.verdict import Reason, Refused
 
 CODE = Shortcode("INVENTED123")
@@ -125,7 +125,7 @@ def test_video_marked_only_by_type_is_not_a_picture(name: str, more: dict[str, A
     video = {**node(), **more, "__typename": name}
     if not more:
         del video["is_video"]
-    assert lacks_video(to_current_shape(video))
+    assert lacks_files(to_current_shape(video))
     edges = {"edges": [{"node": node(shortcode="SLIDE1")}, {"node": video}]}
     post = describe(to_current_shape(node(edge_sidecar_to_children=edges)), CODE)
     assert [item and item.type for item in post.items] == ["image", None]
@@ -165,7 +165,7 @@ def test_carousel_with_children_needs_no_video_of_its_own(sign: dict[str, Any]) 
     edges = {"edges": [{"node": node(shortcode="ITEM1")}]}
     carousel = {**node(__typename="GraphSidecar", edge_sidecar_to_children=edges), **sign}
     media = to_current_shape(carousel)
-    assert not lacks_video(media)
+    assert not lacks_files(media)
     assert describe(media, CODE).summary == "1 image"
 
 

@@ -311,6 +311,9 @@ def embedded(node: Any, status: int = 200) -> RawAnswer:
         ),
         pytest.param(embedded(VIDEO), R.CLOSED, id="only a cover"),
         pytest.param(embedded(SIDECAR), 8, id="a carousel"),
+        pytest.param(
+            embedded({**SIDECAR, "edge_sidecar_to_children": None}), R.CLOSED, id="only the cover"
+        ),
         pytest.param(embedded({**SIDECAR, "is_video": True}), 8, id="a carousel as a video"),
         pytest.param(embedded({**NODE, "shortcode": "another-one"}), R.CLOSED, id="another post"),
         pytest.param(embedded(None), R.CLOSED, id="no post"),
