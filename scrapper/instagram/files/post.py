@@ -404,6 +404,7 @@ class PostDownload:
             is_carousel=filled.is_carousel,
             items=filled.items,
             sources=filled.sources,
+            named_item=filled.named_item,
         )
         self._generation += 1
 
