@@ -29,7 +29,7 @@ async def send_events(request: web.Request, pieces: AsyncGenerator[bytes]) -> we
     sender = await sender_of(request)
     response = EventSourceResponse()
     # aiohttp adds this header, if necessary, according to the request.
-    del response.headers[hdrs.CONNECTION]
+    response.headers.popall(hdrs.CONNECTION, None)
     await response.prepare(request)
     async with response:
         sending = in_background(_send(response, pieces), "stream of events")

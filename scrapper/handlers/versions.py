@@ -79,7 +79,7 @@ class Version:
             return
         try:
             start = request.http_range.start
-            satisfiable = start is None or start < self.size
+            satisfiable = start is None or (self.size > 0 and start < self.size)
         except ValueError:
             satisfiable = False
         if not satisfiable:
