@@ -1,4 +1,6 @@
-"""Conditional requests for a version of a file."""
+"""Conditional requests and range requests for a version of a file."""
+
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
@@ -51,3 +53,30 @@ def test_an_empty_list_of_tags_is_ignored() -> None:
     request = requested(("If-Match", ""), ("If-None-Match", ""), ("If-Modified-Since", LATER))
     VERSION.check_required(request)
     assert VERSION.is_known(request)
+
+
+@pytest.mark.parametrize(
+    ("requested_range", "size", "is_satisfiable"),
+    [
+        ("bytes=0-", 100, True),
+        ("bytes=99-200", 100, True),
+        ("bytes=100-", 100, False),
+        ("bytes=-5", 100, True),
+        ("bytes=-500", 100, True),
+        ("bytes=2-1", 100, False),
+        ("bytes=0-", 0, False),
+        ("bytes=-5", 0, False),
+        ("items=0-1", 0, True),
+        ("bytes=0-1,3-4", 0, True),
+    ],
+)
+def test_a_range_outside_the_file_is_refused(
+    requested_range: str, size: int, is_satisfiable: bool
+) -> None:
+    version, request = replace(VERSION, size=size), requested(("Range", requested_range))
+    if is_satisfiable:
+        version.check_range(request)
+    else:
+        with pytest.raises(web.HTTPRequestRangeNotSatisfiable) as refused:
+            version.check_range(request)
+        assert refused.value.headers["Content-Range"] == f"bytes */{size}"
