@@ -126,7 +126,7 @@ if redis.call("HGET", KEYS[3], "version") ~= ARGV[2] then
     return 0
 end
 local length = redis.call("XLEN", KEYS[1])
-if length > 20000 or (ARGV[1] == "" and length > 0) then
+if length > 2000 or (ARGV[1] == "" and length > 0) then
     return 0
 end
 local queued, requeued = {}, 0
@@ -144,8 +144,9 @@ return requeued
 """Requeues the posts that Redis lost: those that are in neither the queue nor the backlog.
 
 If the job has changed since it was read, the script does nothing. Unless the job is ``stuck``,
-posts are requeued only if the queue is empty. Nothing is requeued while the queue has over 20,000
-posts, because a search through all of them would block Redis for too long.
+posts are requeued only if the queue is empty. Nothing is requeued while the queue has over 2,000
+posts: each process searches it every five seconds for each job that waits, and blocks Redis while
+it does.
 """
 
 _FORGET_END = """
@@ -155,19 +156,21 @@ end
 """
 
 _RESTORE_EXPIRY = """
-for plugin = 2, #KEYS do
+for plugin = 3, #KEYS do
     if redis.call("ZSCORE", KEYS[plugin], ARGV[1]) then
         return
     end
 end
+local expires = tonumber(ARGV[2])
+if redis.call("ZSCORE", KEYS[2], ARGV[1]) then
+    -- Even the webhook of an old job must be recorded before the job expires.
+    expires = math.max(expires, (redis.call("TIME")[1] + 3600) * 1000)
+end
 if redis.call("HGET", KEYS[1], "left") == "0" then
-    redis.call("PEXPIREAT", KEYS[1], ARGV[2])
+    redis.call("PEXPIREAT", KEYS[1], string.format("%.0f", expires))
 end
 """
-"""Restores the usual expiry of a finished job, unless a plugin has yet to be notified of it.
-
-The job's webhook has been recorded by then.
-"""
+"""Restores the usual expiry of a finished job, unless a plugin has yet to be notified of it."""
 
 
 class RedisStore:
@@ -439,7 +442,7 @@ class RedisStore:
         await self._remove_end(plugin, job_id, job.end)
         created = await self._redis.hget(job_key(job_id), _CREATED.decode())
         if created is not None:
-            keys = [job_key(job_id), *map(_ended_for, self._plugins)]
+            keys = [job_key(job_id), ENDED_JOBS, *map(_ended_for, self._plugins)]
             await self._restore_expiry(keys=keys, args=[job_id, self._expiry(float(created))])
 
     async def read(self, job_id: str) -> Job | None:
