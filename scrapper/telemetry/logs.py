@@ -22,7 +22,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 __all__ = ["Scrubber", "logs_to", "merged"]
 
-_QUERY = re.compile(r"\?[^\s\"'<>)\\=]{0,200}=[^\s\"'<>)\\]*")
+_QUERY = re.compile(r"\?[^\s\"'<>)\\=?]*=[^\s\"'<>)\\]*")
 _BACKLOG_LINES = 10_000
 _GATHER_SECONDS = 0.02
 _MAX_DEPTH = 8
@@ -257,8 +257,7 @@ def logs_to(
     line is an object with ``timestamp`` (ISO 8601, UTC), ``level``, ``event``, the bound context
     such as ``request_id``, and ``exception`` with a traceback. *processors* may add keys to each
     line. Messages from :mod:`warnings` and :mod:`logging` have the same format. The *scrubber*
-    removes secrets. The middle of texts
-    longer than 20,000 characters is left out.
+    removes secrets. The middle of texts longer than 20,000 characters is left out.
     """
     # At levels below ERROR, urllib3 logs signed URLs, and headers with new cookies.
     logging.getLogger("urllib3").setLevel(logging.ERROR)

@@ -213,6 +213,8 @@ def test_a_short_secret_does_not_break_the_line(lines_of: Lines, secret: str) ->
         "'https://cdn.example/v.mp4?_nc_sid=x&oh=SIGNATURE'",
         "https://cdn.example/v.jpg?&oh=SIGNATURE",
         "https://cdn.example/v.jpg?_nc[0]=1&oh=SIGNATURE",
+        f"https://cdn.example/v.jpg?{'a' * 5000}=SIGNATURE",
+        "what?https://cdn.example/v.jpg??oh=SIGNATURE",
     ],
 )
 def test_the_query_of_a_url_is_removed(text: str) -> None:
