@@ -265,6 +265,8 @@ def _is_stored_before(folder: Path, moment: float) -> bool:
     except FileNotFoundError:
         # A post of release 0.2.0 has no manifest.
         return True
+    except OSError:
+        return False
 
 
 def _link(old: Path, new: Path) -> None:

@@ -1,5 +1,7 @@
 """Which posts are published, and what is left of abandoned or interrupted downloads."""
 
+import errno
+import math
 import os
 import threading
 import time
@@ -14,7 +16,7 @@ from scrapper.errors import SettingsError
 from scrapper.library.post import MediaItem, Post
 from scrapper.library.publishing import Publisher
 from scrapper.library.store import Library
-from scrapper.library.stored import load
+from scrapper.library.stored import MANIFEST, load
 
 
 def publish(publisher: Publisher, post: Post) -> None:
@@ -35,6 +37,27 @@ def test_post_that_cannot_be_rendered_replaces_nothing(tmp_path: Path) -> None:
     stored = load(tmp_path / "abcde")
     assert stored
     assert stored.post == post
+
+
+def test_post_whose_age_cannot_be_read_is_not_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher = Publisher(tmp_path, abandoned_after=0.0)
+    publish(
+        publisher,
+        Post("abcde", "", None, None, "url", (MediaItem("image", "abcde.jpg", "", 4, 1, 1),)),
+    )
+    lstat = Path.lstat
+
+    def fail(path: Path) -> os.stat_result:
+        if path.name == MANIFEST:
+            raise OSError(errno.EIO, "Input/output error")
+        return lstat(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "lstat", fail)
+        assert not publisher.remove("abcde", before=math.inf)
+    assert load(tmp_path / "abcde")
 
 
 def test_abandoned_downloads_leave_nothing_behind(tmp_path: Path) -> None:
