@@ -178,8 +178,9 @@ async def test_a_second_query_waits_at_most_until_the_deadline(
 async def test_a_stuck_thread_fails_requests_with_any_preference(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scrapper.scraping.flight._GRACE", 0.1)
-    async with scraping(tmp_path, 1) as scrapes:
+    # Requests give up long before the thread does.
+    monkeypatch.setattr("scrapper.scraping.flight._GRACE", 0.1 - PATIENCE_SECONDS)
+    async with scraping(tmp_path, PATIENCE_SECONDS) as scrapes:
         await scrapes.start("one")
         scrapes.source.answer()
         scrapes.request("one", Preference("best"))
@@ -187,3 +188,4 @@ async def test_a_stuck_thread_fails_requests_with_any_preference(
         scrapes.request("one", Preference("best"))
         assert await scrapes.outcomes() == [DeadlineExceeded] * 3
         assert scrapes.source.begun == ["one"]
+        scrapes.source.files_may_download.set()
