@@ -144,6 +144,9 @@ class FinishedJobs(Protocol):
     async def unreported(self, plugin: str) -> Sequence[FinishedJob]:
         """Return the jobs not yet reported to *plugin*, oldest first."""
 
+    async def is_unreported(self, plugin: str, job: FinishedJob) -> bool:
+        """Return whether this end of *job* still has to be reported to *plugin*."""
+
     async def record_reported(self, plugin: str, job: FinishedJob) -> None:
         """Record that *job* was reported to *plugin*, unless it has ended again since."""
 

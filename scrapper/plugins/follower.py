@@ -266,11 +266,8 @@ class _Follower:
             if hook == "job_finished" and subject not in ids:
                 self._reset_tries(hook, subject)
         for job in unreported:
-            # Reading the jobs again for each waiting job would block the event loop.
-            if self._is_waiting("job_finished", job.response.id):
-                continue
             # The job may have been retried while the plugin was handling other jobs.
-            if job in await jobs.unreported(name) and await self._notify(
+            if await jobs.is_unreported(name, job) and await self._notify(
                 job.response.id, "job_finished", job=job.response
             ):
                 await jobs.record_reported(name, job)

@@ -213,10 +213,12 @@ class MemoryStore:
             if (job := self._jobs.get(job_id))
         ]
 
+    async def is_unreported(self, plugin: str, job: FinishedJob) -> bool:
+        return self._ends[plugin].get(job.response.id) == job.end
+
     async def record_reported(self, plugin: str, job: FinishedJob) -> None:
-        ends = self._ends[plugin]
-        if ends.get(job.response.id) == job.end:
-            del ends[job.response.id]
+        if await self.is_unreported(plugin, job):
+            del self._ends[plugin][job.response.id]
 
     async def waiting(self) -> Sequence[Waiting]:
         now = time.monotonic()

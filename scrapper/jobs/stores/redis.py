@@ -432,6 +432,18 @@ class RedisStore:
                 jobs.append(FinishedJob(job.to_response(), number))
         return jobs
 
+    async def is_unreported(self, plugin: str, job: FinishedJob) -> bool:
+        """Return whether this end of *job* still has to be reported to *plugin*.
+
+        Raises:
+            redis.exceptions.RedisError: Redis does not answer.
+        """
+        async with self._redis.pipeline(transaction=False) as reads:
+            reads.zscore(_ended_for(plugin), job.response.id)
+            reads.hget(job_key(job.response.id), _LEFT.decode())
+            end, left = await reads.execute()
+        return bool(end == job.end and left == b"0")
+
     async def record_reported(self, plugin: str, job: FinishedJob) -> None:
         """Record that *job* was reported to *plugin*, unless it has ended again since.
 

@@ -188,14 +188,19 @@ class StoreContract:
         await store.add(job)
         await store.change(job, cancelled)
         [first] = await store.unreported("one")
+        assert await store.is_unreported("one", first)
         await store.change(job, JobPost.retried, queue=True)
+        assert not await store.is_unreported("one", first)
         assert await store.unreported("one") == []
         await self.finish(store, job)
         [second] = await store.unreported("one")
+        ends = [await store.is_unreported("one", end) for end in (first, second)]
+        assert ends == [False, True]
         # Recording that the first end was reported does not affect the second.
         await store.record_reported("one", first)
         assert [it.response.posts[0].state for it in await store.unreported("one")] == ["done"]
         await store.record_reported("one", second)
+        assert not await store.is_unreported("one", second)
         assert await store.unreported("one") == []
 
     async def test_a_job_without_valid_links_ends_at_once(self, store: Any) -> None:
