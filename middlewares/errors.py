@@ -18,7 +18,6 @@ def errors(
     table: Mapping[type[Exception], tuple[int, str, str]],
     *,
     request_id: web.RequestKey[str] | None = None,
-    more_headers: web.RequestKey[dict[str, str]] | None = None,
 ) -> Middleware:
     """Turn exceptions into JSON responses: ``{"error": message, "code": code}``.
 
@@ -29,8 +28,7 @@ def errors(
         app = web.Application(middlewares=[errors(table)])
 
     *request_id* is the request key under which the request's ID is stored. If it is given, the
-    bodies contain the ID. *more_headers* is the request key under which this middleware stores a
-    dictionary, to which inner middlewares add headers for error responses.
+    bodies contain the ID.
 
     *table* maps an exception's type, or the nearest of its base classes, to a status, a code and a
     message. An exception's ``retry_after``, in seconds, becomes the header ``Retry-After``. Its
@@ -51,7 +49,6 @@ def errors(
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        more = _add_headers_dict(request, more_headers)
         try:
             _check_dates(request)
             return await handler(request)
@@ -59,29 +56,19 @@ def errors(
             if error.status < HTTPStatus.BAD_REQUEST:
                 raise
             body = {"error": _text(error), "code": _code(error)}
-            return respond(request, error.status, body, {**more, **_headers_to_keep(error)})
+            return respond(request, error.status, body, _headers_to_keep(error))
         except Exception as error:
             if request.writer.output_size > 0:
                 raise
             for base in type(error).__mro__:
                 if base in table:
                     status, body = _response_to(error, table[base])
-                    return respond(request, status, body, {**more, **_retry_after(error)})
+                    return respond(request, status, body, _retry_after(error))
             log.exception("unhandled error")
             body = {"error": "Internal server error", "code": "internal_error"}
-            return respond(request, 500, body, more)
+            return respond(request, 500, body, {})
 
     return middleware
-
-
-def _add_headers_dict(
-    request: web.Request, key: web.RequestKey[dict[str, str]] | None
-) -> dict[str, str]:
-    """Return a new dictionary, which is stored in *request* under *key* if that is given."""
-    headers: dict[str, str] = {}
-    if key is not None:
-        request[key] = headers
-    return headers
 
 
 def _check_dates(request: web.Request) -> None:

@@ -57,9 +57,10 @@ def rate_limit(
     bucket holds too few, the request gets 429 with ``Retry-After``. Both this refusal and the
     responses of inner handlers have ``RateLimit-Limit``, ``RateLimit-Remaining`` and
     ``RateLimit-Reset`` (seconds until the bucket is full). For responses that handlers send
-    themselves, these headers are in ``request[HEADERS]``. Requests for which *exempt* returns true
-    cost nothing. *penalties* maps the status of an error to the extra tokens that it costs. If
-    fewer remain, the penalty takes all of them. *on_refusal* is called for each refusal.
+    themselves, and for those to exceptions, these headers are in ``request[HEADERS]``. Requests for
+    which *exempt* returns true cost nothing. *penalties* maps the status of an error to the extra
+    tokens that it costs. If fewer remain, the penalty takes all of them. *on_refusal* is called for
+    each refusal.
 
     A client is identified by ``request.remote``. If this is an IPv6 address, its /64 network is
     used, because one host usually has a whole /64. Only the *max_clients* clients that were seen
@@ -94,7 +95,7 @@ def rate_limit(
             raise web.HTTPTooManyRequests(
                 text="Too many requests: wait before the next one", headers=headers
             )
-        request.setdefault(HEADERS, {}).update(headers)
+        request[HEADERS] = headers
         try:
             response = await handler(request)
         except web.HTTPException as error:

@@ -16,7 +16,7 @@ from middlewares.body_size import body_size
 from middlewares.browser_guard import browser_guard
 from middlewares.errors import errors
 from middlewares.metrics import metrics
-from middlewares.rate_limit import HEADERS, rate_limit
+from middlewares.rate_limit import rate_limit
 from middlewares.request_context import REQUEST_ID, request_context
 from scrapper.access.keys import ApiKeys, Key
 from scrapper.access.proxy import ProxySignIn, gateways
@@ -215,7 +215,7 @@ class OwnMiddlewares:
 
     def errors(self) -> Iterator[Middleware]:
         """Create the middleware that turns exceptions into JSON."""
-        yield errors(RESPONSES, request_id=REQUEST_ID, more_headers=HEADERS)
+        yield errors(RESPONSES, request_id=REQUEST_ID)
 
     def browser_guard(self) -> Iterator[Middleware]:
         """Create the middleware that refuses requests from other sites' pages."""
