@@ -43,10 +43,14 @@ class Version:
     size: int
 
     @property
+    def etag(self) -> str:
+        return f'"{self.tag}"'
+
+    @property
     def headers(self) -> dict[str, str]:
         """The validators to send in a response: ``ETag`` and ``Last-Modified``."""
         modified = formatdate(self.stored_at, usegmt=True)
-        return {hdrs.ETAG: f'"{self.tag}"', hdrs.LAST_MODIFIED: modified}
+        return {hdrs.ETAG: self.etag, hdrs.LAST_MODIFIED: modified}
 
     def check_required(self, request: web.BaseRequest) -> None:
         """Check that the request requires this version or none (RFC 9110, 13.1.1 and 13.1.4).
@@ -97,7 +101,7 @@ class Version:
         if request.method != hdrs.METH_GET or not is_one:
             return False
         text = request.headers.get(hdrs.IF_RANGE)
-        if text is None or text.strip() == self.headers[hdrs.ETAG]:
+        if text is None or text.strip() == self.etag:
             return True
         date = request.if_range
         return date is not None and date.timestamp() == self.stored_at
@@ -110,9 +114,8 @@ class Version:
         text = ",".join(request.headers.getall(name, ()))
         if not text:
             return None
-        own = self.headers[hdrs.ETAG]
         return text.strip() == "*" or any(
-            tag == own and (weak or not weakness) for weakness, tag in _TAG.findall(text)
+            tag == self.etag and (weak or not weakness) for weakness, tag in _TAG.findall(text)
         )
 
 
