@@ -57,6 +57,18 @@ end
 """
 """A Lua function for use in scripts. It records that a job changed."""
 
+_EXPIRE = """
+local WEBHOOK_SECONDS = 3600
+local function expire(job, at, seconds)
+    local earliest = (redis.call("TIME")[1] + seconds) * 1000
+    redis.call("PEXPIREAT", job, string.format("%.0f", math.max(tonumber(at), earliest)))
+end
+"""
+"""Expires a job at a Unix time in milliseconds, but at least some seconds from now.
+
+Even the webhook of an old job must be recorded before the job expires: within WEBHOOK_SECONDS.
+"""
+
 _RECORD_CHANGE = (
     RECORD_CHANGE
     + """
@@ -78,6 +90,7 @@ return 1
 
 _SWAP = (
     RECORD_CHANGE
+    + _EXPIRE
     + """
 if redis.call("HGET", KEYS[1], ARGV[1]) ~= ARGV[2] then
     return 0
@@ -90,7 +103,7 @@ redis.call("HSET", KEYS[1], ARGV[1], "[" .. version .. "," .. ARGV[3])
 if redis.call("HINCRBY", KEYS[1], "left", ARGV[4]) > 0 then
     redis.call("PERSIST", KEYS[1])
 elseif tonumber(ARGV[4]) < 0 then
-    local expires = tonumber(ARGV[5])
+    local seconds = 0
     for plugin = 6, #KEYS do
         local time = redis.call("TIME")
         redis.call("ZADD", KEYS[plugin], time[1] * 1000000 + time[2], ARGV[7])
@@ -99,14 +112,12 @@ elseif tonumber(ARGV[4]) < 0 then
     if redis.call("HEXISTS", KEYS[1], "webhook") == 1 then
         redis.call("HDEL", KEYS[1], "webhook_outcome")
         redis.call("ZADD", KEYS[2], 0, ARGV[7])
+        seconds = WEBHOOK_SECONDS
     end
     if #KEYS > 5 then
-        expires = math.max(expires, (redis.call("TIME")[1] + ARGV[8]) * 1000)
-    elseif redis.call("HEXISTS", KEYS[1], "webhook") == 1 then
-        -- Even the webhook of an old job must be recorded before the job expires.
-        expires = math.max(expires, (redis.call("TIME")[1] + 3600) * 1000)
+        seconds = ARGV[8]
     end
-    redis.call("PEXPIREAT", KEYS[1], string.format("%.0f", expires))
+    expire(KEYS[1], ARGV[5], seconds)
 end
 if ARGV[6] ~= "" then
     redis.call("XADD", KEYS[3], "*", "data", ARGV[6])
@@ -155,21 +166,19 @@ if tonumber(redis.call("ZSCORE", KEYS[1], ARGV[1])) == tonumber(ARGV[2]) then
 end
 """
 
-_RESTORE_EXPIRY = """
+_RESTORE_EXPIRY = (
+    _EXPIRE
+    + """
 for plugin = 3, #KEYS do
     if redis.call("ZSCORE", KEYS[plugin], ARGV[1]) then
         return
     end
 end
-local expires = tonumber(ARGV[2])
-if redis.call("ZSCORE", KEYS[2], ARGV[1]) then
-    -- Even the webhook of an old job must be recorded before the job expires.
-    expires = math.max(expires, (redis.call("TIME")[1] + 3600) * 1000)
-end
 if redis.call("HGET", KEYS[1], "left") == "0" then
-    redis.call("PEXPIREAT", KEYS[1], string.format("%.0f", expires))
+    expire(KEYS[1], ARGV[2], redis.call("ZSCORE", KEYS[2], ARGV[1]) and WEBHOOK_SECONDS or 0)
 end
 """
+)
 """Restores the usual expiry of a finished job, unless a plugin has yet to be notified of it."""
 
 
