@@ -15,6 +15,7 @@ from typing import Any, Literal
 import structlog
 
 from scrapper.instagram.files.dash import Representation, read_manifest
+from scrapper.instagram.safe_json import as_dict, as_list, as_text
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.verdict import Reason, Refused
 from scrapper.library.post import SMALL_PIXELS, Details, Music, moment
@@ -255,7 +256,7 @@ def describe(media: dict[str, Any], shortcode: Shortcode) -> Description:
     if type(kind) is int and kind not in (PICTURE, VIDEO, CAROUSEL):
         log.warning("unknown media type", media_type=kind)
         raise Refused(Reason.CHANGED)
-    children = _list(media.get("carousel_media"))
+    children = as_list(media.get("carousel_media"))
     announced = _count(media.get("carousel_media_count")) or 0
     # Without its type and its slides, a carousel would look like the picture of its cover.
     is_carousel = kind == CAROUSEL or bool(children) or (type(kind) is not int and announced > 1)
@@ -268,7 +269,7 @@ def describe(media: dict[str, Any], shortcode: Shortcode) -> Description:
     if not any(items):
         withheld = any(map(_is_withheld, children or [media]))
         raise Refused(Reason.GATED if withheld else Reason.CHANGED)
-    user = _dict(media.get("user")) or _dict(media.get("owner"))
+    user = as_dict(media.get("user")) or as_dict(media.get("owner"))
     return Description(
         is_carousel=is_carousel,
         items=tuple(items),
@@ -282,7 +283,7 @@ def describe(media: dict[str, Any], shortcode: Shortcode) -> Description:
 
 def _includes(media: dict[str, Any], shortcode: Shortcode) -> bool:
     """Return whether *media* is the post, or a carousel that has a slide with this shortcode."""
-    slides = _list(media.get("carousel_media"))
+    slides = as_list(media.get("carousel_media"))
     return _has_code(media, shortcode) or _slide(slides, shortcode) is not None
 
 
@@ -295,20 +296,20 @@ def _has_code(media: dict[str, Any], shortcode: Shortcode) -> bool:
 
 def _slide(slides: Sequence[Any], shortcode: Shortcode) -> int | None:
     """Return the number, from 1, of the slide with this shortcode, or None if there is none."""
-    numbered = enumerate(map(_dict, slides), start=1)
+    numbered = enumerate(map(as_dict, slides), start=1)
     return next((number for number, slide in numbered if _has_code(slide, shortcode)), None)
 
 
 def _is_withheld(media: Any) -> bool:
     """Return whether a URL of the file was replaced by a placeholder."""
-    media = _dict(media)
-    versions = (*_list(media.get("video_versions")), *_list(_pictures(media)))
-    return any(_PLACEHOLDER in (_text(_dict(version).get("url")) or "") for version in versions)
+    media = as_dict(media)
+    versions = (*as_list(media.get("video_versions")), *as_list(_pictures(media)))
+    return any(_PLACEHOLDER in as_text(as_dict(version).get("url")) for version in versions)
 
 
 def _has_media(media: dict[str, Any]) -> bool:
     versions = (media.get("video_versions"), media.get("carousel_media"), _pictures(media))
-    return any(_list(version) for version in versions) or bool(media.get("video_dash_manifest"))
+    return any(as_list(version) for version in versions) or bool(media.get("video_dash_manifest"))
 
 
 def _is_stub(media: dict[str, Any]) -> bool:
@@ -317,7 +318,7 @@ def _is_stub(media: dict[str, Any]) -> bool:
     In the captures of October 2026, stubs have no time of publication either.
     """
     pictures = media.get("image_versions2")
-    pictures = _dict(pictures).get("candidates", pictures)
+    pictures = as_dict(pictures).get("candidates", pictures)
     keys = ("video_versions", "carousel_media", "video_dash_manifest")
     return not (pictures or any(media.get(key) for key in keys) or media.get("taken_at"))
 
@@ -335,7 +336,7 @@ def _objects_in(data: Any) -> Iterator[dict[str, Any]]:
 
 
 def _item(media: Any) -> Item | None:
-    media = _dict(media)
+    media = as_dict(media)
     videos, pictures = _candidates(media.get("video_versions")), _candidates(_pictures(media))
     if not (videos or _is_video(media)):
         candidates = _sized(pictures, media)
@@ -386,12 +387,12 @@ def _is_video(media: dict[str, Any]) -> bool:
     kind = media.get("media_type")
     if kind in (PICTURE, VIDEO) and not isinstance(kind, bool):
         return bool(kind == VIDEO)
-    type_name = _text(media.get("__typename")) or ""
+    type_name = as_text(media.get("__typename"))
     return "Video" in type_name or any(key in media for key in _VIDEO_KEYS)
 
 
 def _pictures(media: dict[str, Any]) -> Any:
-    return _dict(media.get("image_versions2")).get("candidates")
+    return as_dict(media.get("image_versions2")).get("candidates")
 
 
 def _small(versions: Any) -> Candidate | None:
@@ -430,7 +431,7 @@ def _candidates(versions: Any, *, crops: bool = False) -> list[Candidate]:
     versions have no sizes, and the first version is the uncropped picture.
     """
     found: dict[str, Candidate] = {}
-    for version in map(_dict, _list(versions)[:_MAX_CANDIDATES]):
+    for version in map(as_dict, as_list(versions)[:_MAX_CANDIDATES]):
         url, unreliable = _checked_url(version.get("url"))
         if url and (crops or not _CROP.search(url)):
             width, height = _pixels(version.get("width")), _pixels(version.get("height"))
@@ -464,11 +465,11 @@ def _details(media: dict[str, Any], user: dict[str, Any], children: Sequence[Any
     return Details(
         owner_name=_text(user.get("full_name")),
         owner_id=_id(user.get("pk")) or _id(user.get("id")),
-        coauthors=_names(_list(media.get("coauthor_producers"))),
+        coauthors=_names(as_list(media.get("coauthor_producers"))),
         likes=None if hidden else _count(media.get("like_count")),
         comments=_count(media.get("comment_count")),
         views=None if hidden else views,
-        location=_text(_dict(media.get("location")).get("name")),
+        location=_text(as_dict(media.get("location")).get("name")),
         tagged=_names(tag.get("user") for one in (media, *children) for tag in _tags(one)),
         music=_music(media),
         product_type=_text(media.get("product_type")),
@@ -476,12 +477,12 @@ def _details(media: dict[str, Any], user: dict[str, Any], children: Sequence[Any
 
 
 def _tags(media: Any) -> Iterator[dict[str, Any]]:
-    tags = _dict(_dict(media).get("usertags")).get("in")
-    return map(_dict, _list(tags)[:_MAX_NAMES])
+    tags = as_dict(as_dict(media).get("usertags")).get("in")
+    return map(as_dict, as_list(tags)[:_MAX_NAMES])
 
 
 def _names(users: Any) -> tuple[str, ...]:
-    names = (_text(_dict(user).get("username")) for user in users)
+    names = (_text(as_dict(user).get("username")) for user in users)
     return tuple(dict.fromkeys(name for name in names if name))[:_MAX_NAMES]
 
 
@@ -489,10 +490,10 @@ def _music(media: dict[str, Any]) -> Music | None:
     """Return the post's song or original sound, preferably one with a URL."""
     found = []
     for key in ("clips_metadata", "music_metadata"):
-        about = _dict(media.get(key))
-        song = _dict(_dict(about.get("music_info")).get("music_asset_info"))
-        sound = _dict(about.get("original_sound_info"))
-        owner = _dict(sound.get("ig_artist")).get("username")
+        about = as_dict(media.get(key))
+        song = as_dict(as_dict(about.get("music_info")).get("music_asset_info"))
+        sound = as_dict(about.get("original_sound_info"))
+        owner = as_dict(sound.get("ig_artist")).get("username")
         found += [
             _sound(song, song.get("title"), song.get("display_artist")),
             _sound(sound, sound.get("original_audio_title"), owner),
@@ -561,11 +562,3 @@ def _text(value: Any) -> str | None:
 def _encodable(text: str) -> str:
     """Replace lone surrogates, which JSON allows but UTF-8 cannot encode."""
     return text.encode("utf-8", "replace").decode()
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from scrapper.instagram.media import CAROUSEL, PICTURE, VIDEO
+from scrapper.instagram.safe_json import as_dict, as_list, as_text
 
 __all__ = ["to_current_shape"]
 
@@ -18,12 +19,12 @@ def to_current_shape(node: dict[str, Any]) -> dict[str, Any]:
     single version, whose URL is None.
     """
     children = [to_current_shape(child) for child in _nodes(node.get("edge_sidecar_to_children"))]
-    type_name = _text(node.get("__typename"))
+    type_name = as_text(node.get("__typename"))
     is_carousel = bool(children) or "Sidecar" in type_name
     is_video = node.get("is_video") is True or "Video" in type_name
-    owner, size = _dict(node.get("owner")), _dict(node.get("dimensions"))
+    owner, size = as_dict(node.get("owner")), as_dict(node.get("dimensions"))
     width, height = size.get("width"), size.get("height")
-    likes = _dict(node.get("edge_liked_by")) or _dict(node.get("edge_media_preview_like"))
+    likes = as_dict(node.get("edge_liked_by")) or as_dict(node.get("edge_media_preview_like"))
     captions = _nodes(node.get("edge_media_to_caption"))
     media = {
         "code": node.get("shortcode"),
@@ -36,26 +37,26 @@ def to_current_shape(node: dict[str, Any]) -> dict[str, Any]:
         "original_height": height,
         "image_versions2": {
             "candidates": [
-                *map(_candidate, _list(node.get("display_resources"))),
+                *map(_candidate, as_list(node.get("display_resources"))),
                 {"url": node.get("display_url"), "width": width, "height": height},
             ]
         },
         "carousel_media": children,
         "usertags": {"in": list(_nodes(node.get("edge_media_to_tagged_user")))},
         "like_count": likes.get("count"),
-        "comment_count": _dict(node.get("edge_media_to_comment")).get("count"),
+        "comment_count": as_dict(node.get("edge_media_to_comment")).get("count"),
         "view_count": node.get("video_view_count"),
     }
     if is_video:
         # Don't assume the original's size: the file may be smaller than a stream in the manifest.
         media["video_versions"] = [{"url": node.get("video_url")}]
-        media["video_dash_manifest"] = _dict(node.get("dash_info")).get("video_dash_manifest")
+        media["video_dash_manifest"] = as_dict(node.get("dash_info")).get("video_dash_manifest")
     unchanged = ("location", "accessibility_caption", "has_audio", "video_duration", "product_type")
     return media | {key: node[key] for key in unchanged if key in node}
 
 
 def _candidate(resource: Any) -> dict[str, Any]:
-    resource = _dict(resource)
+    resource = as_dict(resource)
     return {
         "url": resource.get("src"),
         "width": resource.get("config_width"),
@@ -64,17 +65,5 @@ def _candidate(resource: Any) -> dict[str, Any]:
 
 
 def _nodes(connection: Any) -> Iterator[dict[str, Any]]:
-    edges = _list(_dict(connection).get("edges"))[:_MAX_NODES]
-    return (_dict(_dict(edge).get("node")) for edge in edges)
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+    edges = as_list(as_dict(connection).get("edges"))[:_MAX_NODES]
+    return (as_dict(as_dict(edge).get("node")) for edge in edges)

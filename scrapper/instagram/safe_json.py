@@ -7,7 +7,7 @@ Python objects. It can also contain a 5,000-digit number, which makes :func:`int
 import json
 from typing import Any
 
-__all__ = ["MAX_JSON_BYTES", "UnreadableJSON", "parse_json"]
+__all__ = ["MAX_JSON_BYTES", "UnreadableJSON", "as_dict", "as_list", "as_text", "parse_json"]
 
 MAX_JSON_BYTES = 4_000_000
 """The maximum size in bytes of the JSON to parse.
@@ -57,3 +57,18 @@ def parse_json(text: bytes) -> Any:
 
 def _integer(digits: str) -> int | None:
     return int(digits) if len(digits) <= _MAX_DIGITS else None
+
+
+def as_dict(value: Any) -> dict[str, Any]:
+    """Return *value* if it is an object, or else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return *value* if it is an array, or else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def as_text(value: Any) -> str:
+    """Return *value* if it is a string, or else an empty one."""
+    return value if isinstance(value, str) else ""
